@@ -1,0 +1,164 @@
+"""What goes into the engine and what comes out of it: plain data, importable without torch.
+
+A request becomes `num_images` samples; sample i starts from the noise of `seed + i`. Per request the engine says
+`Started` once, `Stepped` at every step, `Previewed` when asked to, and exactly one of `Finished`, `Failed`
+and `Canceled`, which is always the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a request stands while the engine has it."""
+
+    ENCODING = "encoding"
+    DENOISING = "denoising"
+    DECODING = "decoding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One request, complete: every default has been filled in and every limit checked by whoever made it.
+
+    Sizes are pixels, `seed` is the seed of the first image (0 … 2**63 - 1), `guidance_scale` of 1 or less switches
+    guidance off, a higher `priority` is seated first, `preview_every` counts steps (0: no previews).
+    """
+
+    request_id: str
+    model: str
+    prompt: str
+    negative_prompt: str = ""
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    num_images: int = 1
+    solver: str = "dpmpp_2m"
+    priority: int = 0
+    preview_every: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One finished image: `rgb` holds height × width × 3 bytes, rows from the top."""
+
+    seed: int
+    width: int
+    height: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReady:
+    """A model is in memory and can paint."""
+
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUnavailable:
+    """A model could not be loaded; requests for it fail with the same error."""
+
+    model: str
+    error: EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request has a place in the batch."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A step was made. `step` is the lowest of the request's images, of `total` steps each; `fraction` (0 to 1) is the share of
+    all its steps that are done; `eta_seconds` is what the present pace leaves."""
+
+    request_id: str
+    phase: Phase
+    step: int
+    total: int
+    fraction: float
+    eta_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """A rough look at what the picture is becoming: latent-sized, `rgb` as in `Picture`."""
+
+    request_id: str
+    image_index: int
+    step: int
+    width: int
+    height: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All images of the request, in order, and what its author should know (a truncated prompt, say)."""
+
+    request_id: str
+    pictures: tuple[Picture, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request failed; nothing of it is left in the engine."""
+
+    request_id: str
+    error: EngineError
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """The request was cancelled and its rows are free."""
+
+    request_id: str
+
+
+EngineEvent = ModelReady | ModelUnavailable | Started | Stepped | Previewed | Finished | Failed | Canceled
+
+Deliver = Callable[[Sequence[EngineEvent]], None]
+"""Takes what happened during one step. Called on the engine's thread, at most once a step for the whole batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNumbers:
+    """What the engine measured, for status pages and metrics."""
+
+    running: int = 0
+    waiting: int = 0
+    last_batch: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+
+
+class EngineError(Exception):
+    """Something the engine could not do. Text for people is in `str(error)`.
+
+    EngineError
+    ├── ModelLoadError       a model's files are missing, refused, damaged or of no known family
+    ├── OutOfMemory          the device had no room for this request even alone
+    └── GenerationError      the step itself failed for this request
+    """
+
+
+class ModelLoadError(EngineError):
+    """A model cannot be loaded: missing files, a pickle, an unknown family."""
+
+
+class OutOfMemory(EngineError):
+    """The device has no room for this request even when it runs alone."""
+
+
+class GenerationError(EngineError):
+    """The request's own step failed (its latents became NaN, the network raised)."""

@@ -1,0 +1,623 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OK: _ClassVar[ErrorCode]
+    UNKNOWN_MESSAGE: _ClassVar[ErrorCode]
+    INTERNAL_ERROR: _ClassVar[ErrorCode]
+    INVALID_PARAMETER: _ClassVar[ErrorCode]
+    UNAUTHENTICATED: _ClassVar[ErrorCode]
+    MALFORMED_MESSAGE: _ClassVar[ErrorCode]
+    FRAME_TOO_LARGE: _ClassVar[ErrorCode]
+    UNSUPPORTED_VERSION: _ClassVar[ErrorCode]
+    HELLO_REQUIRED: _ClassVar[ErrorCode]
+    UNEXPECTED_MESSAGE: _ClassVar[ErrorCode]
+    HANDSHAKE_TIMEOUT: _ClassVar[ErrorCode]
+    FRAME_TIMEOUT: _ClassVar[ErrorCode]
+    IDLE_TIMEOUT: _ClassVar[ErrorCode]
+    SLOW_READER: _ClassVar[ErrorCode]
+    TOO_MANY_CONNECTIONS: _ClassVar[ErrorCode]
+    PERMISSION_DENIED: _ClassVar[ErrorCode]
+    JOB_NOT_FOUND: _ClassVar[ErrorCode]
+    MODEL_NOT_FOUND: _ClassVar[ErrorCode]
+    ADAPTER_NOT_FOUND: _ClassVar[ErrorCode]
+    IDEMPOTENCY_CONFLICT: _ClassVar[ErrorCode]
+    RESOURCE_EXHAUSTED: _ClassVar[ErrorCode]
+    UNAVAILABLE: _ClassVar[ErrorCode]
+    MODEL_LOAD_FAILED: _ClassVar[ErrorCode]
+    GPU_OUT_OF_MEMORY: _ClassVar[ErrorCode]
+    GENERATION_FAILED: _ClassVar[ErrorCode]
+    DEADLINE_EXCEEDED: _ClassVar[ErrorCode]
+    STORAGE_FAILED: _ClassVar[ErrorCode]
+    SIGNATURE_FAILED: _ClassVar[ErrorCode]
+
+class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUEUED: _ClassVar[Phase]
+    ENCODING: _ClassVar[Phase]
+    DENOISING: _ClassVar[Phase]
+    DECODING: _ClassVar[Phase]
+    FINISHING: _ClassVar[Phase]
+
+class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    JOB_STATE_UNSPECIFIED: _ClassVar[JobState]
+    JOB_QUEUED: _ClassVar[JobState]
+    JOB_STARTING: _ClassVar[JobState]
+    JOB_PROCESSING: _ClassVar[JobState]
+    JOB_SUCCEEDED: _ClassVar[JobState]
+    JOB_FAILED: _ClassVar[JobState]
+    JOB_CANCELED: _ClassVar[JobState]
+    JOB_RETRYING: _ClassVar[JobState]
+
+class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_ON_DISK: _ClassVar[ModelState]
+    MODEL_LOADING: _ClassVar[ModelState]
+    MODEL_READY: _ClassVar[ModelState]
+    MODEL_UNAVAILABLE: _ClassVar[ModelState]
+
+class ServerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SERVER_STATE_UNSPECIFIED: _ClassVar[ServerState]
+    LOADING: _ClassVar[ServerState]
+    READY: _ClassVar[ServerState]
+    DRAINING: _ClassVar[ServerState]
+    FAILED: _ClassVar[ServerState]
+OK: ErrorCode
+UNKNOWN_MESSAGE: ErrorCode
+INTERNAL_ERROR: ErrorCode
+INVALID_PARAMETER: ErrorCode
+UNAUTHENTICATED: ErrorCode
+MALFORMED_MESSAGE: ErrorCode
+FRAME_TOO_LARGE: ErrorCode
+UNSUPPORTED_VERSION: ErrorCode
+HELLO_REQUIRED: ErrorCode
+UNEXPECTED_MESSAGE: ErrorCode
+HANDSHAKE_TIMEOUT: ErrorCode
+FRAME_TIMEOUT: ErrorCode
+IDLE_TIMEOUT: ErrorCode
+SLOW_READER: ErrorCode
+TOO_MANY_CONNECTIONS: ErrorCode
+PERMISSION_DENIED: ErrorCode
+JOB_NOT_FOUND: ErrorCode
+MODEL_NOT_FOUND: ErrorCode
+ADAPTER_NOT_FOUND: ErrorCode
+IDEMPOTENCY_CONFLICT: ErrorCode
+RESOURCE_EXHAUSTED: ErrorCode
+UNAVAILABLE: ErrorCode
+MODEL_LOAD_FAILED: ErrorCode
+GPU_OUT_OF_MEMORY: ErrorCode
+GENERATION_FAILED: ErrorCode
+DEADLINE_EXCEEDED: ErrorCode
+STORAGE_FAILED: ErrorCode
+SIGNATURE_FAILED: ErrorCode
+QUEUED: Phase
+ENCODING: Phase
+DENOISING: Phase
+DECODING: Phase
+FINISHING: Phase
+JOB_STATE_UNSPECIFIED: JobState
+JOB_QUEUED: JobState
+JOB_STARTING: JobState
+JOB_PROCESSING: JobState
+JOB_SUCCEEDED: JobState
+JOB_FAILED: JobState
+JOB_CANCELED: JobState
+JOB_RETRYING: JobState
+MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_ON_DISK: ModelState
+MODEL_LOADING: ModelState
+MODEL_READY: ModelState
+MODEL_UNAVAILABLE: ModelState
+SERVER_STATE_UNSPECIFIED: ServerState
+LOADING: ServerState
+READY: ServerState
+DRAINING: ServerState
+FAILED: ServerState
+
+class Envelope(_message.Message):
+    __slots__ = ("request_id", "hello", "ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status", "welcome", "pong", "error", "accepted", "progress", "preview", "chunk", "result", "failed", "canceled", "cancel_requested", "job", "models", "server_status", "goodbye")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    WATCH_FIELD_NUMBER: _ClassVar[int]
+    GET_JOB_FIELD_NUMBER: _ClassVar[int]
+    LIST_MODELS_FIELD_NUMBER: _ClassVar[int]
+    GET_SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    PONG_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    CANCELED_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    request_id: int
+    hello: Hello
+    ping: Ping
+    submit: Submit
+    cancel: Cancel
+    watch: Watch
+    get_job: GetJob
+    list_models: ListModels
+    get_server_status: GetServerStatus
+    welcome: Welcome
+    pong: Pong
+    error: Error
+    accepted: Accepted
+    progress: Progress
+    preview: Preview
+    chunk: Chunk
+    result: Result
+    failed: Failed
+    canceled: Canceled
+    cancel_requested: CancelRequested
+    job: Job
+    models: Models
+    server_status: ServerStatus
+    goodbye: Goodbye
+    def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol_version", "token", "client_name")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    token: str
+    client_name: str
+    def __init__(self, protocol_version: _Optional[int] = ..., token: _Optional[str] = ..., client_name: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol_version", "server_version", "session_id", "owner", "limits")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    server_version: str
+    session_id: str
+    owner: str
+    limits: Limits
+    def __init__(self, protocol_version: _Optional[int] = ..., server_version: _Optional[str] = ..., session_id: _Optional[str] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_frame_bytes", "max_chunk_bytes", "max_prompt_characters", "max_width", "max_height", "max_num_inference_steps", "max_num_images", "max_pending_jobs_per_owner", "max_signature_image_bytes", "idle_timeout_seconds")
+    MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    MAX_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_NUM_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PENDING_JOBS_PER_OWNER_FIELD_NUMBER: _ClassVar[int]
+    MAX_SIGNATURE_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    max_frame_bytes: int
+    max_chunk_bytes: int
+    max_prompt_characters: int
+    max_width: int
+    max_height: int
+    max_num_inference_steps: int
+    max_num_images: int
+    max_pending_jobs_per_owner: int
+    max_signature_image_bytes: int
+    idle_timeout_seconds: float
+    def __init__(self, max_frame_bytes: _Optional[int] = ..., max_chunk_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_width: _Optional[int] = ..., max_height: _Optional[int] = ..., max_num_inference_steps: _Optional[int] = ..., max_num_images: _Optional[int] = ..., max_pending_jobs_per_owner: _Optional[int] = ..., max_signature_image_bytes: _Optional[int] = ..., idle_timeout_seconds: _Optional[float] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ("client_time_us",)
+    CLIENT_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    client_time_us: int
+    def __init__(self, client_time_us: _Optional[int] = ...) -> None: ...
+
+class Pong(_message.Message):
+    __slots__ = ("client_time_us", "server_time_us")
+    CLIENT_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    client_time_us: int
+    server_time_us: int
+    def __init__(self, client_time_us: _Optional[int] = ..., server_time_us: _Optional[int] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    message: str
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "field", "limit", "message", "retry_after_seconds")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    code: ErrorCode
+    field: str
+    limit: str
+    message: str
+    retry_after_seconds: float
+    def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., field: _Optional[str] = ..., limit: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_seconds: _Optional[float] = ...) -> None: ...
+
+class Submit(_message.Message):
+    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect")
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NUM_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    SOLVER_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    idempotency_key: str
+    model: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    num_images: int
+    adapters: _containers.RepeatedCompositeFieldContainer[AdapterUse]
+    solver: str
+    priority: int
+    deadline_seconds: float
+    signature: Signature
+    progress: bool
+    preview_every_steps: int
+    inline_pictures: bool
+    cancel_on_disconnect: bool
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ...) -> None: ...
+
+class AdapterUse(_message.Message):
+    __slots__ = ("name", "scale")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    scale: float
+    def __init__(self, name: _Optional[str] = ..., scale: _Optional[float] = ...) -> None: ...
+
+class Signature(_message.Message):
+    __slots__ = ("text", "image", "position", "size", "opacity", "artist")
+    class Position(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        POSITION_UNSPECIFIED: _ClassVar[Signature.Position]
+        TOP_LEFT: _ClassVar[Signature.Position]
+        TOP_CENTER: _ClassVar[Signature.Position]
+        TOP_RIGHT: _ClassVar[Signature.Position]
+        BOTTOM_LEFT: _ClassVar[Signature.Position]
+        BOTTOM_CENTER: _ClassVar[Signature.Position]
+        BOTTOM_RIGHT: _ClassVar[Signature.Position]
+    POSITION_UNSPECIFIED: Signature.Position
+    TOP_LEFT: Signature.Position
+    TOP_CENTER: Signature.Position
+    TOP_RIGHT: Signature.Position
+    BOTTOM_LEFT: Signature.Position
+    BOTTOM_CENTER: Signature.Position
+    BOTTOM_RIGHT: Signature.Position
+    class Size(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SIZE_UNSPECIFIED: _ClassVar[Signature.Size]
+        SMALL: _ClassVar[Signature.Size]
+        MEDIUM: _ClassVar[Signature.Size]
+        LARGE: _ClassVar[Signature.Size]
+    SIZE_UNSPECIFIED: Signature.Size
+    SMALL: Signature.Size
+    MEDIUM: Signature.Size
+    LARGE: Signature.Size
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    OPACITY_FIELD_NUMBER: _ClassVar[int]
+    ARTIST_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    image: bytes
+    position: Signature.Position
+    size: Signature.Size
+    opacity: float
+    artist: str
+    def __init__(self, text: _Optional[str] = ..., image: _Optional[bytes] = ..., position: _Optional[_Union[Signature.Position, str]] = ..., size: _Optional[_Union[Signature.Size, str]] = ..., opacity: _Optional[float] = ..., artist: _Optional[str] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("job_id", "duplicate", "seed")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    duplicate: bool
+    seed: int
+    def __init__(self, job_id: _Optional[str] = ..., duplicate: _Optional[bool] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("job_id", "event_number", "phase", "step", "total_steps", "percent", "eta_seconds")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    phase: Phase
+    step: int
+    total_steps: int
+    percent: float
+    eta_seconds: float
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., phase: _Optional[_Union[Phase, str]] = ..., step: _Optional[int] = ..., total_steps: _Optional[int] = ..., percent: _Optional[float] = ..., eta_seconds: _Optional[float] = ...) -> None: ...
+
+class Preview(_message.Message):
+    __slots__ = ("job_id", "event_number", "image_index", "step", "png")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PNG_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    image_index: int
+    step: int
+    png: bytes
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., image_index: _Optional[int] = ..., step: _Optional[int] = ..., png: _Optional[bytes] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("job_id", "image_index", "offset", "size", "data")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    image_index: int
+    offset: int
+    size: int
+    data: bytes
+    def __init__(self, job_id: _Optional[str] = ..., image_index: _Optional[int] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("job_id", "event_number", "artifacts", "warnings", "queued_seconds", "processing_seconds")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    artifacts: _containers.RepeatedCompositeFieldContainer[Artifact]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    queued_seconds: float
+    processing_seconds: float
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., queued_seconds: _Optional[float] = ..., processing_seconds: _Optional[float] = ...) -> None: ...
+
+class Artifact(_message.Message):
+    __slots__ = ("image_index", "key", "url", "size", "sha256", "content_type", "width", "height", "seed")
+    IMAGE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    URL_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    image_index: int
+    key: str
+    url: str
+    size: int
+    sha256: str
+    content_type: str
+    width: int
+    height: int
+    seed: int
+    def __init__(self, image_index: _Optional[int] = ..., key: _Optional[str] = ..., url: _Optional[str] = ..., size: _Optional[int] = ..., sha256: _Optional[str] = ..., content_type: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Failed(_message.Message):
+    __slots__ = ("job_id", "event_number", "error")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    error: Error
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Canceled(_message.Message):
+    __slots__ = ("job_id", "event_number")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class CancelRequested(_message.Message):
+    __slots__ = ("job_id", "state")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    state: JobState
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ...) -> None: ...
+
+class Watch(_message.Message):
+    __slots__ = ("job_id", "from_event", "progress", "previews", "inline_pictures")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_EVENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    PREVIEWS_FIELD_NUMBER: _ClassVar[int]
+    INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    from_event: int
+    progress: bool
+    previews: bool
+    inline_pictures: bool
+    def __init__(self, job_id: _Optional[str] = ..., from_event: _Optional[int] = ..., progress: _Optional[bool] = ..., previews: _Optional[bool] = ..., inline_pictures: _Optional[bool] = ...) -> None: ...
+
+class GetJob(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class Job(_message.Message):
+    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    NUM_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SOLVER_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    PERCENT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    state: JobState
+    model: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    num_images: int
+    solver: str
+    priority: int
+    percent: float
+    created_at_us: int
+    started_at_us: int
+    completed_at_us: int
+    artifacts: _containers.RepeatedCompositeFieldContainer[Artifact]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    error: Error
+    last_event: int
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ...) -> None: ...
+
+class ListModels(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Models(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("name", "family", "description", "state", "default_width", "default_height", "default_num_inference_steps", "default_guidance_scale", "size_multiple", "min_size", "solvers", "adapters", "problem")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_NUM_INFERENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_GUIDANCE_SCALE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_MULTIPLE_FIELD_NUMBER: _ClassVar[int]
+    MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SOLVERS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    family: str
+    description: str
+    state: ModelState
+    default_width: int
+    default_height: int
+    default_num_inference_steps: int
+    default_guidance_scale: float
+    size_multiple: int
+    min_size: int
+    solvers: _containers.RepeatedScalarFieldContainer[str]
+    adapters: _containers.RepeatedScalarFieldContainer[str]
+    problem: str
+    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., default_num_inference_steps: _Optional[int] = ..., default_guidance_scale: _Optional[float] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., solvers: _Optional[_Iterable[str]] = ..., adapters: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class GetServerStatus(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ServerStatus(_message.Message):
+    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    JOBS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    JOBS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    JOBS_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    JOBS_CANCELED_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REACTOR_LAG_P99_MS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    state: ServerState
+    server_version: str
+    uptime_seconds: float
+    connections: int
+    jobs_waiting: int
+    jobs_running: int
+    jobs_succeeded: int
+    jobs_failed: int
+    jobs_canceled: int
+    batch_size: int
+    steps: int
+    step_seconds: float
+    reactor_lag_p99_ms: float
+    device: str
+    problem: str
+    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
