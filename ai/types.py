@@ -21,6 +21,28 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Where and how an engine runs. Plain text and numbers, so that reading them needs no torch.
+
+    `device` is "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:1". `dtype` is "auto" (float16 on
+    CUDA, float32 on the CPU), "float32", "float16" or "bfloat16".
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    max_batch: int = 16  # samples per forward pass; with guidance the network sees twice as many rows
+    torch_threads: int = 0  # threads inside one torch operation on the CPU; 0 leaves it to torch
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
+            raise ValueError(f"dtype: {self.dtype!r} is none of auto, float32, float16, bfloat16")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch: must be at least 1, is {self.max_batch}")
+        if self.torch_threads < 0:
+            raise ValueError(f"torch_threads: must be 0 or more, is {self.torch_threads}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One request, complete: every default has been filled in and every limit checked by whoever made it.
 
@@ -128,12 +150,19 @@ class Canceled:
 EngineEvent = ModelReady | ModelUnavailable | Started | Stepped | Previewed | Finished | Failed | Canceled
 
 Deliver = Callable[[Sequence[EngineEvent]], None]
-"""Takes what happened during one step. Called on the engine's thread, at most once a step for the whole batch."""
+"""Takes what happened during one step, in order. Called on the engine's thread, at most once a step for the whole batch.
+
+(A turn of the loop that loads a model, or only takes in a refusal or a cancel, counts as a step without samples.)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineNumbers:
-    """What the engine measured, for status pages and metrics."""
+    """What the engine measured, for status pages and metrics.
+
+    `running` and `waiting` count samples (images), `last_batch` those of the last forward step, `steps` the steps made
+    since the engine was built, `step_seconds` what the last one took.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -148,7 +177,8 @@ class EngineError(Exception):
     EngineError
     ├── ModelLoadError       a model's files are missing, refused, damaged or of no known family
     ├── OutOfMemory          the device had no room for this request even alone
-    └── GenerationError      the step itself failed for this request
+    ├── GenerationError      the step itself failed for this request
+    └── EngineStopped        submitted after `stop()`
     """
 
 
@@ -162,3 +192,7 @@ class OutOfMemory(EngineError):
 
 class GenerationError(EngineError):
     """The request's own step failed (its latents became NaN, the network raised)."""
+
+
+class EngineStopped(EngineError):
+    """The engine was stopped and takes no more work."""

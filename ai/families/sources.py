@@ -1,0 +1,85 @@
+"""Where a model's weights are, and the refusal of files that could run code. Looks at names only, loads nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+
+from ai.types import ModelLoadError
+
+PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
+"""Files that torch would unpickle: loading one may run any code its author put there."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class SourceKind(StrEnum):
+    """What `ModelCard.source` names."""
+
+    FOLDER = "folder"
+    FILE = "file"
+    HUB = "hub"
+
+
+def find_source(source: str, components: tuple[str, ...], pipeline_class: str) -> SourceKind:
+    """What `source` names, after the checks that need no weights.
+
+    A folder must hold a `model_index.json` of `pipeline_class` and, for every component, safetensors weights.
+    Raises ModelLoadError naming the file that is missing or refused.
+    """
+    path = Path(source)
+    if path.suffix in PICKLES and not path.is_dir():
+        raise ModelLoadError(
+            f"{source}: {path.suffix} files are pickles, which can run code; only .safetensors is read"
+        )
+    if path.is_dir():
+        check_index(path, pipeline_class)
+        for component in components:
+            _check_weights(path / component)
+        return SourceKind.FOLDER
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ModelLoadError(f"{source}: not a .safetensors file")
+        return SourceKind.FILE
+    # "models/demo2" has the form of a hub id too; where its first half is a folder here, a path was meant.
+    if _HUB_ID.fullmatch(source) and not path.parent.is_dir() and path.suffix != ".safetensors":
+        return SourceKind.HUB
+    raise ModelLoadError(f"{source}: there is no such file or folder")
+
+
+def check_index(folder: Path, pipeline_class: str) -> None:
+    """Raise ModelLoadError unless the folder's model_index.json is of the given diffusers pipeline class."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ModelLoadError(f"{index}: missing; a model folder must be in the diffusers layout")
+    try:
+        document = json.loads(index.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError both are
+        raise ModelLoadError(f"{index}: {error}") from error
+    found = document.get("_class_name") if isinstance(document, dict) else None
+    check_pipeline_class(str(index), found, pipeline_class)
+
+
+def check_pipeline_class(where: str, found: object, wanted: str) -> None:
+    """Raise ModelLoadError unless the pipeline class found is the one wanted."""
+    if found != wanted:
+        raise ModelLoadError(f"{where}: pipeline class {found!r} is not known to this family, which loads {wanted}")
+
+
+def variant_of(folder: Path, component: str) -> str | None:
+    """The variant to ask diffusers for: "fp16" where a folder holds its weights under no other name."""
+    names = [path.name for path in (folder / component).glob("*.safetensors")]
+    return "fp16" if names and all(".fp16." in name or ".fp16-" in name for name in names) else None
+
+
+def _check_weights(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelLoadError(f"{folder}: there is no such folder")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ModelLoadError(f"{pickles[0]}: a pickle, which can run code; only .safetensors is read")
+    raise ModelLoadError(f"{folder}: holds no .safetensors file")

@@ -1,0 +1,269 @@
+"""Every setting of the server: its environment name, its default and its reason.
+
+Values come from the environment, then from a `.env` file in the working folder, then from the defaults here. A name that
+existing systems use (docs/configuration.md lists them) is accepted beside ours; where both are set, ours wins. An unknown
+ATELIER_ name, or a value that does not fit, stops the start with a message that names the variable. Secrets are `SecretStr`, so
+that no repr, log or error shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "ATELIER_"
+CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
+DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
+_OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._/-]{1,100}")
+_LISTEN_KINDS = ("tcp:", "tcp6:", "ssl:", "tls:", "unix:", "systemd:")
+
+
+class SettingsError(Exception):
+    """A setting that the server cannot start with. The text names the variable."""
+
+
+def _setting(default: Any, name: str, *others: str, why: str, **limits: Any) -> Any:
+    """A field read from ATELIER_`name`, or from one of the `others` as they stand."""
+    return Field(default, validation_alias=AliasChoices(PREFIX + name, *others), description=why, **limits)
+
+
+class Settings(BaseSettings):
+    """All settings, checked. Seconds and bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8")
+
+    # The TCP door
+    tcp_listen: str = _setting(
+        "tcp:9000:interface=127.0.0.1", "TCP_LISTEN",
+        why="Where TCP clients connect: a Twisted endpoint string (tcp:, ssl:, unix:). Loopback until tokens are set.",
+    )  # fmt: skip
+    tokens: Annotated[dict[str, SecretStr], NoDecode] = _setting(
+        {}, "TOKENS",
+        why="Who may connect: owner:token,owner:token. A token has 16 characters or more. None: loopback addresses only.",
+    )  # fmt: skip
+    allow_plaintext: bool = _setting(
+        False, "ALLOW_PLAINTEXT",
+        why="Serve other machines without TLS. Tokens and pictures can then be read on the way.",
+    )  # fmt: skip
+    handshake_frame_bytes: int = _setting(
+        4096, "HANDSHAKE_FRAME_BYTES", ge=256, le=1 << 20,
+        why="Largest frame before Hello: a token and a name need a few hundred bytes, a stranger gets no more.",
+    )  # fmt: skip
+    max_frame_bytes: int = _setting(
+        1 << 20, "MAX_FRAME_BYTES", ge=1 << 16, le=1 << 26,
+        why="Largest frame after Hello: a Submit with a signature image fits well.",
+    )  # fmt: skip
+    chunk_bytes: int = _setting(
+        256 * 1024, "CHUNK_BYTES", ge=1024, le=256 * 1024,
+        why="Pictures travel in pieces of this size, so that none holds up another job's progress.",
+    )  # fmt: skip
+    handshake_timeout: float = _setting(
+        10.0, "HANDSHAKE_TIMEOUT", gt=0,
+        why="From connecting to a good Hello, however many bytes come: strangers hold no connection longer.",
+    )  # fmt: skip
+    frame_timeout: float = _setting(
+        30.0, "FRAME_TIMEOUT", gt=0,
+        why="From a frame's first byte to its last: a slow sender holds no memory longer.",
+    )  # fmt: skip
+    idle_timeout: float = _setting(
+        300.0, "IDLE_TIMEOUT", gt=0,
+        why="A connection on which no whole message came for so long is closed; the client pings more often.",
+    )  # fmt: skip
+    slow_reader_timeout: float = _setting(
+        60.0, "SLOW_READER_TIMEOUT", gt=0,
+        why="A client that reads nothing for so long is disconnected; its jobs live on and can be watched again.",
+    )  # fmt: skip
+    max_connections: int = _setting(
+        10_000, "MAX_CONNECTIONS", ge=1,
+        why="In all. One costs about 10 kB, and an open file: raise `ulimit -n` too.",
+    )  # fmt: skip
+    max_connections_per_address: int = _setting(
+        500, "MAX_CONNECTIONS_PER_ADDRESS", ge=1,
+        why="From one address, so that one machine cannot take all places; an office behind one address fits.",
+    )  # fmt: skip
+    max_requests_per_connection: int = _setting(
+        1000, "MAX_REQUESTS_PER_CONNECTION", ge=1,
+        why="Jobs that one connection follows at once; each holds its latest progress in memory.",
+    )  # fmt: skip
+
+    # Jobs
+    max_pending_jobs: int = _setting(
+        2000, "MAX_PENDING_JOBS", ge=1,
+        why="Jobs not yet ended, in all: beyond, a new one would wait longer than anybody does.",
+    )  # fmt: skip
+    max_pending_jobs_per_owner: int = _setting(
+        500, "MAX_PENDING_JOBS_PER_OWNER", ge=1,
+        why="The same for one owner, so that one cannot fill the queue for all.",
+    )  # fmt: skip
+    keep_finished_jobs: int = _setting(
+        10_000, "KEEP_FINISHED_JOBS", ge=1,
+        why="Ended jobs that are remembered (about 3 kB each); the oldest is forgotten first, its pictures stay.",
+    )  # fmt: skip
+    max_prompt_characters: int = _setting(
+        4000, "MAX_PROMPT_CHARACTERS", ge=1,
+        why="Prompt and negative prompt each. 77 tokens are about 400 characters; the rest is cut with a warning.",
+    )  # fmt: skip
+    max_width: int = _setting(1280, "MAX_WIDTH", "MAX_WIDTH", ge=64, le=8192, why="Pixels. Memory grows with the area.")
+    max_height: int = _setting(1280, "MAX_HEIGHT", "MAX_HEIGHT", ge=64, le=8192, why="Pixels, as MAX_WIDTH.")
+    max_num_inference_steps: int = _setting(
+        100, "MAX_NUM_INFERENCE_STEPS", "MAX_STEPS", ge=1, le=1000,
+        why="More steps change nothing that can be seen, and keep a row from others.",
+    )  # fmt: skip
+    default_width: int | None = _setting(None, "DEFAULT_WIDTH", "DEFAULT_WIDTH", why="Instead of the model card's.")
+    default_height: int | None = _setting(None, "DEFAULT_HEIGHT", "DEFAULT_HEIGHT", why="Instead of the model card's.")
+    default_num_inference_steps: int | None = _setting(
+        None, "DEFAULT_NUM_INFERENCE_STEPS", "DEFAULT_STEPS", ge=1, why="Instead of the model card's."
+    )
+    default_guidance_scale: float | None = _setting(
+        None, "DEFAULT_GUIDANCE_SCALE", "DEFAULT_GUIDANCE", ge=0, le=50, why="Instead of the model card's."
+    )
+    max_signature_image_bytes: int = _setting(
+        256 * 1024, "MAX_SIGNATURE_IMAGE_BYTES", ge=1024,
+        why="Largest signature image inside a request; a signature of 500 pixels needs a tenth of it.",
+    )  # fmt: skip
+
+    # Models and the engine
+    models: Annotated[dict[str, str], NoDecode] = _setting(
+        {}, "MODELS",
+        why="name=source,name=source: diffusers folders, .safetensors files or hub ids. The first is the default.",
+    )  # fmt: skip
+    model_id: str = _setting("", "MODEL_ID", "MODEL_ID", why="One model by its source, before all of ATELIER_MODELS.")
+    device: str = _setting(
+        "auto", "DEVICE", "DEVICE", pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        why="auto takes the first CUDA device, or the CPU where there is none.",
+    )  # fmt: skip
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = _setting(
+        "auto", "DTYPE", "DTYPE", why="auto is float16 on CUDA and float32 on the CPU."
+    )
+    max_batch: int = _setting(
+        16, "MAX_BATCH", "MAX_CONCURRENT_GENERATIONS", ge=1, le=256,
+        why="Pictures denoised together. More share one pass, and each step then takes longer.",
+    )  # fmt: skip
+    torch_threads: int = _setting(0, "TORCH_THREADS", ge=0, le=1024, why="CPU threads of the engine. 0: one a core.")
+
+    # Storing and stopping
+    data_dir: Path = _setting(Path("data"), "DATA_DIR", why="Where pictures are stored: DATA_DIR/artifacts.")
+    public_base_url: str = _setting(
+        "", "PUBLIC_BASE_URL", "PUBLIC_BASE_URL", pattern=r"^(https?://.+)?$",
+        why="The address under which something else serves DATA_DIR/artifacts; results then carry whole addresses.",
+    )  # fmt: skip
+    finishing_threads: int = _setting(
+        2, "FINISHING_THREADS", ge=1, le=64, why="Threads that sign, encode and store pictures."
+    )
+    drain_timeout: float = _setting(
+        30.0, "DRAIN_TIMEOUT", ge=0,
+        why="After a stop signal, running jobs get so long; what is left then is reported as not done.",
+    )  # fmt: skip
+
+    # Logs
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
+        "INFO", "LOG_LEVEL", "LOG_LEVEL", why="DEBUG adds every connection and every batch change."
+    )
+    log_format: Literal["console", "json"] = _setting("console", "LOG_FORMAT", why="json: one object a line.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over `.env`; tests give values by argument."""
+        return init_settings, env_settings, dotenv_settings
+
+    @field_validator("tcp_listen")
+    @classmethod
+    def _known_endpoint(cls, value: str) -> str:
+        if not value.startswith(_LISTEN_KINDS):
+            raise ValueError(f"must begin with one of {', '.join(_LISTEN_KINDS)}")
+        return value
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _split_tokens(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        tokens: dict[str, str] = {}
+        for position, pair in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+            owner, colon, token = pair.partition(":")
+            if not colon or not _OWNER.fullmatch(owner):  # the text must not show a token
+                raise ValueError(f"entry {position} must be owner:token, the owner of letters, digits, dot, _ and -")
+            if len(token) < 16:
+                raise ValueError(f"the token of {owner} must have 16 characters or more")
+            if owner in tokens:
+                raise ValueError(f"{owner} stands twice")
+            tokens[owner] = token
+        return tokens
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        models: dict[str, str] = {}
+        for pair in filter(None, (part.strip() for part in value.split(","))):
+            name, equals, source = pair.partition("=")
+            if not equals or not source or not _MODEL_NAME.fullmatch(name):
+                raise ValueError(f"{pair!r} must be name=source")
+            if name in models:
+                raise ValueError(f"{name} stands twice")
+            models[name] = source
+        return models
+
+    @field_validator("default_width", "default_height")
+    @classmethod
+    def _a_size(cls, value: int | None) -> int | None:
+        if value is not None and (value < 64 or value % 8):
+            raise ValueError("must be 64 or more, in steps of 8")
+        return value
+
+    def model_sources(self) -> dict[str, str]:
+        """Name → source, the default first; the embedded model where none is named."""
+        chosen = {self.model_id: self.model_id} if self.model_id else {}
+        chosen.update(self.models)
+        return chosen or {"demo": str(DEMO_MODEL)}
+
+
+def environment_names(field: str) -> tuple[str, ...]:
+    """The variables that set `field`, ours first."""
+    alias = Settings.model_fields[field].validation_alias
+    assert isinstance(alias, AliasChoices)
+    return tuple(dict.fromkeys(str(choice) for choice in alias.choices))
+
+
+def load_settings(**given: Any) -> Settings:
+    """Read the settings; `given` values (by field name) win over the environment. Raises SettingsError."""
+    environment = {**dotenv_values(".env"), **os.environ}
+    _refuse_unknown(environment)
+    try:
+        return Settings(**{environment_names(field)[0]: value for field, value in given.items()})
+    except ValidationError as error:
+        problems = error.errors(include_input=False)  # the input may be a secret
+        raise SettingsError("\n".join(_explain(problem, environment) for problem in problems)) from None
+
+
+def _refuse_unknown(environment: Mapping[str, str | None]) -> None:
+    known = {name for field in Settings.model_fields for name in environment_names(field)} | CLIENT_NAMES
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError(
+            "\n".join(f"{name}: no such setting (docs/configuration.md lists them)" for name in unknown)
+        )
+
+
+def _explain(problem: Any, environment: Mapping[str, str | None]) -> str:
+    """One of pydantic's error dictionaries as text that names the variable as the operator wrote it."""
+    place = str(problem["loc"][0])
+    names = next((n for f in Settings.model_fields if place in (n := environment_names(f))), (place,))
+    written = next((name for name in names if name in environment), names[0])
+    return f"{written}: {str(problem['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""Settings to running objects: the one place where everything is built and joined."""

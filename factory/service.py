@@ -1,0 +1,240 @@
+"""The one `make_service`: every part built, every part joined, started and stopped in one visible order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, cast
+
+import structlog
+from twisted.internet.endpoints import serverFromString
+
+from ai.cards import ModelCard, read_card
+from ai.types import EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
+from config import Settings, SettingsError
+from factory.gpu import EngineThread
+from factory.listening import check_listening
+from factory.tcp import TcpDoor
+from proto import atelier_pb2 as pb
+from server.clock import Clock
+from server.commands import MAX_IMAGES
+from server.database.memory import MemoryJobStore
+from server.errors import Code, Refusal
+from server.futures import Tasks, as_future
+from server.handlers import handler_table
+from server.handlers.cancel import CancelHandler
+from server.handlers.get_job import GetJobHandler
+from server.handlers.list_models import ListModelsHandler
+from server.handlers.ping import PingHandler
+from server.handlers.server_status import ServerStatusHandler
+from server.handlers.submit import SubmitHandler
+from server.handlers.watch import WatchHandler
+from server.health import Health
+from server.identity import Identities
+from server.jobs.admission import Admission, Limits
+from server.jobs.board import Board
+from server.jobs.finishing import Finisher
+from server.jobs.lifecycle import Lifecycle
+from server.jobs.places import Places
+from server.lag import LagMeter
+from server.pools import ThreadedPool
+from server.protocol import DoorLimits, DoorParts
+from server.storage.local import LocalArtifacts
+
+log = structlog.get_logger("atelier")
+
+
+class AtelierService:
+    """The whole server. `addresses` says where it listens, once started."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        check_listening(settings)
+        clock = cast(Clock, reactor)
+        cards = _read_cards(settings)
+        self._settings = settings
+        self._reactor = reactor
+        self._ports: list[Any] = []  # IListeningPort, which mypy cannot read
+        self.addresses: list[str] = []
+
+        self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
+        artifacts = LocalArtifacts(settings.data_dir / "artifacts", self._pool, settings.public_base_url)
+        store = MemoryJobStore(settings.keep_finished_jobs)
+        board = Board(store)
+        self._health = Health(cards)
+        self._lag = LagMeter(clock)
+        self._painter = EngineThread(
+            reactor,
+            cards,
+            EngineSettings(
+                device=settings.device,
+                dtype=settings.dtype,
+                max_batch=settings.max_batch,
+                torch_threads=settings.torch_threads,
+            ),
+            on_events=self._engine_events,
+            on_death=self._engine_died,
+        )
+        places = Places(
+            settings.max_pending_jobs, settings.max_pending_jobs_per_owner, lambda: self._lifecycle.retry_after()
+        )
+        self._lifecycle = Lifecycle(
+            store=store,
+            board=board,
+            painter=self._painter,
+            finisher=Finisher(artifacts, self._pool),
+            places=places,
+            clock=clock,
+        )
+        admission = Admission(
+            store=store,
+            places=places,
+            cards=cards,
+            limits=_job_limits(settings),
+            pool=self._pool,
+            clock=clock,
+            new_id=new_job_id,
+            new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
+        )
+        handlers = handler_table(
+            submit=SubmitHandler(admission, self._lifecycle, self._health),
+            cancel=CancelHandler(store, self._lifecycle),
+            watch=WatchHandler(store),
+            get_job=GetJobHandler(store, board),
+            list_models=ListModelsHandler(self._health),
+            server_status=ServerStatusHandler(
+                health=self._health,
+                painter=self._painter,
+                lifecycle=self._lifecycle,
+                lag=self._lag,
+                clock=clock,
+                connections=lambda: self._tcp.connections,
+                device=settings.device,
+            ),
+            ping=PingHandler(clock.seconds),
+        )
+        self._tcp = TcpDoor(
+            DoorParts(
+                handlers=handlers,
+                board=board,
+                artifacts=artifacts,
+                identities=Identities(settings.tokens),
+                clock=clock,
+                tasks=Tasks(),
+                limits=_door_limits(settings),
+            ),
+            max_connections=settings.max_connections,
+            max_per_address=settings.max_connections_per_address,
+        )
+
+    async def start(self) -> None:
+        """Listen, then load the default model. Raises SettingsError, or CannotListenError."""
+        try:
+            endpoint: Any = serverFromString(self._reactor, self._settings.tcp_listen)  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"ATELIER_TCP_LISTEN: {error}") from error
+        port = await as_future(endpoint.listen(self._tcp))
+        self._ports.append(port)
+        self.addresses.append(_address(port))
+        self._pool.start()
+        self._lag.start()
+        self._health.loading(self._painter.cards[0].name)
+        self._painter.start(self._painter.cards[0].name)
+        log.info("server.listening", addresses=self.addresses)
+
+    async def stop(self) -> None:
+        """Take nothing new, finish or report what runs, say goodbye, end the threads: in this order."""
+        self._health.drain()
+        for port in self._ports:
+            stopping = port.stopListening()
+            if stopping is not None:
+                await as_future(stopping)
+        await self._lifecycle.drain(self._settings.drain_timeout)
+        await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
+        self._lag.stop()
+        if self._pool.started:
+            self._painter.stop()
+            self._pool.stop()
+        log.info("server.stopped")
+
+    @property
+    def live_jobs(self) -> int:
+        """Jobs that have not ended."""
+        return self._lifecycle.live
+
+    def _engine_events(self, events: Sequence[EngineEvent]) -> None:
+        for event in events:
+            if isinstance(event, ModelReady):
+                log.info("model.ready", model=event.model, seconds=round(event.seconds, 2))
+                self._lag.forget()
+            elif isinstance(event, ModelUnavailable):
+                log.error("model.unavailable", model=event.model, reason=str(event.error))
+        self._health.engine_events(events)
+        self._lifecycle.engine_events(events)
+
+    def _engine_died(self, reason: str) -> None:
+        self._health.engine_died(reason)
+        self._lifecycle.engine_died(reason)
+
+
+def make_service(settings: Settings, reactor: Any) -> AtelierService:
+    """Build the server; nothing runs or listens yet. Raises SettingsError."""
+    return AtelierService(settings, reactor)
+
+
+def new_job_id() -> str:
+    """A job's id: 128 random bits, so that nobody guesses another's."""
+    return secrets.token_hex(16)
+
+
+def _read_cards(settings: Settings) -> list[ModelCard]:
+    try:
+        return [read_card(name, source) for name, source in settings.model_sources().items()]
+    except ModelLoadError as error:
+        raise SettingsError(f"ATELIER_MODELS: {error}") from error
+
+
+def _job_limits(settings: Settings) -> Limits:
+    return Limits(
+        max_prompt_characters=settings.max_prompt_characters,
+        max_width=settings.max_width,
+        max_height=settings.max_height,
+        max_num_inference_steps=settings.max_num_inference_steps,
+        max_signature_image_bytes=settings.max_signature_image_bytes,
+        default_width=settings.default_width,
+        default_height=settings.default_height,
+        default_num_inference_steps=settings.default_num_inference_steps,
+        default_guidance_scale=settings.default_guidance_scale,
+    )
+
+
+def _door_limits(settings: Settings) -> DoorLimits:
+    return DoorLimits(
+        handshake_frame_bytes=settings.handshake_frame_bytes,
+        max_frame_bytes=settings.max_frame_bytes,
+        chunk_bytes=settings.chunk_bytes,
+        handshake_timeout=settings.handshake_timeout,
+        frame_timeout=settings.frame_timeout,
+        idle_timeout=settings.idle_timeout,
+        slow_reader_timeout=settings.slow_reader_timeout,
+        max_requests=settings.max_requests_per_connection,
+        told=pb.Limits(
+            max_frame_bytes=settings.max_frame_bytes,
+            max_chunk_bytes=settings.chunk_bytes,
+            max_prompt_characters=settings.max_prompt_characters,
+            max_width=settings.max_width,
+            max_height=settings.max_height,
+            max_num_inference_steps=settings.max_num_inference_steps,
+            max_num_images=MAX_IMAGES,
+            max_pending_jobs_per_owner=settings.max_pending_jobs_per_owner,
+            max_signature_image_bytes=settings.max_signature_image_bytes,
+            idle_timeout_seconds=settings.idle_timeout,
+        ),
+    )
+
+
+def _address(port: Any) -> str:
+    """Where a port listens, as text to show ("tcp:127.0.0.1:9000")."""
+    host = port.getHost()
+    if hasattr(host, "port"):
+        return f"tcp:{host.host}:{host.port}"
+    return f"unix:{getattr(host, 'name', b'').decode()}"

@@ -1,0 +1,126 @@
+"""What may be asked of the server: one frozen command a request, whichever door it came by.
+
+A command checks, when it is made, all that can be known without a server's settings (types, ranges that are part of the
+contract, NaN). What depends on this server's limits or models is checked by `server.jobs.admission`. Both raise
+`Refusal`, which names the field and the limit.
+
+`owner` is the identity that the door established; jobs belong to it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from server.errors import Refusal
+from watermark import Signature
+
+MAX_IMAGES = 4  # a request's images share its adapters and its result; more pictures are more requests
+MAX_SEED = 2**63 - 1  # the largest a torch generator takes on every platform
+MAX_GUIDANCE_SCALE = 50.0  # far above any use; larger values only overflow half precision
+MAX_PRIORITY = 100
+MAX_IDEMPOTENCY_KEY = 200  # characters; a UUID has 36
+MAX_ADAPTERS = 8  # on one picture; more than a few styles at once paint mud
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterUse:
+    """One style of a picture, and how strongly: 0 is not at all, 1 as trained, negative away from it."""
+
+    name: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Ask for pictures. None means: the model's default."""
+
+    owner: str
+    prompt: str
+    model: str = ""
+    negative_prompt: str = ""
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    num_images: int = 1
+    adapters: tuple[AdapterUse, ...] = ()
+    solver: str = ""
+    priority: int = 0
+    deadline_seconds: float | None = None
+    signature: Signature | None = None
+    preview_every_steps: int = 0
+    idempotency_key: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise Refusal for what no server would take."""
+        if not self.prompt.strip():
+            raise Refusal.invalid("prompt", "at least 1 character other than space", self.prompt)
+        _within("num_images", self.num_images, 1, MAX_IMAGES)
+        _within("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
+        if self.seed is not None:
+            _within("seed", self.seed, 0, MAX_SEED - MAX_IMAGES)
+        if self.guidance_scale is not None:
+            _within("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE)
+        if self.deadline_seconds is not None and not 0 < self.deadline_seconds < math.inf:
+            raise Refusal.invalid("deadline_seconds", "more than 0", self.deadline_seconds)
+        if len(self.idempotency_key) > MAX_IDEMPOTENCY_KEY:
+            raise Refusal.invalid("idempotency_key", f"at most {MAX_IDEMPOTENCY_KEY} characters", self.idempotency_key)
+        if len(self.adapters) > MAX_ADAPTERS:
+            raise Refusal.invalid("adapters", f"at most {MAX_ADAPTERS}", len(self.adapters))
+        for index, adapter in enumerate(self.adapters):
+            if not adapter.name:
+                raise Refusal.invalid(f"adapters[{index}].name", "the name of an adapter", adapter.name)
+            if not math.isfinite(adapter.scale):
+                raise Refusal.invalid(f"adapters[{index}].scale", "a finite number", adapter.scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """Stop a job."""
+
+    owner: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Follow a job from event `from_event` on."""
+
+    owner: str
+    job_id: str
+    from_event: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetJob:
+    """A job as it stands."""
+
+    owner: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """Every model this server can paint with."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetServerStatus:
+    """How the server is doing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there, and what time is it."""
+
+    client_time_us: int
+
+
+Command = Submit | Cancel | Watch | GetJob | ListModels | GetServerStatus | Ping
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN compares false, so it is refused too
+        raise Refusal.invalid(name, f"{low:g} to {high:g}" if high < 1e6 else f"{low} to {high}", value)

@@ -1,0 +1,75 @@
+"""Job records in memory: gone when the process ends. Only the most recent ended jobs are remembered."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from server.errors import JobFailure
+from server.events import Artifact
+from server.job import TERMINAL, Job, JobState, check_transition
+
+
+class MemoryJobStore:
+    """A `JobStore`. `keep_finished` ended jobs are remembered; beyond, the one that ended first is forgotten."""
+
+    def __init__(self, keep_finished: int) -> None:
+        self._keep_finished = keep_finished
+        self._jobs: dict[str, Job] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+        self._finished: OrderedDict[str, None] = OrderedDict()
+
+    async def admit(self, job: Job) -> Job:
+        """Keep a new job and return it, or the one that has its idempotency key already."""
+        older = await self.find(job.owner, job.idempotency_key) if job.idempotency_key else None
+        if older is not None:
+            return older
+        self._jobs[job.id] = job
+        if job.idempotency_key:
+            self._keys[job.owner, job.idempotency_key] = job.id
+        return job
+
+    async def find(self, owner: str, idempotency_key: str) -> Job | None:
+        """The owner's job under this key."""
+        job_id = self._keys.get((owner, idempotency_key))
+        return self._jobs[job_id] if job_id is not None else None
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, whoever owns it."""
+        return self._jobs.get(job_id)
+
+    async def move(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        at: float,
+        last_event: int,
+        artifacts: tuple[Artifact, ...] = (),
+        warnings: tuple[str, ...] = (),
+        failure: JobFailure | None = None,
+    ) -> Job:
+        """Record a transition. Raises IllegalTransition."""
+        job = self._jobs[job_id]
+        check_transition(job_id, job.state, state)
+        job = replace(
+            job,
+            state=state,
+            last_event=last_event,
+            started_at=at if state is JobState.STARTING else job.started_at,
+            completed_at=at if state in TERMINAL else None,
+            artifacts=artifacts,
+            warnings=warnings,
+            failure=failure,
+        )
+        self._jobs[job_id] = job
+        if state in TERMINAL:
+            self._finished[job_id] = None
+            self._forget_old()
+        return job
+
+    def _forget_old(self) -> None:
+        while len(self._finished) > self._keep_finished:
+            job_id, _ = self._finished.popitem(last=False)
+            job = self._jobs.pop(job_id)
+            self._keys.pop((job.owner, job.idempotency_key), None)

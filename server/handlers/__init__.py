@@ -1,0 +1,43 @@
+"""One handler a command, joined here in one table.
+
+A handler answers with a reply, or with a coroutine that gives one, and raises `Refusal` for what it will not do. A door looks
+its command up in the table and knows nothing of what is behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from server.commands import Cancel, Command, GetJob, GetServerStatus, ListModels, Ping, Submit, Watch
+from server.handlers.cancel import CancelHandler
+from server.handlers.get_job import GetJobHandler
+from server.handlers.list_models import ListModelsHandler
+from server.handlers.ping import PingHandler
+from server.handlers.server_status import ServerStatusHandler
+from server.handlers.submit import SubmitHandler
+from server.handlers.watch import WatchHandler
+from server.interfaces import Handler
+
+HandlerTable = Mapping[type[Command], Handler]
+
+
+def handler_table(
+    *,
+    submit: SubmitHandler,
+    cancel: CancelHandler,
+    watch: WatchHandler,
+    get_job: GetJobHandler,
+    list_models: ListModelsHandler,
+    server_status: ServerStatusHandler,
+    ping: PingHandler,
+) -> HandlerTable:
+    """Which handler carries out which command."""
+    return {
+        Submit: submit,
+        Cancel: cancel,
+        Watch: watch,
+        GetJob: get_job,
+        ListModels: list_models,
+        GetServerStatus: server_status,
+        Ping: ping,
+    }

@@ -1,0 +1,28 @@
+"""Submit: a job is admitted, and set going."""
+
+from __future__ import annotations
+
+from server.commands import Submit
+from server.errors import Code, Refusal
+from server.health import Health
+from server.jobs.admission import Admission
+from server.jobs.lifecycle import Lifecycle
+from server.replies import Admitted
+
+
+class SubmitHandler:
+    """Refuses while the server stops; what is admitted is durable before anyone is told."""
+
+    def __init__(self, admission: Admission, lifecycle: Lifecycle, health: Health) -> None:
+        self._admission = admission
+        self._lifecycle = lifecycle
+        self._health = health
+
+    async def __call__(self, command: Submit) -> Admitted:
+        """Raises Refusal."""
+        if self._health.draining:
+            raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
+        admitted = await self._admission.admit(command)
+        if not admitted.duplicate:
+            self._lifecycle.begin(admitted.job)
+        return admitted

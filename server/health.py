@@ -1,0 +1,73 @@
+"""What the server can do now: is it loading, ready or stopping, and which models can paint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ai.cards import ModelCard
+from ai.types import EngineEvent, ModelReady, ModelUnavailable
+from server.replies import ModelState, ModelView, ServerState
+
+
+class Health:
+    """The server's state and its models'."""
+
+    def __init__(self, cards: Sequence[ModelCard]) -> None:
+        self._views = {card.name: ModelView(card, ModelState.ON_DISK) for card in cards}
+        self._default = cards[0].name
+        self._draining = False
+        self._problem = ""
+
+    def loading(self, model: str) -> None:
+        """A model is being loaded."""
+        self._set(model, ModelState.LOADING)
+
+    def engine_events(self, events: Sequence[EngineEvent]) -> None:
+        """Hear what became of the models."""
+        for event in events:
+            if isinstance(event, ModelReady):
+                self._set(event.model, ModelState.READY)
+            elif isinstance(event, ModelUnavailable):
+                self._set(event.model, ModelState.UNAVAILABLE, str(event.error))
+
+    def engine_died(self, reason: str) -> None:
+        """Nothing is painted any more."""
+        self._problem = reason
+
+    def drain(self) -> None:
+        """No new job is taken any more."""
+        self._draining = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is stopping."""
+        return self._draining
+
+    @property
+    def state(self) -> ServerState:
+        """What the server can do."""
+        if self._draining:
+            return ServerState.DRAINING
+        if self._problem:
+            return ServerState.FAILED
+        return _SERVER_STATES[self._views[self._default].state]
+
+    @property
+    def problem(self) -> str:
+        """Why the state is FAILED."""
+        return self._problem or self._views[self._default].problem
+
+    def models(self) -> tuple[ModelView, ...]:
+        """Every model, the default first."""
+        return tuple(self._views.values())
+
+    def _set(self, model: str, state: ModelState, problem: str = "") -> None:
+        self._views[model] = ModelView(self._views[model].card, state, problem)
+
+
+_SERVER_STATES = {
+    ModelState.ON_DISK: ServerState.LOADING,
+    ModelState.LOADING: ServerState.LOADING,
+    ModelState.READY: ServerState.READY,
+    ModelState.UNAVAILABLE: ServerState.FAILED,
+}

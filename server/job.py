@@ -1,0 +1,80 @@
+"""The one record of one request, and the table of what may become of it.
+
+queued → starting → processing → succeeded | failed | canceled
+(starting and processing may go to retrying, and from there back to queued)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ai.types import GenerationRequest
+from server.errors import JobFailure
+from server.events import Artifact
+from watermark import Signature
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are terminal and never left."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    PROCESSING = "processing"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+_ENDS = frozenset({JobState.FAILED, JobState.CANCELED})
+
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.STARTING}) | _ENDS,
+    JobState.STARTING: frozenset({JobState.PROCESSING, JobState.RETRYING}) | _ENDS,
+    JobState.PROCESSING: frozenset({JobState.SUCCEEDED, JobState.RETRYING}) | _ENDS,
+    JobState.RETRYING: frozenset({JobState.QUEUED}) | _ENDS,
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELED: frozenset(),
+}
+
+TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+
+
+class IllegalTransition(Exception):
+    """A job was asked to go where the table has no way: a mistake of ours, never of a caller."""
+
+    def __init__(self, job_id: str, old: JobState, new: JobState) -> None:
+        super().__init__(f"job {job_id}: {old} → {new}")
+
+
+def check_transition(job_id: str, old: JobState, new: JobState) -> None:
+    """Raise IllegalTransition unless the table has `old` → `new`."""
+    if new not in TRANSITIONS[old]:
+        raise IllegalTransition(job_id, old, new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it stands. Times are seconds since 1970 (UTC).
+
+    `body_hash` is a hash of what was asked, to tell a repeated request from another one under the same key;
+    `last_event` is the number of the latest event that was recorded here.
+    """
+
+    id: str
+    owner: str
+    idempotency_key: str
+    body_hash: str
+    request: GenerationRequest
+    signature: Signature | None
+    deadline_seconds: float | None
+    created_at: float
+    state: JobState = JobState.QUEUED
+    started_at: float | None = None
+    completed_at: float | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: JobFailure | None = None
+    last_event: int = 0

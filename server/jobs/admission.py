@@ -1,0 +1,199 @@
+"""May a job exist: defaults filled in, limits checked, idempotency kept, then made durable.
+
+A value comes from the request, else from this server's settings, else from the model's card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
+
+from ai.cards import ModelCard
+from ai.types import GenerationRequest
+from server.clock import Clock
+from server.commands import AdapterUse, Submit
+from server.errors import Code, Refusal
+from server.interfaces import JobStore, Pool
+from server.job import Job
+from server.jobs.places import Places
+from server.replies import Admitted
+from watermark import ImageMark, SignatureError
+from watermark.signing import decoded
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may ask for (pixels, characters), and this server's own defaults (None: the model card's)."""
+
+    max_prompt_characters: int
+    max_width: int
+    max_height: int
+    max_num_inference_steps: int
+    max_signature_image_bytes: int
+    default_width: int | None = None
+    default_height: int | None = None
+    default_num_inference_steps: int | None = None
+    default_guidance_scale: float | None = None
+
+
+class Admission:
+    """Turns a Submit into a durable job, or refuses it."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        places: Places,
+        cards: Sequence[ModelCard],
+        limits: Limits,
+        pool: Pool,
+        clock: Clock,
+        new_id: Callable[[], str],
+        new_seed: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._places = places
+        self._cards = cards
+        self._limits = limits
+        self._pool = pool
+        self._clock = clock
+        self._new_id = new_id
+        self._new_seed = new_seed
+
+    async def admit(self, command: Submit) -> Admitted:
+        """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
+        body_hash = hash_of(command)
+        request = self._complete(command)
+        if command.idempotency_key:
+            older = await self._store.find(command.owner, command.idempotency_key)
+            if older is not None:
+                return _same(older, body_hash)
+        if command.signature is not None and isinstance(command.signature.mark, ImageMark):
+            await self._check_image(command.signature.mark)
+        self._places.take(command.owner)
+        kept: Job | None = None
+        job = Job(
+            id=request.request_id,
+            owner=command.owner,
+            idempotency_key=command.idempotency_key,
+            body_hash=body_hash,
+            request=request,
+            signature=command.signature,
+            deadline_seconds=command.deadline_seconds,
+            created_at=self._clock.seconds(),
+        )
+        try:
+            kept = await self._store.admit(job)
+        finally:
+            if kept is not job:  # it failed, or another Submit with this key was faster
+                self._places.release(command.owner)
+        return Admitted(job, duplicate=False) if kept is job else _same(kept, body_hash)
+
+    async def _check_image(self, mark: ImageMark) -> None:
+        """Decode it once now, in a thread, rather than find after the painting that it cannot be."""
+        limit = self._limits.max_signature_image_bytes
+        if len(mark.png) > limit:
+            message = f"signature.image has {len(mark.png)} bytes; at most {limit} are taken"
+            raise Refusal(Code.INVALID_PARAMETER, message, field="signature.image", limit=f"at most {limit} bytes")
+        try:
+            await self._pool.run(decoded, mark)
+        except SignatureError as error:
+            field = f"signature.{error.field}"
+            raise Refusal(Code.INVALID_PARAMETER, error.message, field=field, limit=error.limit) from error
+
+    def _complete(self, command: Submit) -> GenerationRequest:
+        """The request with every default filled in, or Refusal."""
+        card = self._card(command.model)
+        limits, defaults = self._limits, card.defaults
+        width = first_of(command.width, limits.default_width, defaults.width)
+        height = first_of(command.height, limits.default_height, defaults.height)
+        steps = first_of(command.num_inference_steps, limits.default_num_inference_steps, defaults.num_inference_steps)
+        _check_length("prompt", command.prompt, limits.max_prompt_characters)
+        _check_length("negative_prompt", command.negative_prompt, limits.max_prompt_characters)
+        _check_size("width", width, card, limits.max_width)
+        _check_size("height", height, card, limits.max_height)
+        if not 1 <= steps <= limits.max_num_inference_steps:
+            raise Refusal.invalid("num_inference_steps", f"1 to {limits.max_num_inference_steps}", steps)
+        if command.solver and command.solver not in card.solvers:
+            raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
+        if command.adapters:
+            raise _no_such_adapter(command.adapters[0])
+        return GenerationRequest(
+            request_id=self._new_id(),
+            model=card.name,
+            prompt=command.prompt,
+            negative_prompt=command.negative_prompt,
+            width=width,
+            height=height,
+            num_inference_steps=steps,
+            guidance_scale=first_of(command.guidance_scale, limits.default_guidance_scale, defaults.guidance_scale),
+            seed=self._new_seed() if command.seed is None else command.seed,
+            num_images=command.num_images,
+            solver=command.solver or card.solvers[0],
+            priority=command.priority,
+            preview_every=command.preview_every_steps,
+        )
+
+    def _card(self, name: str) -> ModelCard:
+        if not name:
+            return self._cards[0]
+        for card in self._cards:
+            if card.name == name:
+                return card
+        limit = f"one of {', '.join(card.name for card in self._cards)}"
+        shown = name if len(name) <= 60 else f"{name[:57]}..."
+        raise Refusal(
+            Code.MODEL_NOT_FOUND, f"model {shown!r} is not here; model must be {limit}", field="model", limit=limit
+        )
+
+
+def hash_of(command: Submit) -> str:
+    """A hash of what was asked for, without the key and the wishes about how to be told (SHA-256, hex)."""
+    unhashed = {"owner", "idempotency_key", "preview_every_steps", "signature"}
+    asked = {
+        entry.name: _plain(getattr(command, entry.name)) for entry in fields(command) if entry.name not in unhashed
+    }
+    asked["signature"] = repr(command.signature)
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def first_of(*values: T | None) -> T:
+    """The first that is not None; the last never is."""
+    return next(value for value in values if value is not None)
+
+
+def _plain(value: object) -> object:
+    return [asdict(use) for use in value] if isinstance(value, tuple) else value
+
+
+def _same(older: Job, body_hash: str) -> Admitted:
+    if older.body_hash == body_hash:
+        return Admitted(older, duplicate=True)
+    raise Refusal(
+        Code.IDEMPOTENCY_CONFLICT,
+        f"idempotency_key {older.idempotency_key!r} belongs to job {older.id}, which asked for something else",
+        field="idempotency_key",
+        limit="a key that is new, or the same request again",
+    )
+
+
+def _check_length(name: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        message = f"{name} has {len(text)} characters; at most {limit} are taken"
+        raise Refusal(Code.INVALID_PARAMETER, message, field=name, limit=f"at most {limit} characters")
+
+
+def _check_size(name: str, pixels: int, card: ModelCard, largest: int) -> None:
+    if not card.min_size <= pixels <= largest or pixels % card.size_multiple:
+        raise Refusal.invalid(name, f"{card.min_size} to {largest}, in steps of {card.size_multiple}", pixels)
+
+
+def _no_such_adapter(use: AdapterUse) -> Refusal:
+    limit = "the name of an adapter; this server has none"
+    message = f"adapters[0].name: there is no adapter {use.name[:60]!r}"
+    return Refusal(Code.ADAPTER_NOT_FOUND, message, field="adapters[0].name", limit=limit)

@@ -1,0 +1,136 @@
+"""Who follows which job, and the numbers of its events.
+
+Of a job that is under way the board keeps what a late watcher needs: Accepted and the latest Progress. A job that has
+ended says Accepted and its terminal event, made again from its record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from server.errors import Code, JobFailure, Refusal
+from server.events import Accepted, Canceled, Event, Failed, Progress, Succeeded, TerminalEvent
+from server.interfaces import JobStore, Watcher
+from server.job import Job, JobState
+
+
+class _Sheet:
+    """One live job on the board."""
+
+    __slots__ = ("accepted", "next_number", "progress", "watchers")
+
+    def __init__(self, accepted: Accepted) -> None:
+        self.accepted = accepted
+        self.progress: Progress | None = None
+        self.next_number = 1
+        self.watchers: list[Watcher] = []
+
+
+class Board:
+    """The live jobs and their watchers. Everything here runs on the reactor thread."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._sheets: dict[str, _Sheet] = {}
+
+    def open(self, job: Job) -> None:
+        """Put up a job that was just accepted."""
+        self._sheets[job.id] = _Sheet(accepted_event(job))
+
+    def next_number(self, job_id: str) -> int:
+        """Take the number of the job's next event. An event so numbered must be published before another is taken."""
+        sheet = self._sheets[job_id]
+        number = sheet.next_number
+        sheet.next_number += 1
+        return number
+
+    def publish(self, event: Event) -> None:
+        """Tell all who follow the job."""
+        sheet = self._sheets[event.job_id]
+        if isinstance(event, Progress):
+            sheet.progress = event
+        for watcher in tuple(sheet.watchers):  # a watcher may leave when it hears
+            watcher.job_event(event)
+
+    def close(self, event: TerminalEvent) -> None:
+        """Tell the terminal event, and take the job down."""
+        self.publish(event)
+        del self._sheets[event.job_id]
+
+    def progress(self, job_id: str) -> Progress | None:
+        """The latest progress of a live job."""
+        sheet = self._sheets.get(job_id)
+        return sheet.progress if sheet else None
+
+    def last_number(self, job: Job) -> int:
+        """The number of the job's latest event."""
+        sheet = self._sheets.get(job.id)
+        return sheet.next_number - 1 if sheet else job.last_event
+
+    async def follow(self, job_id: str, watcher: Watcher, from_event: int = 0) -> None:
+        """Tell `watcher` what the board has from `from_event` on, then everything as it happens."""
+        sheet = self._sheets.get(job_id)
+        if sheet is not None:
+            kept: list[Event] = [sheet.accepted, sheet.progress] if sheet.progress else [sheet.accepted]
+            _tell(watcher, kept, from_event)
+            sheet.watchers.append(watcher)
+            return
+        job = await self._store.get(job_id)
+        if job is None:  # forgotten between the look-up and here
+            raise job_not_found(job_id)
+        _tell(watcher, [accepted_event(job), terminal_event(job)], from_event)
+
+    def leave(self, job_id: str, watcher: Watcher) -> None:
+        """Tell `watcher` no more."""
+        sheet = self._sheets.get(job_id)
+        if sheet is not None and watcher in sheet.watchers:
+            sheet.watchers.remove(watcher)
+
+
+def _tell(watcher: Watcher, events: list[Event], from_event: int) -> None:
+    for event in events:
+        terminal = isinstance(event, (Succeeded, Failed, Canceled))
+        if terminal or event.number >= from_event:  # the end is always told: nobody waits for ever
+            watcher.job_event(event)
+
+
+def accepted_event(job: Job) -> Accepted:
+    """The job's event number 0."""
+    return Accepted(number=0, job_id=job.id, seed=job.request.seed)
+
+
+_TERMINAL_EVENTS: dict[JobState, Callable[[Job], TerminalEvent]] = {
+    JobState.SUCCEEDED: lambda job: Succeeded(
+        number=job.last_event,
+        job_id=job.id,
+        artifacts=job.artifacts,
+        warnings=job.warnings,
+        queued_seconds=max(0.0, (job.started_at or job.created_at) - job.created_at),
+        processing_seconds=max(0.0, (job.completed_at or 0.0) - (job.started_at or job.created_at)),
+    ),
+    JobState.FAILED: lambda job: Failed(
+        number=job.last_event,
+        job_id=job.id,
+        failure=job.failure or JobFailure(Code.INTERNAL_ERROR, "no reason was recorded"),
+    ),
+    JobState.CANCELED: lambda job: Canceled(number=job.last_event, job_id=job.id),
+}
+
+
+def terminal_event(job: Job) -> TerminalEvent:
+    """The last event of an ended job, as its record has it."""
+    return _TERMINAL_EVENTS[job.state](job)
+
+
+def job_not_found(job_id: str) -> Refusal:
+    """For a job that is not there, or belongs to another: which of the two is nobody's business."""
+    shown = job_id if len(job_id) <= 40 else f"{job_id[:37]}..."
+    return Refusal(Code.JOB_NOT_FOUND, f"no job {shown!r} of yours", field="job_id", limit="the id of one of your jobs")
+
+
+async def owned_job(store: JobStore, owner: str, job_id: str) -> Job:
+    """The job, if `owner` owns it. Raises Refusal (JOB_NOT_FOUND)."""
+    job = await store.get(job_id)
+    if job is None or job.owner != owner:
+        raise job_not_found(job_id)
+    return job

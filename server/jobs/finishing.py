@@ -1,0 +1,107 @@
+"""From pixels to stored pictures: sign, encode, hash, store. Nothing of it happens on the reactor thread."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ai.types import Finished, Picture
+from server.errors import Code, JobFailure
+from server.events import Artifact
+from server.interfaces import ArtifactStore, Pool
+from server.job import Job
+from watermark import encode_png, sign
+
+CONTENT_TYPE = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A picture ready to store."""
+
+    png: bytes
+    sha256: str
+    warnings: tuple[str, ...]
+
+
+class Finisher:
+    """Signs and stores what the engine painted."""
+
+    def __init__(self, store: ArtifactStore, pool: Pool) -> None:
+        self._store = store
+        self._pool = pool
+
+    async def finish(self, job: Job, finished: Finished) -> tuple[tuple[Artifact, ...], tuple[str, ...]]:
+        """The job's artifacts, stored, and all warnings. Raises JobFailure (SIGNATURE_FAILED, STORAGE_FAILED)."""
+        artifacts: list[Artifact] = []
+        warnings = list(finished.warnings)
+        for index, picture in enumerate(finished.pictures):
+            try:
+                encoded = await self._pool.run(_sign_and_encode, job, picture, index)
+            except Exception as error:
+                raise JobFailure(Code.SIGNATURE_FAILED, f"picture {index} could not be signed: {error}") from error
+            warnings.extend(encoded.warnings)
+            artifacts.append(await self._keep(job, index, picture, encoded))
+        return tuple(artifacts), tuple(dict.fromkeys(warnings))
+
+    async def preview(self, width: int, height: int, rgb: bytes) -> bytes:
+        """A preview as PNG."""
+        return await self._pool.run(_encode_preview, width, height, rgb)
+
+    async def _keep(self, job: Job, index: int, picture: Picture, encoded: _Encoded) -> Artifact:
+        key = artifact_key(job.id, index)
+        try:
+            url = await self._store.put(key, encoded.png, CONTENT_TYPE)
+        except OSError as error:
+            raise JobFailure(
+                Code.STORAGE_FAILED, f"picture {index} could not be stored: {error.strerror or error}"
+            ) from error
+        return Artifact(
+            image_index=index,
+            key=key,
+            url=url,
+            size=len(encoded.png),
+            sha256=encoded.sha256,
+            content_type=CONTENT_TYPE,
+            width=picture.width,
+            height=picture.height,
+            seed=picture.seed,
+        )
+
+
+def artifact_key(job_id: str, index: int) -> str:
+    """Where image `index` of a job is stored: the server's own name, nothing of the request in it."""
+    return f"jobs/{job_id}/{index}.png"
+
+
+def _sign_and_encode(job: Job, picture: Picture, index: int) -> _Encoded:
+    image = Image.frombytes("RGB", (picture.width, picture.height), picture.rgb)
+    warnings: tuple[str, ...] = ()
+    if job.signature is not None:
+        image, warnings = sign(image, job.signature)
+    png = encode_png(image, _metadata(job, picture, index))
+    return _Encoded(png, hashlib.sha256(png).hexdigest(), tuple(warnings))
+
+
+def _encode_preview(width: int, height: int, rgb: bytes) -> bytes:
+    return encode_png(Image.frombytes("RGB", (width, height), rgb), {})
+
+
+def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
+    """What a picture says of itself, as PNG text chunks."""
+    request = job.request
+    return {
+        "job_id": job.id,
+        "image_index": str(index),
+        "model": request.model,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "seed": str(picture.seed),
+        "steps": str(request.num_inference_steps),
+        "guidance_scale": f"{request.guidance_scale:g}",
+        "solver": request.solver,
+        "size": f"{picture.width}x{picture.height}",
+        "artist": job.signature.artist if job.signature else "",
+    }

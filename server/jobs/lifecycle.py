@@ -1,0 +1,263 @@
+"""What becomes of an accepted job: the engine's events in, the job's states and events out.
+
+Everything here runs on the reactor thread. Each live job has one writer (`_Writer`): what has to wait (a record, a picture to
+store) is done for it one after the other, in the order in which the engine said it. Progress waits for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from ai import types as engine
+from server.clock import Clock, Timer
+from server.errors import Code, JobFailure
+from server.events import Phase, Preview, Progress
+from server.interfaces import JobStore, Painter
+from server.job import Job, JobState
+from server.jobs.board import Board, terminal_event
+from server.jobs.finishing import Finisher
+from server.jobs.places import Places
+
+log = structlog.get_logger("atelier.jobs")
+
+_FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
+    (engine.ModelLoadError, Code.MODEL_LOAD_FAILED),
+    (engine.OutOfMemory, Code.GPU_OUT_OF_MEMORY),
+    (engine.EngineError, Code.GENERATION_FAILED),
+)
+
+
+class _Writer:
+    """One live job, and what is still to be done for it in order."""
+
+    __slots__ = ("deadline", "ending", "job", "task", "todo")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.todo: deque[Callable[[], Awaitable[None]]] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self.deadline: Timer | None = None
+        self.ending: JobFailure | None = None  # why we ask the engine to stop it; None: its owner asked
+
+
+class Lifecycle:
+    """Carries jobs from acceptance to their one terminal event."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        board: Board,
+        painter: Painter,
+        finisher: Finisher,
+        places: Places,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._board = board
+        self._painter = painter
+        self._finisher = finisher
+        self._places = places
+        self._clock = clock
+        self._live: dict[str, _Writer] = {}
+        self._empty: asyncio.Future[None] | None = None
+        self._last_end = clock.seconds()
+        self._seconds_per_job = 1.0
+        self.ended = {JobState.SUCCEEDED: 0, JobState.FAILED: 0, JobState.CANCELED: 0}
+
+    # From the handlers
+
+    def begin(self, job: Job) -> None:
+        """Take over a job that was just made durable."""
+        writer = self._live[job.id] = _Writer(job)
+        self._board.open(job)
+        if job.deadline_seconds is not None:
+            writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, job.id)
+        log.info("job.accepted", job_id=job.id, owner=job.owner, model=job.request.model)
+        self._painter.submit(job.request)
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job; its terminal event follows. One that has ended is left alone."""
+        if job_id in self._live:
+            log.info("job.cancel_requested", job_id=job_id)
+            self._painter.cancel(job_id)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until every live job has ended; those that `seconds` do not suffice for fail with UNAVAILABLE."""
+        if not self._live:
+            return
+        log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
+        self._empty = asyncio.get_running_loop().create_future()
+        timer = self._clock.callLater(seconds, self._give_up)
+        await self._empty
+        if timer.active():
+            timer.cancel()
+
+    @property
+    def live(self) -> int:
+        """Jobs that have not ended."""
+        return len(self._live)
+
+    @property
+    def waiting(self) -> int:
+        """Live jobs that no batch has seated yet."""
+        return sum(writer.job.state is JobState.QUEUED for writer in self._live.values())
+
+    def retry_after(self) -> float:
+        """Seconds until a place is likely free: the pace at which jobs ended lately."""
+        return min(max(self._seconds_per_job, 1.0), 60.0)
+
+    # From the engine
+
+    def engine_events(self, events: Sequence[engine.EngineEvent]) -> None:
+        """What happened in one step."""
+        for event in events:
+            if isinstance(event, (engine.ModelReady, engine.ModelUnavailable)):
+                continue
+            writer = self._live.get(event.request_id)
+            if writer is not None:
+                self._hear[type(event)](self, writer, event)
+
+    def engine_died(self, reason: str) -> None:
+        """The step loop ended on an error of its own: what it had will not come back."""
+        for writer in tuple(self._live.values()):
+            self._then(writer, partial(self._fail, writer, JobFailure(Code.GENERATION_FAILED, reason)))
+
+    def _started(self, writer: _Writer, event: engine.Started) -> None:
+        self._then(writer, partial(self._move, writer, JobState.STARTING))
+        self._then(writer, partial(self._move, writer, JobState.PROCESSING))
+
+    def _stepped(self, writer: _Writer, event: engine.Stepped) -> None:
+        self._progress(writer, Phase(event.phase.value), event.step, event.fraction, event.eta_seconds)
+
+    def _previewed(self, writer: _Writer, event: engine.Previewed) -> None:
+        self._then(writer, partial(self._preview, writer, event))
+
+    def _finished(self, writer: _Writer, event: engine.Finished) -> None:
+        self._progress(writer, Phase.FINISHING, writer.job.request.num_inference_steps, 1.0, 0.0)
+        self._then(writer, partial(self._finish, writer, event))
+
+    def _failed(self, writer: _Writer, event: engine.Failed) -> None:
+        code = next(code for kind, code in _FAILURE_CODES if isinstance(event.error, kind))
+        self._then(writer, partial(self._fail, writer, JobFailure(code, str(event.error))))
+
+    def _canceled(self, writer: _Writer, event: engine.Canceled) -> None:
+        self._then(writer, partial(self._stop, writer))
+
+    _hear: dict[type, Callable[..., None]] = {  # noqa: RUF012  # a table, never written to
+        engine.Started: _started,
+        engine.Stepped: _stepped,
+        engine.Previewed: _previewed,
+        engine.Finished: _finished,
+        engine.Failed: _failed,
+        engine.Canceled: _canceled,
+    }
+
+    # One after the other, for one job
+
+    def _then(self, writer: _Writer, work: Callable[[], Awaitable[None]]) -> None:
+        writer.todo.append(work)
+        if writer.task is None:
+            writer.task = asyncio.ensure_future(self._work(writer))
+
+    async def _work(self, writer: _Writer) -> None:
+        while writer.todo and writer.job.id in self._live:
+            work = writer.todo.popleft()
+            try:
+                await work()
+            except Exception as error:
+                log.exception("job.broken", job_id=writer.job.id)
+                await self._fail(writer, JobFailure(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}"))
+        writer.task = None
+
+    async def _move(self, writer: _Writer, state: JobState) -> None:
+        number = self._board.last_number(writer.job)
+        writer.job = await self._store.move(writer.job.id, state, at=self._clock.seconds(), last_event=number)
+        log.info("job.state", job_id=writer.job.id, state=state.value)
+
+    async def _preview(self, writer: _Writer, event: engine.Previewed) -> None:
+        png = await self._finisher.preview(event.width, event.height, event.rgb)
+        number = self._board.next_number(writer.job.id)
+        self._board.publish(
+            Preview(number=number, job_id=writer.job.id, image_index=event.image_index, step=event.step, png=png)
+        )
+
+    async def _finish(self, writer: _Writer, event: engine.Finished) -> None:
+        try:
+            artifacts, warnings = await self._finisher.finish(writer.job, event)
+        except JobFailure as failure:
+            await self._fail(writer, failure)
+            return
+        await self._end(writer, JobState.SUCCEEDED, replace(writer.job, artifacts=artifacts, warnings=warnings))
+
+    async def _fail(self, writer: _Writer, failure: JobFailure) -> None:
+        await self._end(writer, JobState.FAILED, replace(writer.job, failure=failure))
+
+    async def _stop(self, writer: _Writer) -> None:
+        if writer.ending is None:
+            await self._end(writer, JobState.CANCELED, writer.job)
+        else:
+            await self._fail(writer, writer.ending)
+
+    async def _end(self, writer: _Writer, state: JobState, job: Job) -> None:
+        """Record the terminal state, then tell it: in this order, so that what was told stays true."""
+        job_id = job.id
+        number = self._board.next_number(job_id)
+        ended = await self._store.move(
+            job_id,
+            state,
+            at=self._clock.seconds(),
+            last_event=number,
+            artifacts=job.artifacts,
+            warnings=job.warnings,
+            failure=job.failure,
+        )
+        del self._live[job_id]
+        if writer.deadline is not None and writer.deadline.active():
+            writer.deadline.cancel()
+        self._places.release(job.owner)
+        self.ended[state] += 1
+        self._note_pace()
+        reason = {"code": job.failure.code.name, "reason": job.failure.message} if job.failure else {}
+        log.info("job.ended", job_id=job_id, state=state.value, **reason)
+        self._board.close(terminal_event(ended))
+        if self._empty is not None and not self._live and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _note_pace(self) -> None:
+        now = self._clock.seconds()
+        self._seconds_per_job += (now - self._last_end - self._seconds_per_job) / 10  # about the last ten jobs count
+        self._last_end = now
+
+    def _progress(self, writer: _Writer, phase: Phase, step: int, fraction: float, eta_seconds: float) -> None:
+        number = self._board.next_number(writer.job.id)
+        self._board.publish(
+            Progress(
+                number=number,
+                job_id=writer.job.id,
+                phase=phase,
+                step=step,
+                total_steps=writer.job.request.num_inference_steps,
+                fraction=fraction,
+                eta_seconds=eta_seconds,
+            )
+        )
+
+    # When it takes too long
+
+    def _overdue(self, job_id: str) -> None:
+        writer = self._live[job_id]
+        seconds = writer.job.deadline_seconds
+        writer.ending = JobFailure(Code.DEADLINE_EXCEEDED, f"not done {seconds:g} s after it was accepted")
+        self._painter.cancel(job_id)
+
+    def _give_up(self) -> None:
+        for writer in self._live.values():
+            writer.ending = JobFailure(Code.UNAVAILABLE, "the server stopped before the job was done; submit it again")
+            self._painter.cancel(writer.job.id)

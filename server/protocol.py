@@ -1,0 +1,406 @@
+"""The TCP door: Twisted's shell around the sans-IO core in server.wire.
+
+A message is decoded, dispatched and encoded; what jobs say goes out by one writer (`_pump`), a message of each request in turn.
+While the transport is full nothing more is written *or read*: a slow reader is told less progress, and costs no memory. Deadlines
+are absolute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from proto import atelier_pb2 as pb
+from server import __version__
+from server.clock import Clock, Timer
+from server.commands import Cancel
+from server.errors import Code, Refusal, StreamBroken
+from server.futures import Tasks
+from server.handlers import HandlerTable
+from server.identity import Identities
+from server.interfaces import ArtifactStore
+from server.jobs.board import Board
+from server.replies import Admitted, Watched
+from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
+from server.wire.connection import PROTOCOL_VERSION, Connection, Received, Rejected, Role, State
+from server.wire.stream import JobStream, ReadWanted, Wishes
+
+log = structlog.get_logger("atelier.tcp")
+
+MAX_HELLOS = 3  # a person may mistype a token; a guesser has to connect anew, and is counted
+CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
+MAX_CLIENT_NAME = 100  # characters, in the log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorLimits:
+    """Seconds, bytes and counts of one connection (see config.settings for the reasons); `told` is what Welcome says."""
+
+    handshake_frame_bytes: int
+    max_frame_bytes: int
+    chunk_bytes: int
+    handshake_timeout: float
+    frame_timeout: float
+    idle_timeout: float
+    slow_reader_timeout: float
+    max_requests: int
+    told: pb.Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorParts:
+    """What every connection of the door shares."""
+
+    handlers: HandlerTable
+    board: Board
+    artifacts: ArtifactStore
+    identities: Identities
+    clock: Clock
+    tasks: Tasks
+    limits: DoorLimits
+
+
+@implementer(IPushProducer)
+class AtelierProtocol(Protocol):
+    """One client's connection."""
+
+    def __init__(self, parts: DoorParts, session_id: str, on_lost: Callable[[AtelierProtocol], None]) -> None:
+        limits = parts.limits
+        self._parts = parts
+        self._limits = limits
+        self._session_id = session_id
+        self._on_lost = on_lost
+        self._wire = Connection(
+            Role.SERVER, handshake_frame_bytes=limits.handshake_frame_bytes, open_frame_bytes=limits.max_frame_bytes
+        )
+        self._owner = ""
+        self._hellos = 0
+        self._paused = False
+        self._closing = False
+        self._streams: dict[int, JobStream] = {}  # by request_id
+        self._pending: dict[int, asyncio.Task[None]] = {}  # requests whose handler is at work, by request_id
+        self._leave_behind: set[int] = set()  # requests whose jobs are cancelled when the connection ends
+        self._ready: deque[JobStream] = deque()  # streams that may have something to say, each at most once
+        self._reading: JobStream | None = None  # at most one piece of a picture is on its way from the storage
+        self._want_to_read: deque[tuple[JobStream, ReadWanted]] = deque()
+        self._connected_at = parts.clock.seconds()
+        self._last_message = self._connected_at
+        self._frame_since: float | None = None
+        self._timer: Timer | None = None
+        self._slow_timer: Timer | None = None
+
+    # Twisted's side
+
+    def connectionMade(self) -> None:
+        """Start the clocks."""
+        if hasattr(self._transport, "setTcpNoDelay"):  # a UNIX socket has neither
+            self._transport.setTcpNoDelay(True)
+            self._transport.setTcpKeepAlive(True)
+        self._transport.registerProducer(self, True)
+        self._timer = self._parts.clock.callLater(self._limits.handshake_timeout, self._check_deadline)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes."""
+        self._wire.receive_data(data)
+        self._take_messages()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave no timer, watcher or task behind."""
+        self._closing = True
+        for timer in (self._timer, self._slow_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._slow_timer = None
+        for stream in self._streams.values():
+            self._parts.board.leave(stream.job_id, stream)
+            if stream.request_id in self._leave_behind:
+                self._cancel_unattended(stream.job_id)
+        self._streams.clear()
+        self._ready.clear()
+        self._want_to_read.clear()
+        log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
+        self._on_lost(self)
+
+    def pauseProducing(self) -> None:
+        """The transport is full: say nothing more, and hear nothing more that would have to be answered."""
+        if self._paused:
+            return
+        self._paused = True
+        self._transport.pauseProducing()
+        self._slow_timer = self._parts.clock.callLater(self._limits.slow_reader_timeout, self._too_slow)
+
+    def resumeProducing(self) -> None:
+        """The peer has read on."""
+        if not self._paused or self._closing:
+            return
+        self._paused = False
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = None
+        self._pump()
+        self._take_messages()
+        if not self._paused and not self._closing:
+            self._transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+
+    # From the peer
+
+    def _take_messages(self) -> None:
+        took = False
+        try:
+            while not self._paused and not self._closing:
+                event = self._wire.next_event()
+                if event is None:
+                    break
+                took = True
+                self._take(event)
+        except StreamBroken as broken:
+            self._refuse(0, broken)
+            self.close(broken)
+            return
+        self._note_activity(took)
+
+    def _take(self, event: Received | Rejected) -> None:
+        if isinstance(event, Rejected):
+            self._refuse(event.request_id, event.refusal)
+        elif event.kind == "hello":
+            self._greet(event.request_id, cast(pb.Hello, event.message))
+        else:
+            self._dispatch(event.request_id, event.kind, event.message)
+
+    def _greet(self, request_id: int, hello: pb.Hello) -> None:
+        self._hellos += 1
+        try:
+            if hello.protocol_version != PROTOCOL_VERSION:
+                raise Refusal(
+                    Code.UNSUPPORTED_VERSION,
+                    f"protocol_version {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is",
+                    field="protocol_version",
+                    limit=str(PROTOCOL_VERSION),
+                )
+            if len(hello.client_name) > MAX_CLIENT_NAME:
+                raise Refusal.invalid("client_name", f"at most {MAX_CLIENT_NAME} characters", hello.client_name)
+            self._owner = self._parts.identities.owner_of(hello.token)
+        except Refusal as refusal:
+            self._refuse(request_id, refusal)
+            if self._hellos >= MAX_HELLOS:
+                self.close(refusal)
+            return
+        log.debug("connection.open", session=self._session_id, owner=self._owner, client=hello.client_name)
+        welcome = pb.Welcome(
+            protocol_version=PROTOCOL_VERSION,
+            server_version=__version__,
+            session_id=self._session_id,
+            owner=self._owner,
+            limits=self._limits.told,
+        )
+        self._say(pb.Envelope(request_id=request_id, welcome=welcome))
+
+    def _dispatch(self, request_id: int, kind: str, message: Any) -> None:
+        try:
+            command = DECODERS[kind](message, self._owner)
+            reply = self._parts.handlers[type(command)](command)
+            if asyncio.iscoroutine(reply):
+                self._answer_later(request_id, reply, message)
+                return
+        except Refusal as refusal:
+            self._refuse(request_id, refusal)
+        except Exception:
+            self._erred(request_id, kind)
+        else:
+            self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
+
+    def _answer_later(self, request_id: int, work: Coroutine[Any, Any, Any], message: Any) -> None:
+        limit = self._limits.max_requests
+        if request_id in self._streams or request_id in self._pending:
+            work.close()
+            raise Refusal.invalid("request_id", "a number that no request under way has", request_id)
+        if len(self._streams) + len(self._pending) >= limit:
+            work.close()
+            text = f"this connection has {limit} requests under way, which is the limit"
+            raise Refusal(Code.RESOURCE_EXHAUSTED, text, limit=f"{limit} requests", retry_after_seconds=1.0)
+        self._pending[request_id] = asyncio.ensure_future(self._answer(request_id, work, message))
+
+    async def _answer(self, request_id: int, work: Coroutine[Any, Any, Any], message: Any) -> None:
+        """Finish one request. Runs on when the connection is lost meanwhile: an accepted job is accepted."""
+        try:
+            reply = await work
+            if isinstance(reply, (Admitted, Watched)):
+                await self._follow(request_id, reply, message)
+            elif not self._closing:
+                self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
+        except Refusal as refusal:
+            self._refuse(request_id, refusal)
+        except Exception:
+            self._erred(request_id, type(message).__name__)
+        finally:
+            del self._pending[request_id]
+
+    async def _follow(self, request_id: int, reply: Admitted | Watched, message: Any) -> None:
+        """Attach this request to its job."""
+        submitted = isinstance(reply, Admitted)
+        leave_behind = submitted and message.cancel_on_disconnect
+        if self._closing:
+            if leave_behind:
+                self._cancel_unattended(reply.job.id)
+            return
+        wishes = Wishes(
+            progress=message.progress,
+            previews=message.preview_every_steps > 0 if submitted else message.previews,
+            inline_pictures=message.inline_pictures,
+        )
+        stream = JobStream(
+            request_id,
+            reply.job.id,
+            wishes,
+            duplicate=isinstance(reply, Admitted) and reply.duplicate,
+            chunk_bytes=self._limits.chunk_bytes,
+            on_news=self._news,
+        )
+        self._streams[request_id] = stream
+        if leave_behind:
+            self._leave_behind.add(request_id)
+        try:
+            await self._parts.board.follow(reply.job.id, stream, 0 if submitted else message.from_event)
+        except Refusal:
+            self._forget(stream)
+            raise
+
+    def _cancel_unattended(self, job_id: str) -> None:
+        """The connection that wanted this job is gone, and asked that the job go with it."""
+        log.info("job.unattended", job_id=job_id, session=self._session_id)
+        command = Cancel(owner=self._owner, job_id=job_id)
+        self._parts.tasks.start(cast("Coroutine[Any, Any, None]", self._parts.handlers[Cancel](command)))
+
+    # To the peer
+
+    def _say(self, envelope: pb.Envelope) -> None:
+        if not self._closing:
+            self._transport.write(self._wire.send(envelope))
+
+    def _refuse(self, request_id: int, refusal: Refusal) -> None:
+        self._say(encode_error(request_id, refusal))
+
+    def _erred(self, request_id: int, kind: str) -> None:
+        log.exception("request.broken", session=self._session_id, kind=kind)
+        self._refuse(request_id, Refusal(Code.INTERNAL_ERROR, "the server erred; its log says how"))
+
+    def _news(self, stream: JobStream) -> None:
+        """A stream may have something to say."""
+        if stream is not self._reading and stream not in self._ready:
+            self._ready.append(stream)
+        self._pump()
+
+    def _pump(self) -> None:
+        """Write what the streams have, a message of each in turn, until they have nothing or the transport is full."""
+        while self._ready and not self._paused and not self._closing:
+            stream = self._ready.popleft()
+            item = stream.next()
+            if isinstance(item, ReadWanted):
+                self._want_to_read.append((stream, item))
+                self._read_next()
+            elif item is not None:
+                if stream is self._reading and item.HasField("chunk"):
+                    self._reading = None  # the piece is with the transport: the next may be fetched
+                self._transport.write(self._wire.send(item))
+                if stream.done:
+                    self._forget(stream)
+                else:
+                    self._ready.append(stream)
+                self._read_next()
+
+    def _read_next(self) -> None:
+        if self._reading is None and self._want_to_read:
+            stream, wanted = self._want_to_read.popleft()
+            self._reading = stream
+            self._parts.tasks.start(self._read(stream, wanted))
+
+    async def _read(self, stream: JobStream, wanted: ReadWanted) -> None:
+        try:
+            data = await self._parts.artifacts.read(wanted.key, wanted.offset, wanted.size)
+            if len(data) != wanted.size:
+                raise OSError("it is shorter than it was")
+            stream.read(data)
+        except OSError as error:
+            log.error("picture.unreadable", job_id=stream.job_id, key=wanted.key, reason=str(error))
+            stream.unreadable(error.strerror or str(error))
+            self._reading = None
+        self._ready.appendleft(stream)
+        self._pump()
+
+    def _forget(self, stream: JobStream) -> None:
+        self._streams.pop(stream.request_id, None)
+        self._leave_behind.discard(stream.request_id)
+        self._parts.board.leave(stream.job_id, stream)
+
+    # Deadlines and the end
+
+    def _note_activity(self, took_messages: bool) -> None:
+        """Keep the times by which the next message must be whole."""
+        if took_messages:
+            self._last_message = self._parts.clock.seconds()
+            self._frame_since = None
+        if self._frame_since is None and not self._paused and self._wire.frame_begun:
+            now = self._parts.clock.seconds()
+            self._frame_since = now
+            if self._timer is not None and self._timer.getTime() > now + self._limits.frame_timeout:
+                self._timer.reset(self._limits.frame_timeout)
+
+    def _deadline(self) -> tuple[float, Refusal]:
+        """When the connection ends if nothing happens, and why."""
+        limits = self._limits
+        if self._wire.state is State.HANDSHAKE:
+            text = f"no valid Hello within {limits.handshake_timeout:g} s"
+            due = self._connected_at + limits.handshake_timeout
+            return due, StreamBroken(Code.HANDSHAKE_TIMEOUT, text, limit=f"{limits.handshake_timeout:g} s")
+        if self._frame_since is not None and not self._paused:
+            text = f"a frame was begun and not completed within {limits.frame_timeout:g} s"
+            due = self._frame_since + limits.frame_timeout
+            return due, StreamBroken(Code.FRAME_TIMEOUT, text, limit=f"{limits.frame_timeout:g} s")
+        text = f"nothing was heard for {limits.idle_timeout:g} s"
+        due = self._last_message + limits.idle_timeout
+        return due, StreamBroken(Code.IDLE_TIMEOUT, text, limit=f"{limits.idle_timeout:g} s")
+
+    def _check_deadline(self) -> None:
+        due, reason = self._deadline()
+        left = due - self._parts.clock.seconds()
+        if left > 0:
+            self._timer = self._parts.clock.callLater(left, self._check_deadline)
+        else:
+            self._refuse(0, reason)
+            self.close(reason)
+
+    def _too_slow(self) -> None:
+        log.warning("connection.too_slow", session=self._session_id, owner=self._owner, jobs=len(self._streams))
+        self._slow_timer = None
+        self._closing = True
+        self._transport.abortConnection()  # what the peer does not read cannot be told it either
+
+    def close(self, reason: Refusal) -> None:
+        """Say goodbye and close; the jobs live on. Cut off if the peer does not read even that."""
+        if self._closing:
+            return
+        log.info("connection.closed", session=self._session_id, owner=self._owner, code=reason.code.name)
+        self._say(encode_goodbye(reason))
+        self._closing = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+
+    @property
+    def _transport(self) -> Any:
+        """The transport, whose interfaces zope knows and mypy does not."""
+        return self.transport

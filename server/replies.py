@@ -1,0 +1,104 @@
+"""What the handlers answer: plain data, for a door to put into its own dialect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ai.cards import ModelCard
+from server.job import Job, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A job there is now, or (`duplicate`) was already under this idempotency key. Its events come to its watchers."""
+
+    job: Job
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A job that may be followed."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """`state` is the job's when the request came."""
+
+    job_id: str
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as it stands; `fraction` (0 to 1) of its steps are done, `last_event` is the number of its latest event."""
+
+    job: Job
+    fraction: float
+    last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Microseconds since 1970, UTC."""
+
+    client_time_us: int
+    server_time_us: int
+
+
+class ModelState(StrEnum):
+    """Whether a model can paint now."""
+
+    ON_DISK = "on_disk"
+    LOADING = "loading"
+    READY = "ready"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model, its state, and why it is unavailable if it is."""
+
+    card: ModelCard
+    state: ModelState
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """Every model, the default first."""
+
+    models: tuple[ModelView, ...]
+
+
+class ServerState(StrEnum):
+    """What the server can do now."""
+
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReply:
+    """How the server is doing. Counts of ended jobs are since its start."""
+
+    state: ServerState
+    server_version: str
+    uptime_seconds: float
+    connections: int
+    jobs_waiting: int
+    jobs_running: int
+    jobs_succeeded: int
+    jobs_failed: int
+    jobs_canceled: int
+    batch_size: int
+    steps: int
+    step_seconds: float
+    reactor_lag_p99_ms: float
+    device: str
+    problem: str
