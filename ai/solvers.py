@@ -58,13 +58,13 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "final_sigmas_type": ("zero", "sigma_min"),
 }
 
-# Keys that change the sampling and are not implemented, with the values that leave it as it is here. "deis", "bh1",
-# "bh2" and "logrho" are other schedulers' own words, which diffusers turns into the plain ones.
+# Keys that change the sampling and are not implemented, with the values that leave it as it is here. "bh1", "bh2" and
+# "logrho" are other schedulers' own words, which diffusers turns into the plain one.
 _UNCHANGED: Mapping[str, tuple[object, ...]] = {
     "trained_betas": (None,),
     "solver_order": (2,),
     "thresholding": (False, None),
-    "algorithm_type": ("dpmsolver++", "deis"),
+    "algorithm_type": ("dpmsolver++",),
     "solver_type": ("midpoint", "bh1", "bh2", "logrho"),
     "use_karras_sigmas": (False, None),
     "use_exponential_sigmas": (False, None),

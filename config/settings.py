@@ -38,7 +38,9 @@ def _setting(default: Any, name: str, *others: str, why: str, **limits: Any) -> 
 class Settings(BaseSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True
+    )
 
     # The TCP door
     tcp_listen: str = _setting(

@@ -67,8 +67,7 @@ class Submit:
             raise Refusal.invalid("deadline_seconds", "more than 0", self.deadline_seconds)
         if len(self.idempotency_key) > MAX_IDEMPOTENCY_KEY:
             raise Refusal.invalid("idempotency_key", f"at most {MAX_IDEMPOTENCY_KEY} characters", self.idempotency_key)
-        if len(self.adapters) > MAX_ADAPTERS:
-            raise Refusal.invalid("adapters", f"at most {MAX_ADAPTERS}", len(self.adapters))
+        check_adapter_count(len(self.adapters))
         for index, adapter in enumerate(self.adapters):
             if not adapter.name:
                 raise Refusal.invalid(f"adapters[{index}].name", "the name of an adapter", adapter.name)
@@ -119,6 +118,12 @@ class Ping:
 
 
 Command = Submit | Cancel | Watch | GetJob | ListModels | GetServerStatus | Ping
+
+
+def check_adapter_count(count: int) -> None:
+    """Raise Refusal for more adapters than a picture may have."""
+    if count > MAX_ADAPTERS:
+        raise Refusal.invalid("adapters", f"at most {MAX_ADAPTERS}", count)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

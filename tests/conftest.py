@@ -35,14 +35,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test on the reactor's loop."""
     if not asyncio.iscoroutinefunction(pyfuncitem.obj):
         return None
-    _start_reactor()
+    start_reactor()
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     LOOP.run_until_complete(asyncio.wait_for(pyfuncitem.obj(**arguments), _TIMEOUT))
     return True
 
 
-def _start_reactor() -> None:
+def start_reactor() -> None:
     """What `reactor.run` does, except that the tests turn the loop."""
     reactor: Any = installed_reactor
     if not reactor.running:

@@ -182,7 +182,7 @@ def _rank(path: Path) -> tuple[object, ...]:
 
 def _read(path: Path | None) -> _Contents:
     try:
-        with TTFont(path or _built_in(), fontNumber=0, lazy=True) as font:
+        with path.open("rb") if path else _built_in() as file, TTFont(file, fontNumber=0, lazy=True) as font:
             contents = _Contents(frozenset(font.getBestCmap() or ()), _strike(font))
         _opened(path, contents.strike or 10, ImageFont.Layout.BASIC)
     except Exception:  # a damaged file fails in any way at all, and then has no characters for us
@@ -192,27 +192,21 @@ def _read(path: Path | None) -> _Contents:
 
 def _built_in() -> BytesIO:
     """Pillow's own font file, which it carries in its source."""
-    file = _opened(None, 10, ImageFont.Layout.BASIC).path
-    if not isinstance(file, BytesIO):
-        raise OSError("Pillow's built-in font is not where it was")
-    return BytesIO(file.getvalue())
+    font = ImageFont.load_default(10)
+    if not (isinstance(font, ImageFont.FreeTypeFont) and isinstance(font.path, BytesIO)):
+        raise OSError("Pillow was built without FreeType")
+    return BytesIO(font.path.getvalue())
 
 
 def _strike(font: TTFont) -> int:
-    if "glyf" in font or "CFF " in font or "CFF2" in font:
-        return 0
+    """The largest of a colour bitmap font's sizes, whether or not it has (blank) outlines too; 0 for other fonts."""
     if "CBLC" in font:
         return max(int(strike.bitmapSizeTable.ppemY) for strike in font["CBLC"].strikes)
-    return max(int(size) for size in font["sbix"].strikes)
+    return max((int(size) for size in font["sbix"].strikes), default=0) if "sbix" in font else 0
 
 
 def _opened(path: Path | None, size: float, layout: ImageFont.Layout) -> ImageFont.FreeTypeFont:
-    if path is not None:
-        return ImageFont.truetype(str(path), size, layout_engine=layout)
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise OSError("Pillow was built without FreeType")
-    return font
+    return ImageFont.truetype(str(path) if path else _built_in(), size, layout_engine=layout)
 
 
 def _best_layout() -> ImageFont.Layout:

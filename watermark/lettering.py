@@ -75,13 +75,14 @@ def lettered(text: str, fonts: FontShelf, frame: Frame) -> Layer:
 
 
 class _Writer:
-    """Places and draws lines of clusters."""
+    """Places and draws lines of clusters. Keeps its open fonts, so it serves one thread."""
 
     def __init__(self, layout: ImageFont.Layout, direction: Literal["ltr", "rtl"], align: Align) -> None:
         self._layout = layout
         self._direction = direction
         self._shaping: str | None = direction if layout == ImageFont.Layout.RAQM else None
         self._align = align
+        self._fonts: dict[tuple[Face, float], ImageFont.FreeTypeFont] = {}
 
     def drawn(self, lines: list[Line], size: float, oversampling: int) -> Image.Image:
         """The lines as an RGBA layer, `size` × `oversampling` pixels per em, with nothing around the ink."""
@@ -124,7 +125,10 @@ class _Writer:
         return runs
 
     def _font(self, face: Face, size: float) -> ImageFont.FreeTypeFont:
-        return face.at(size, self._layout)
+        font = self._fonts.get((face, size))
+        if font is None:
+            font = self._fonts[face, size] = face.at(size, self._layout)
+        return font
 
 
 class _Canvas:
@@ -177,8 +181,10 @@ def _best_lines(clusters: Line, writer: _Writer, frame: Frame) -> tuple[list[Lin
     """The fewest lines that are readable, or else those with the largest letters; and the size, in pixels per em."""
     readable = frame.readable * (DENSE if any(_is_wide(cluster) for cluster in clusters) else 1)
     best: tuple[list[Line], float] = ([clusters], 0.0)
+    words: list[tuple[Line, float]] = []
     for count in range(1, len(clusters) + 1):
-        lines = [clusters] if count == 1 else _broken(clusters, writer, count)
+        words = words or [(word, writer.advance(word)) for word in (_words(clusters) if count > 1 else ())]
+        lines = [clusters] if count == 1 else _broken(words, count)
         width, height = writer.extent(lines)
         size = min(frame.width / width, _highest(frame, count) / height)
         if size > best[1]:
@@ -192,9 +198,8 @@ def _highest(frame: Frame, lines: int) -> int:
     return min(frame.height, max(1, round(frame.width * LINE_SHARE))) if lines == 1 else frame.height
 
 
-def _broken(clusters: Line, writer: _Writer, count: int) -> list[Line]:
-    """The line in at most `count` lines, the longest as short as it can be."""
-    words = [(word, writer.advance(word)) for word in _words(clusters)]
+def _broken(words: list[tuple[Line, float]], count: int) -> list[Line]:
+    """The words, each with its width, in at most `count` lines, the longest as short as it can be."""
     limit = max(sum(width for _, width in words) / count, *(width for _, width in words))
     while len(lines := _filled(words, limit)) > count:
         limit *= 1.05

@@ -76,6 +76,8 @@ def essential(png: bytes) -> bytes:
     types = [chunk.type for chunk in found]
     if b"acTL" in types:
         raise BadPng("it is animated")
+    if types.count(b"IHDR") > 1:
+        raise BadPng("it has two headers")  # Pillow believes the last one
     if b"IDAT" not in types:
         raise BadPng("it has no pixels")
     kept = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")

@@ -58,8 +58,8 @@ def decoded(mark: ImageMark) -> Image.Image:
         with Image.open(BytesIO(png_file.essential(mark.png)), formats=["PNG"]) as image:
             image.load()
             return _rgba(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
-        raise unreadable_image(str(error)) from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # Pillow's for bad files
+        raise unreadable_image("its pixels cannot be decoded") from error
 
 
 def _rgba(image: Image.Image) -> Image.Image:

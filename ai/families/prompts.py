@@ -60,4 +60,4 @@ class PromptEncoder:
     def _dropped(self, prompt: str) -> str | None:
         tokens = self._tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         spans: list[tuple[int, int]] = tokens["offset_mapping"]
-        return prompt[spans[self._room][0] :] if len(spans) > self._room else None
+        return prompt[spans[self._room][0] :].rstrip() if len(spans) > self._room else None

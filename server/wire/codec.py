@@ -42,6 +42,7 @@ def _given(message: Any, field: str) -> Any:
 
 
 def _submit(message: pb.Submit, owner: str) -> commands.Submit:
+    commands.check_adapter_count(len(message.adapters))  # before half a million of them are made into objects
     return commands.Submit(
         owner=owner,
         prompt=message.prompt,

@@ -190,7 +190,7 @@ class Connection:
             self._send_limit = self._open_frame_bytes
             if self._role is Role.CLIENT:
                 self._send_limit = envelope.welcome.limits.max_frame_bytes or self._open_frame_bytes
-        elif state is State.CLOSED:
+        else:  # CLOSED: nothing leads back to the handshake
             self._reader.drop()
 
     def _enter(self, state: State) -> None:

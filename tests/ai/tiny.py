@@ -169,7 +169,13 @@ def ldm_vae_key(key: str) -> str:
     if len(parts) > 2 and parts[1] == "mid_block":
         place = f"attn_{int(parts[3]) + 1}" if parts[2] == "attentions" else f"block_{int(parts[3]) + 1}"
         rest = ".".join(parts[4:])
-        for ours, theirs in {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}.items():
+        for ours, theirs in {
+            "group_norm": "norm",
+            "to_q": "q",
+            "to_k": "k",
+            "to_v": "v",
+            "to_out.0": "proj_out",
+        }.items():
             rest = rest.replace(ours, theirs) if parts[2] == "attentions" else rest
         return f"first_stage_model.{parts[0]}.mid.{place}.{rest}"
     if len(parts) > 2 and parts[1] in ("down_blocks", "up_blocks"):

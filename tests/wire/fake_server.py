@@ -66,9 +66,9 @@ class FakeServer:
                         self.heard.append(event.kind)
                         answers = self._answers(event)
                     else:
-                        code = event.refusal.code
-                        self.heard.append(code.name)
-                        error = pb.Error(code=pb.ErrorCode.ValueType(code), message=str(event.refusal))
+                        code = event.refusal.code.name
+                        self.heard.append(code)
+                        error = pb.Error(code=code, message=str(event.refusal))
                         answers = [pb.Envelope(request_id=event.request_id, error=error)]
                     for answer in answers:
                         writer.write(connection.send(answer))

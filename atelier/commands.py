@@ -1,0 +1,147 @@
+"""The command line's commands and their options. What a command does is imported when it is called: --help stays quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atelier.choices import MarkPosition, MarkSize, adapter, size
+
+app = typer.Typer(
+    help="An image-generation server that paints everyone's pictures together, each in its own style.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they show local variables: tokens, prompts
+    add_completion=False,
+)
+
+UINT32 = 2**32 - 1  # beyond, the wire cannot say it; what is too much below is for the server to say
+
+Server = Annotated[
+    str, typer.Option(envvar="ATELIER_SERVER", help="Where the server listens, as a Twisted endpoint string.")
+]
+Token = Annotated[
+    str, typer.Option(envvar="ATELIER_TOKEN", help="Who you are, where the server asks.", show_envvar=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID")]
+
+HERE = "tcp:127.0.0.1:9000"
+
+
+@app.command()
+def serve() -> None:
+    """Run the server. Settings come from the environment and from .env (docs/configuration.md)."""
+    from atelier.serve import serve
+
+    raise typer.Exit(serve())
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="All are painted at once.")],
+    count: Annotated[int, typer.Option(min=1, max=4, help="Images per prompt.")] = 1,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", metavar="NAME[:SCALE]", help="A style; may be given several times."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=UINT32)] = None,
+    guidance: Annotated[float | None, typer.Option(help="0 to 50; 1 or less: none.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**64 - 1, help="Image i is painted with seed + i; the same for each prompt.")
+    ] = None,
+    picture_size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="Pixels.")] = None,
+    model: Annotated[str, typer.Option(help="Instead of the server's default.")] = "",
+    negative: Annotated[str, typer.Option(help="What should not be there.")] = "",
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher is seated earlier.")] = 0,
+    sign: Annotated[str | None, typer.Option(metavar="TEXT|FILE.png", help="A visible mark on the picture.")] = None,
+    position: Annotated[MarkPosition, typer.Option(help="Where the mark stands.")] = MarkPosition.BOTTOM_RIGHT,
+    sign_size: Annotated[MarkSize, typer.Option(help="Its share of the picture's width.")] = MarkSize.MEDIUM,
+    opacity: Annotated[float | None, typer.Option(min=0, max=1, help="Of the mark.")] = None,
+    artist: Annotated[str, typer.Option(help="Written into the picture's metadata, with --sign.")] = "",
+    preview_every: Annotated[int, typer.Option(min=0, max=UINT32, help="Also keep a preview every so many steps.")] = 0,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures.")] = Path("outputs"),
+    as_json: AsJson = False,
+    server: Server = HERE,
+    token: Token = "",
+) -> None:
+    """Paint pictures: every prompt at once, over one connection."""
+    from atelier.generate import generate
+    from atelier.running import run
+    from atelier.signing import signature
+    from bot.orders import SubmitFields
+
+    width, height = size(picture_size) if picture_size else (None, None)
+    fields = SubmitFields(
+        model=model,
+        negative_prompt=negative,
+        width=width,
+        height=height,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        num_images=count,
+        adapters=[adapter(text) for text in adapters or ()],
+        priority=priority,
+        signature=signature(sign, position, sign_size, opacity, artist),
+        preview_every_steps=preview_every,
+    )
+    raise typer.Exit(run(lambda reactor: generate(reactor, server, token, prompts, fields, out, as_json=as_json)))
+
+
+@app.command()
+def watch(
+    job_id: JobId,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Also fetch the pictures into this folder.")] = None,
+    as_json: AsJson = False,
+    server: Server = HERE,
+    token: Token = "",
+) -> None:
+    """Follow a job until it ends. Ctrl-C stops watching; the job goes on."""
+    from atelier.running import run
+    from atelier.watch import watch
+
+    raise typer.Exit(run(lambda reactor: watch(reactor, server, token, job_id, out, as_json=as_json)))
+
+
+@app.command()
+def cancel(job_id: JobId, server: Server = HERE, token: Token = "") -> None:
+    """Stop a job."""
+    from atelier.asking import cancel
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: cancel(reactor, server, token, job_id)))
+
+
+@app.command()
+def status(as_json: AsJson = False, server: Server = HERE, token: Token = "") -> None:
+    """How the server is doing."""
+    from atelier.asking import status
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: status(reactor, server, token, as_json=as_json)))
+
+
+@app.command()
+def models(as_json: AsJson = False, server: Server = HERE, token: Token = "") -> None:
+    """What the server can paint with."""
+    from atelier.asking import models
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: models(reactor, server, token, as_json=as_json)))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures.")] = Path("outputs"),
+    count: Annotated[int, typer.Option(min=1, max=10, help="How many of the ten prompts.")] = 10,
+) -> None:
+    """Start a server on a free port, paint ten prompts at once, and stop it again.
+
+    The server of the demo has the built-in settings: ATELIER_ variables, the other names of settings and .env are left aside.
+    """
+    from atelier.demo import demo
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: demo(reactor, out, count)))

@@ -1,0 +1,65 @@
+"""Writes .env.example and docs/configuration.md from the settings themselves, so that neither can fall behind.
+
+python -m config.pages
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from config.settings import PREFIX, Settings, environment_names
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / ".env.example"
+PAGE = ROOT / "docs" / "configuration.md"
+
+
+def _shown(field: str) -> str:
+    default = Settings.model_fields[field].default
+    if default is None or default == {}:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def example() -> str:
+    """The text of .env.example: every setting, commented out, with its reason."""
+    lines = [
+        "# Every setting of Atelier with its default. Take the # away in front of what you change; `make run` reads .env.",
+        "",
+    ]
+    for field, info in Settings.model_fields.items():
+        lines += [f"# {info.description}", f"#{environment_names(field)[0]}={_shown(field)}", ""]
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The text of docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "Settings come from the environment, then from a `.env` file in the working folder, then from the defaults below. A name",
+        "in the third column, which existing systems use, is taken as well; where both are set, Atelier's own wins. An unknown",
+        f"`{PREFIX}` name or a value that does not fit stops the start with a message that names the variable.",
+        "",
+        "`OMP_WAIT_POLICY` is set to `passive` by every entry point unless you set it: OpenMP's spinning threads make small",
+        "forwards many times slower beside another busy process. `CUDA_VISIBLE_DEVICES` works as everywhere.",
+        "",
+        "| variable | default | also | why |",
+        "|---|---|---|---|",
+    ]  # fmt: skip
+    for field, info in Settings.model_fields.items():
+        ours, *others = environment_names(field)
+        also = ", ".join(f"`{name}`" for name in others)
+        default = f"`{_shown(field)}`" if _shown(field) else ""
+        lines.append(f"| `{ours}` | {default} | {also} | {info.description} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Write both files."""
+    EXAMPLE.write_text(example(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
