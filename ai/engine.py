@@ -99,7 +99,8 @@ class Engine:
     def submit(self, request: GenerationRequest) -> None:
         """Take in a request; it joins at the next step boundary.
 
-        Raises ValueError for a request id that is in the engine, EngineStopped after `stop()`.
+        Raises ValueError for a request id that is in the engine, EngineStopped after `stop()`, and whatever `start`
+        raises: then the request stays in the inbox, and the next letter tries to start the loop again.
         """
         with self._lock:
             if self._stopping:

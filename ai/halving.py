@@ -17,37 +17,55 @@ Item = TypeVar("Item", bound=Hashable)
 Failures = dict[Item, EngineError]
 
 
+# After this many batches at a reduced size a larger one is tried again: what was short of memory then may not be now
+# (a VAE was decoding, another process had its share). The price is one failed forward pass in a hundred.
+TRY_LARGER_AFTER = 100
+
+
 class Halving(Generic[Item]):
     """Runs a function over a batch; what raises is run again in two halves, down to single items.
 
-    After running out of memory it remembers the size that was too large, and from then on makes smaller batches in
-    the first place. The memory ends with the object's life (in the engine: when nothing of the group is left).
+    After running out of memory it remembers the size that did fit, and makes smaller batches in the first place.
     """
 
     def __init__(self) -> None:
         self._limit: int | None = None
+        self._runs_at_limit = 0
 
     def run(self, items: Sequence[Item], attempt: Callable[[Sequence[Item]], Failures[Item]]) -> Failures[Item]:
-        """Call `attempt` over all items, at first together; what it returns and what it raised for single items.
+        """Call `attempt` over all items, at first together; what it returned, and what it raised for single items.
 
         `attempt` must change nothing that outlives it before it is sure to succeed, and must not keep its tensors.
         """
         failures: Failures[Item] = {}
-        size = min(self._limit or len(items), len(items)) or 1
-        pending = [list(items[start : start + size]) for start in range(0, len(items), size)]
+        limit_before = self._relaxed_limit()
+        self._limit = limit_before
+        pending = [list(items)] if items else []
         while pending:
             some = pending.pop(0)
+            half = (len(some) + 1) // 2
+            if self._limit is not None and len(some) > self._limit:
+                pending[:0] = [some[: self._limit], some[self._limit :]]
+                continue
             error = self._try(some, attempt, failures)
             if error is None:
                 continue
             if len(some) == 1:
                 failures[some[0]] = error
                 continue
-            half = (len(some) + 1) // 2
             if isinstance(error, OutOfMemory):
-                self._limit = min(self._limit or half, half)
+                self._limit, self._runs_at_limit = half, 0
             pending[:0] = [some[:half], some[half:]]
+        if any(isinstance(error, OutOfMemory) for error in failures.values()):
+            self._limit = limit_before  # an item that fits nowhere says nothing about the others
         return failures
+
+    def _relaxed_limit(self) -> int | None:
+        self._runs_at_limit += 1
+        if self._limit is not None and self._runs_at_limit > TRY_LARGER_AFTER:
+            self._runs_at_limit = 0
+            return self._limit * 2
+        return self._limit
 
     def _try(
         self, some: list[Item], attempt: Callable[[Sequence[Item]], Failures[Item]], failures: Failures[Item]

@@ -49,7 +49,8 @@ def generate(
     steps: Annotated[int | None, typer.Option(min=1, max=UINT32)] = None,
     guidance: Annotated[float | None, typer.Option(help="0 to 50; 1 or less: none.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**64 - 1, help="Image i is painted with seed + i; the same for each prompt.")
+        int | None,
+        typer.Option(min=0, max=2**64 - 1, help="Image i is painted with seed + i; the same for each prompt."),
     ] = None,
     picture_size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="Pixels.")] = None,
     model: Annotated[str, typer.Option(help="Instead of the server's default.")] = "",

@@ -39,7 +39,7 @@ def run(work: Work) -> int:
             print(result.getTraceback(), file=sys.stderr)
         reactor.stop()
 
-    reactor.callWhenRunning(begin)
+    reactor.callLater(0, begin)  # once the loop runs: callWhenRunning is just before
     reactor.run(installSignalHandlers=False)
     return statuses[0]
 
@@ -85,12 +85,18 @@ def explained(error: Exception) -> str:
 @asynccontextmanager
 async def connected(reactor: Any, server: str, token: str) -> AsyncIterator[Client]:
     """A client that is connected, and closed at the end. Raises CannotConnectError, NotWelcomeError."""
-    client = Client(reactor, server, token=token, client_name="atelier", tell=say)
+    client = Client(reactor, server, token=token, client_name="atelier", tell=_tell)
     await client.connect()
     try:
         yield client
     finally:
         await client.close()
+
+
+def _tell(text: str, attempt: int) -> None:
+    """The first attempt to come back, and its success; not the dozen between them."""
+    if attempt <= 1:
+        say(text)
 
 
 def _quiet_logs() -> None:

@@ -28,7 +28,7 @@ from bot.errors import RefusedError
 from bot.jobs import JobHandle
 from bot.orders import SubmitFields, submit_message
 from bot.patience import Backoff, Patience
-from bot.reconnecting import Reconnecting
+from bot.reconnecting import Reconnecting, Tell
 from bot.waiting import pause
 from proto import atelier_pb2 as pb
 from server.clock import Clock
@@ -41,8 +41,8 @@ M = TypeVar("M", bound=Message)
 class Client:
     """One owner's way to one server. `endpoint` is a Twisted endpoint string ("tcp:host:port", "tls:host:port", "unix:path").
 
-    `tell` gets a line for people whenever the connection is lost or regained. `clock` and `random` (numbers from 0 to 1) are
-    arguments for tests; by default the clock is the reactor.
+    `tell` gets a line for people whenever the connection is tried anew (attempt 1, 2, …) or regained (0). `clock` and
+    `random` (numbers from 0 to 1) are arguments for tests; by default the clock is the reactor.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Client:
         token: str = "",
         client_name: str = "",
         patience: Patience | None = None,
-        tell: Callable[[str], None] | None = None,
+        tell: Tell | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = randomness.random,
     ) -> None:
@@ -65,7 +65,7 @@ class Client:
             token=token,
             client_name=client_name,
             patience=patience or Patience(),
-            tell=tell or (lambda text: log.warning("connection", text=text)),
+            tell=tell or (lambda text, attempt: log.warning("connection", text=text, attempt=attempt)),
             clock=self._clock,
             random=random,
         )

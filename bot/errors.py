@@ -56,7 +56,11 @@ class ClientError(Exception):
 
 
 class CannotConnectError(ClientError):
-    """The server cannot be reached."""
+    """The server cannot be reached, for that reason."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot connect to {address}: {reason}")
+        self.reason = reason
 
 
 class ConnectionLostError(ClientError):

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from bot.conversation import Conversation
-from bot.errors import CannotConnectError, NotWelcomeError
+from bot.errors import NotWelcomeError
 from bot.patience import Patience
 from proto import atelier_pb2 as pb
 from server.clock import Clock, Timer
@@ -30,6 +30,10 @@ log = structlog.get_logger("atelier.client")
 HANDSHAKE_FRAME_BYTES = 64 * 1024  # Hello and Welcome have a few hundred bytes
 OPEN_FRAME_BYTES = 64 << 20  # what we take; servers send 256 KiB chunks, and Results of a few kB
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
+
+
+class ClosedEarly(Exception):
+    """The connection ended before Welcome, and nobody said why."""
 
 
 class Line(Protocol):
@@ -54,22 +58,30 @@ class Line(Protocol):
         self._ping_timer: Timer | None = None
         self._silence_timer: Timer | None = None
         self._closing_timer: Timer | None = None
-        self.useful = False  # it has answered something
+        self._answered = False
+        self._welcomed_at = 0.0
         self.goodbye: Code | None = None  # why the server ended it
 
     # For the client
 
     async def greet(self, token: str, client_name: str) -> pb.Welcome:
-        """Say Hello. Raises NotWelcomeError, CannotConnectError."""
-        hello = pb.Hello(protocol_version=PROTOCOL_VERSION, token=token, client_name=client_name)
-        self._say(pb.Envelope(request_id=next(self._request_ids), hello=hello))
+        """Say Hello. Raises NotWelcomeError, ClosedEarly, LocalProtocolError."""
+        if not self._welcome.done():  # a server that is full says goodbye without having been asked
+            hello = pb.Hello(protocol_version=PROTOCOL_VERSION, token=token, client_name=client_name)
+            self._say(pb.Envelope(request_id=next(self._request_ids), hello=hello))
         welcome = await self._welcome
+        self._welcomed_at = self._clock.seconds()
         idle = welcome.limits.idle_timeout_seconds
         every = self._patience.ping_every or (idle / 3 if idle > 0 else None)
         if every is not None and not self._gone.done():
             self._ping_every = every
             self._ping_timer = self._clock.callLater(every, self._ping)
         return welcome
+
+    @property
+    def useful(self) -> bool:
+        """Whether it was more than let in and dropped at once."""
+        return self._answered or self._clock.seconds() - self._welcomed_at > self._patience.longest_wait
 
     def adopt(self, *, on_over: Callable[[Conversation], None], on_lost: Callable[[Line, str], None]) -> None:
         """Belong to a client. It is told at once if the connection is gone already."""
@@ -129,9 +141,7 @@ class Line(Protocol):
             self._closing_timer.cancel()
         self._lost_because = self._lost_because or reason.getErrorMessage().rstrip(".")
         self._conversations.clear()
-        if not self._welcome.done():
-            self._welcome.set_exception(CannotConnectError(f"closed before Welcome: {self._lost_because}"))
-            self._welcome.exception()  # whoever greets sees it; if nobody does, nothing is logged
+        self._not_welcome(ClosedEarly(f"it closed before Welcome: {self._lost_because}"))
         self._gone.set_result(None)
         if self._on_lost is not None:
             self._on_lost(self, self._lost_because)
@@ -149,7 +159,7 @@ class Line(Protocol):
             self._answer(event)
 
     def _answer(self, event: Received) -> None:
-        self.useful = True
+        self._answered = True
         conversation = self._conversations.get(event.request_id)
         if conversation is None:
             return  # the last words of something that was given up, or a Pong
@@ -171,17 +181,20 @@ class Line(Protocol):
     def _remark(self, error: pb.Error) -> None:
         """An Error that answers Hello, or belongs to no request."""
         refusal = NotWelcomeError.told(decode_failure(error))
-        if not self._welcome.done():
-            self._welcome.set_exception(refusal)
+        self._not_welcome(refusal)
         log.warning("server.remark", code=refusal.code.name, reason=str(refusal))
 
     def _goodbye(self, goodbye: pb.Goodbye) -> None:
         refusal = NotWelcomeError.told(decode_failure(pb.Error(code=goodbye.code, message=goodbye.message)))
         self.goodbye = refusal.code
         self._lost_because = f"the server said goodbye, {refusal.code.name}: {refusal.message}"
-        if not self._welcome.done():
-            self._welcome.set_exception(refusal)
+        self._not_welcome(refusal)
         self._transport.loseConnection()
+
+    def _not_welcome(self, error: Exception) -> None:
+        if not self._welcome.done():
+            self._welcome.set_exception(error)
+            self._welcome.exception()  # whoever greets sees it; if nobody does, nothing is logged
 
     # To the server
 

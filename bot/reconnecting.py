@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectError, DNSLookupError
 
 from bot.conversation import Conversation
 from bot.errors import CannotConnectError, ClientClosedError, ClientError, ConnectionLostError, NotWelcomeError
-from bot.line import Line
+from bot.line import ClosedEarly, Line
 from bot.patience import Backoff, Patience
 from bot.waiting import pause, within
 from proto import atelier_pb2 as pb
@@ -23,6 +23,9 @@ from server.clock import Clock
 from server.errors import AtelierError, Code
 from server.futures import as_future
 from server.wire.connection import LocalProtocolError
+
+Tell = Callable[[str, int], None]
+"""Hears, as a line for people, of each attempt to come back (1, 2, …), and of its success (0)."""
 
 # The server may well let us in a little later; any other refusal of Hello would only be repeated.
 PASSING = frozenset({Code.TOO_MANY_CONNECTIONS, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.HANDSHAKE_TIMEOUT})
@@ -39,7 +42,7 @@ class Reconnecting:
         token: str,
         client_name: str,
         patience: Patience,
-        tell: Callable[[str], None],
+        tell: Tell,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -103,8 +106,8 @@ class Reconnecting:
             return line, await within(self._clock, self._patience.handshake, self._greeted(line))
         except TimeoutError:
             line.abort()
-            text = f"{self._address} did not say Welcome within {self._patience.handshake:g} s"
-            raise CannotConnectError(text) from None
+            reason = f"no Welcome within {self._patience.handshake:g} s"
+            raise CannotConnectError(self._address, reason) from None
         except BaseException:
             line.abort()
             raise
@@ -114,9 +117,8 @@ class Reconnecting:
             connecting: Deferred[Line] = connectProtocol(self._endpoint, line)  # type: ignore[no-untyped-call]
             await as_future(connecting)
             return await line.greet(self._token, self._client_name)
-        except (ConnectError, DNSLookupError, CannotConnectError, LocalProtocolError) as error:
-            reason = str(error).rstrip(".")
-            raise CannotConnectError(f"cannot connect to {self._address}: {reason}") from error
+        except (ConnectError, DNSLookupError, ClosedEarly, LocalProtocolError) as error:
+            raise CannotConnectError(self._address, str(error).rstrip(".")) from error
 
     def _use(self, line: Line) -> None:
         """Go on with everything over `line`."""
@@ -142,9 +144,11 @@ class Reconnecting:
 
     async def _regain(self, since: float, reason: str, code: Code | None) -> None:
         until = since + self._patience.reconnect_for
+        attempt = 0
         while (left := until - self._clock.seconds()) > 0:
             wait = min(self._backoff.next(), left)
-            self._tell(f"no connection to {self._address} ({reason}); trying again in {wait:.1f} s")
+            attempt += 1
+            self._tell(f"no connection to {self._address}: {reason}; trying again in {wait:.1f} s", attempt)
             await pause(self._clock, wait)
             try:
                 line, _ = await self._open()
@@ -154,9 +158,9 @@ class Reconnecting:
                     return
                 reason, code = str(refusal), refusal.code
             except CannotConnectError as error:
-                reason = str(error)
+                reason = error.reason
             else:
-                self._tell(f"connected to {self._address} again")
+                self._tell(f"connected to {self._address} again", 0)
                 self._use(line)
                 return
         text = f"gave up on {self._address} after {self._patience.reconnect_for:g} s: {reason}"
@@ -174,5 +178,5 @@ def _endpoint(reactor: Any, address: str) -> Any:
     try:
         return clientFromString(reactor, address)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, IndexError) as error:
-        text = f"{address!r} is no address such as tcp:127.0.0.1:9000, tls:host:port or unix:path ({error})"
-        raise CannotConnectError(text) from None
+        reason = f"that is no address such as tcp:127.0.0.1:9000, tls:host:port or unix:path ({error})"
+        raise CannotConnectError(repr(address), reason) from None

@@ -31,7 +31,7 @@ from server.interfaces import ArtifactStore
 from server.jobs.board import Board
 from server.replies import Admitted, Watched
 from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
-from server.wire.connection import PROTOCOL_VERSION, Connection, Received, Rejected, Role, State
+from server.wire.connection import PROTOCOL_VERSION, Connection, LocalProtocolError, Received, Rejected, Role, State
 from server.wire.stream import JobStream, ReadWanted, Wishes
 
 log = structlog.get_logger("atelier.tcp")
@@ -286,8 +286,15 @@ class AtelierProtocol(Protocol):
     # To the peer
 
     def _say(self, envelope: pb.Envelope) -> None:
-        if not self._closing:
-            self._transport.write(self._wire.send(envelope))
+        if self._closing:
+            return
+        try:
+            frame = self._wire.send(envelope)
+        except LocalProtocolError:  # an answer too large for a frame, say: its asker is told, nobody else notices
+            log.exception("answer.unsayable", session=self._session_id, kind=envelope.WhichOneof("message"))
+            refusal = Refusal(Code.INTERNAL_ERROR, "the server's answer cannot be sent; its log says why")
+            frame = self._wire.send(encode_error(envelope.request_id, refusal))
+        self._transport.write(frame)
 
     def _refuse(self, request_id: int, refusal: Refusal) -> None:
         self._say(encode_error(request_id, refusal))
@@ -313,7 +320,7 @@ class AtelierProtocol(Protocol):
             elif item is not None:
                 if stream is self._reading and item.HasField("chunk"):
                     self._reading = None  # the piece is with the transport: the next may be fetched
-                self._transport.write(self._wire.send(item))
+                self._say(item)
                 if stream.done:
                     self._forget(stream)
                 else:

@@ -5,6 +5,7 @@ The layer is drawn larger than needed, without regard to the pixel grid; `waterm
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from itertools import groupby
@@ -154,9 +155,8 @@ class _Canvas:
 
     def layer(self) -> Image.Image:
         """Everything written, as RGBA."""
-        reach = 2 * round(self._outline) + 1
         bitmap_alpha = self._bitmaps.getchannel("A")
-        edge = ImageChops.lighter(self._edge, bitmap_alpha.filter(ImageFilter.MaxFilter(reach)))
+        edge = ImageChops.lighter(self._edge, _grown(bitmap_alpha, round(self._outline)))
         layer = Image.new("RGB", edge.size, OUTLINE)
         layer.paste(FILL, mask=self._fill)
         layer.paste(self._bitmaps.convert("RGB"), mask=bitmap_alpha)
@@ -177,21 +177,42 @@ class _Canvas:
         self._bitmaps.paste(scaled, (round(at[0] + left * scale), round(at[1] + top * scale)))
 
 
+def _grown(alpha: Image.Image, pixels: int) -> Image.Image:
+    """Everything in it, that much larger on every side; a pixel at a time, which costs less than one large filter."""
+    if alpha.getbbox() is not None:
+        for _ in range(pixels):
+            alpha = alpha.filter(ImageFilter.MaxFilter(3))
+    return alpha
+
+
 def _best_lines(clusters: Line, writer: _Writer, frame: Frame) -> tuple[list[Line], float]:
     """The fewest lines that are readable, or else those with the largest letters; and the size, in pixels per em."""
     readable = frame.readable * (DENSE if any(_is_wide(cluster) for cluster in clusters) else 1)
-    best: tuple[list[Line], float] = ([clusters], 0.0)
-    words: list[tuple[Line, float]] = []
-    for count in range(1, len(clusters) + 1):
-        words = words or [(word, writer.advance(word)) for word in (_words(clusters) if count > 1 else ())]
-        lines = [clusters] if count == 1 else _broken(words, count)
-        width, height = writer.extent(lines)
-        size = min(frame.width / width, _highest(frame, count) / height)
-        if size > best[1]:
-            best = lines, size
-        if best[1] >= readable or frame.height / height < best[1]:
+    lines, size = [clusters], _size_of([clusters], writer, frame)
+    if size >= readable or len(clusters) == 1:
+        return lines, size
+    words = [(word, writer.advance(word)) for word in _words(clusters)]
+    for count in range(_fewest_lines(sum(width for _, width in words), frame, readable), len(clusters) + 1):
+        more = _broken(words, count)
+        larger = _size_of(more, writer, frame)
+        if larger > size:
+            lines, size = more, larger
+        if size >= readable or _highest(frame, count) / (count * LINE_HEIGHT) < size:  # more lines would only be lower
             break
-    return best
+    return lines, size
+
+
+def _fewest_lines(advance: float, frame: Frame, readable: float) -> int:
+    """Where to begin to count lines for a text of so many em, by area, and a fifth less to be safe; at least 2."""
+    for_reading = advance * readable / frame.width
+    for_filling = math.sqrt(advance * frame.height / frame.width / LINE_HEIGHT)
+    return max(2, int(0.8 * min(for_reading, for_filling)))
+
+
+def _size_of(lines: list[Line], writer: _Writer, frame: Frame) -> float:
+    """The largest size at which the lines fit, in pixels per em."""
+    width, height = writer.extent(lines)
+    return min(frame.width / width, _highest(frame, len(lines)) / height)
 
 
 def _highest(frame: Frame, lines: int) -> int:

@@ -58,7 +58,13 @@ def decoded(mark: ImageMark) -> Image.Image:
         with Image.open(BytesIO(png_file.essential(mark.png)), formats=["PNG"]) as image:
             image.load()
             return _rgba(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # Pillow's for bad files
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow's for bad files
         raise unreadable_image("its pixels cannot be decoded") from error
 
 

@@ -32,7 +32,7 @@ from ai.families.previews import LatentColours
 from ai.families.prompts import PromptEncoder
 from ai.families.sources import SourceKind, check_index, check_pipeline_class, find_source, variant_of
 from ai.solvers import SolverTable, build_table, read_schedule
-from ai.types import EngineError, EngineSettings, GenerationRequest, ModelLoadError
+from ai.types import EngineSettings, GenerationRequest, ModelLoadError
 
 SHIPPED_CONFIG = Path(__file__).parent / "configs" / "sd15"
 CLIP_VOCABULARY = "openai/clip-vit-large-patch14"
@@ -119,27 +119,33 @@ def load(card: ModelCard, settings: EngineSettings) -> Model:
             pipeline = loaders[kind](card.source, place.dtype)
             _check_networks(pipeline)
             return StableDiffusion15(pipeline.to(place.device), place)
-    except EngineError:
-        raise
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{card.source}: {str(error).removeprefix(f'{card.source}: ')}") from error
     except Exception as error:  # the libraries raise anything from OSError to KeyError for a bad file
         raise ModelLoadError(f"{card.source}: cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def _load_folder(source: str, dtype: torch.dtype) -> Any:
-    return StableDiffusionPipeline.from_pretrained(
-        source,
-        dtype=dtype,
-        variant=variant_of(Path(source), "unet"),
-        use_safetensors=True,
-        local_files_only=True,
-        **_LEFT_OUT,
+    return _load_diffusers(
+        source, dtype=dtype, variant=variant_of(Path(source), "unet"), use_safetensors=True, local_files_only=True
     )
 
 
 def _load_hub(source: str, dtype: torch.dtype) -> Any:
     index = StableDiffusionPipeline.load_config(source)
     check_pipeline_class(f"{source}/model_index.json", index.get("_class_name"), PIPELINE_CLASS)
-    return StableDiffusionPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True, **_LEFT_OUT)
+    return _load_diffusers(source, dtype=dtype, use_safetensors=True)
+
+
+def _load_diffusers(source: str, **how: Any) -> Any:
+    # diffusers refuses networks whose files lack a tensor; transformers makes one up and says so in a log. So the text
+    # encoder is loaded apart, to be asked what was missing.
+    text_encoder, report = transformers.CLIPTextModel.from_pretrained(
+        source, subfolder="text_encoder", output_loading_info=True, **how
+    )
+    if report["missing_keys"]:
+        raise ModelLoadError(f"{source}: text_encoder: not in the file: {', '.join(sorted(report['missing_keys']))}")
+    return StableDiffusionPipeline.from_pretrained(source, text_encoder=text_encoder, **how, **_LEFT_OUT)
 
 
 def _load_file(source: str, dtype: torch.dtype) -> Any:
@@ -165,12 +171,21 @@ def _tokenizer_for(checkpoint: Path, config: Path) -> Any:
         if (folder / "vocab.json").is_file() or (folder / "tokenizer.json").is_file():
             return transformers.CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
     try:
-        return transformers.CLIPTokenizer.from_pretrained(CLIP_VOCABULARY)
-    except Exception as error:  # no network, no cache: OSError of several kinds
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(CLIP_VOCABULARY)
+        _check_tokenizer(tokenizer)
+    except Exception as error:  # no network, no cache: OSError of several kinds, or a tokenizer without words
         raise ModelLoadError(
             f"{checkpoint}: a single file holds no tokenizer, and {CLIP_VOCABULARY} could not be had from the hub; "
             f"put its vocab.json, merges.txt and tokenizer_config.json into {beside}"
         ) from error
+    return tokenizer
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    # Where its files are missing, transformers 5 makes a tokenizer of nothing but the special tokens, to which all
+    # prompts are alike.
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelLoadError("tokenizer: its vocabulary is missing")
 
 
 def _check_networks(pipeline: Any) -> None:
@@ -179,6 +194,10 @@ def _check_networks(pipeline: Any) -> None:
         missing = [key for key, weight in getattr(pipeline, name).named_parameters() if weight.is_meta]
         if missing:
             raise ModelLoadError(f"{name}: {len(missing)} weights are not in the file, {missing[0]} for one")
+    _check_tokenizer(pipeline.tokenizer)
+    known, embedded = len(pipeline.tokenizer), pipeline.text_encoder.config.vocab_size
+    if known > embedded:
+        raise ModelLoadError(f"tokenizer: knows {known} tokens, the text encoder only {embedded}")
     unet, vae = pipeline.unet.config, pipeline.vae.config
     if unet.in_channels != vae.latent_channels or unet.out_channels != vae.latent_channels:
         raise ModelLoadError(

@@ -13,8 +13,8 @@ from ai.families.family import Conditioning, Prompted
 from ai.solvers import Schedule, SolverTable, build_table
 from ai.types import EngineSettings, GenerationRequest
 
-PLAIN, BOMB, POISON, BAD_DECODE, HEAVY = range(5)
-MOODS = {"bomb": BOMB, "poison": POISON, "bad decode": BAD_DECODE, "heavy": HEAVY}
+PLAIN, BOMB, POISON, HEAVY = range(4)
+MOODS = {"bomb": BOMB, "poison": POISON, "heavy": HEAVY}
 
 
 @dataclass
@@ -58,9 +58,7 @@ class FakeModel:
     def decode(self, latents: Tensor) -> Tensor:
         self.decodes.append(len(latents))
         self._fit(len(latents), torch.zeros(1))
-        pictures = torch.nn.functional.interpolate(latents[:, :3], scale_factor=8.0) / 4
-        pictures[latents.mean((1, 2, 3)) > 1e3] = torch.nan
-        return pictures
+        return torch.nn.functional.interpolate(latents[:, :3], scale_factor=8.0) / 4
 
     def preview(self, latents: Tensor) -> Tensor:
         return (latents[:, :3].permute(0, 2, 3, 1) * 20 + 128).clamp(0, 255).to(torch.uint8)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ai.types import GenerationRequest
 
-
 # diffusers 0.42's scheduler under numpy 2: the oracle's own, nothing that runs in the engine.
 NUMPY_COPY_WARNING = "ignore:__array__ implementation:DeprecationWarning:diffusers"
 

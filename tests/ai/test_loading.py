@@ -6,13 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from ai.cards import ModelCard
 from ai.families import load
 from ai.families.family import Model
+from ai.families.sd15 import SHIPPED_CONFIG
 from ai.types import EngineError, EngineSettings, ModelLoadError
 from tests.ai.drive import a_request, denoise, open_rows, relative_error
 
@@ -101,7 +104,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "models/missing", "missing.safetensors", "", "a/b/c"])
 def test_missing(source: str) -> None:
     """A source that is not there is an error that repeats it."""
-    with pytest.raises(ModelLoadError, match="there is no such file or folder|model_index.json: missing"):
+    with pytest.raises(ModelLoadError, match=r"there is no such file or folder|model_index.json: missing"):
         load_source(source)
 
 
@@ -121,7 +124,7 @@ def test_missing_network(copy: Path) -> None:
 def test_missing_tokenizer(copy: Path) -> None:
     """A folder without a tokenizer is refused."""
     shutil.rmtree(copy / "tokenizer")
-    with pytest.raises(ModelLoadError, match="cannot be loaded"):
+    with pytest.raises(ModelLoadError, match="tokenizer: its vocabulary is missing"):
         load_source(copy)
 
 
@@ -150,7 +153,7 @@ def test_weights_that_are_not_in_the_file(network: str, copy: Path) -> None:
 def test_damaged_index(copy: Path) -> None:
     """A model_index.json that is no JSON is refused by name."""
     (copy / "model_index.json").write_text("{")
-    with pytest.raises(ModelLoadError, match="model_index.json"):
+    with pytest.raises(ModelLoadError, match=r"model_index.json"):
         load_source(copy)
 
 
@@ -211,3 +214,15 @@ def test_devices_that_are_not_there(device: str, epsilon_folder: Path) -> None:
     """A device that torch does not see is an error that names the setting."""
     with pytest.raises(EngineError, match=f"device: '{device}'"):
         load(ModelCard(name="tiny", source=str(epsilon_folder)), EngineSettings(device=device))
+
+
+def test_shipped_configuration() -> None:
+    """The configuration shipped for single files is Stable Diffusion 1.5's, by its published numbers of parameters."""
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel.from_config(json.loads((SHIPPED_CONFIG / "unet/config.json").read_text()))
+        vae = diffusers.AutoencoderKL.from_config(json.loads((SHIPPED_CONFIG / "vae/config.json").read_text()))
+        text_encoder = transformers.CLIPTextModel(
+            transformers.CLIPTextConfig.from_pretrained(SHIPPED_CONFIG / "text_encoder")
+        )
+    sizes = [sum(weight.numel() for weight in network.parameters()) for network in (unet, vae, text_encoder)]
+    assert sizes == [859_520_964, 83_653_863, 123_060_480]

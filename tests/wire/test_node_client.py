@@ -2,17 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.wire.fake_server import CHUNK_BYTES, PICTURE, STEPS, TOKEN, FakeServer
-
-FOLDER = Path(__file__).parent / "node_client"
+from tests.wire.node import FOLDER, node_command
 
 Client = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -20,15 +17,11 @@ Client = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture(scope="module")
 def client() -> Client:
     """Runs the JavaScript client with its libraries installed, and gives its exit status and what it saw."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("node and npm are not installed: no client in another language to try")
-    if not (FOLDER / "node_modules" / "protobufjs").is_dir():
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=FOLDER, check=True, timeout=300, capture_output=True)
+    command = node_command()
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         done = subprocess.run(
-            [node, "client.js", *arguments], cwd=FOLDER, timeout=60, capture_output=True, text=True, check=False
+            [*command, *arguments], cwd=FOLDER, timeout=60, capture_output=True, text=True, check=False
         )
         assert done.stderr == ""
         (line,) = done.stdout.splitlines()

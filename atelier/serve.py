@@ -1,0 +1,123 @@
+"""`atelier serve`: the server, from its settings to its last word. stdout gets one line a listening address, stderr the logs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any, Protocol
+
+import structlog
+from twisted.internet.error import CannotListenError
+
+from atelier.running import say
+from config import SettingsError, load_settings
+from factory.logs import set_up_logging
+from factory.service import make_service
+from server.futures import as_deferred
+
+log = structlog.get_logger("atelier")
+
+
+class Service(Protocol):
+    """What is served."""
+
+    addresses: list[str]
+
+    @property
+    def live_jobs(self) -> int:
+        """Jobs that have not ended."""
+        ...
+
+    async def start(self) -> None:
+        """Listen. Raises SettingsError, CannotListenError."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what runs, and end."""
+        ...
+
+
+def serve() -> int:
+    """Run until SIGINT or SIGTERM; the exit status: 2 for a setting that does not fit, 1 where it cannot start."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    try:
+        settings = load_settings()
+        flush_logs = set_up_logging(settings)
+    except SettingsError as error:
+        say(str(error))
+        return 2
+    try:
+        serving = Serving(reactor, make_service(settings, reactor))
+        reactor.callLater(0, serving.begin)  # once the loop runs: callWhenRunning is just before
+        reactor.addSystemEventTrigger("before", "shutdown", serving.end)
+        reactor.run(installSignalHandlers=False)  # Twisted's own would raise on a second Ctrl-C
+    except SettingsError as error:
+        say(str(error))
+        return 2
+    finally:
+        flush_logs()
+    return serving.status
+
+
+class Serving:
+    """One run of a service on the reactor."""
+
+    def __init__(self, reactor: Any, service: Service) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._starting: asyncio.Task[bool] | None = None
+        self._stopping = False
+        self.status = 0
+
+    def begin(self) -> None:
+        """Heed signals, and start the service."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        self._starting = asyncio.ensure_future(self._start())
+
+    def end(self) -> Any:
+        """Before the reactor stops: a Deferred that fires when the service has."""
+        return as_deferred(self._end())
+
+    async def _start(self) -> bool:
+        try:
+            await self._service.start()
+        except SettingsError as error:
+            self._fail(2, str(error))
+        except CannotListenError as error:
+            self._fail(1, f"cannot listen: {error}")
+        except Exception as error:
+            log.exception("server.broken")
+            self._fail(1, f"cannot start: {error}")
+        else:
+            for address in self._service.addresses:
+                print(f"listening on {address}", flush=True)
+            return True
+        return False
+
+    def _fail(self, status: int, text: str) -> None:
+        say(text)
+        self.status = status
+        if not self._stopping:
+            self._reactor.stop()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if self._stopping:
+            say("stopping already; running jobs are being finished")
+            return
+        self._stopping = True
+        jobs = self._service.live_jobs
+        say(f"{number.name}: stopping" + (f", finishing {jobs} {'job' if jobs == 1 else 'jobs'}" if jobs else ""))
+        self._reactor.stop()
+
+    async def _end(self) -> None:
+        if self._starting is None or not await self._starting:
+            return
+        try:
+            await self._service.stop()
+        except Exception:
+            log.exception("server.broken")
+            self.status = 1

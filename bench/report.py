@@ -1,0 +1,73 @@
+"""How figures are shown: medians with their spread, a table, and at the very end one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What the rounds gave for one figure."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """The rounds' values, at least one."""
+        return cls(tuple(values))
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    def text(self, digits: int = 0, factor: float = 1.0) -> str:
+        """Median, then the smallest and the largest, each times `factor`."""
+        low, high = min(self.values) * factor, max(self.values) * factor
+        return f"{self.median * factor:,.{digits}f} ({low:,.{digits}f} – {high:,.{digits}f})"
+
+
+def ratios(ours: Iterable[float], theirs: Iterable[float]) -> Spread:
+    """Ours over theirs, round by round: what disturbs a whole round disturbs no ratio."""
+    return Spread.of(our / their for our, their in zip(ours, theirs, strict=True))
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need to be: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, ["-" * width for width in widths], *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        print("  ".join(cells).rstrip())
+    print()
+
+
+def print_machine(packages: Sequence[str], **more: object) -> None:
+    """What the figures were measured on; a figure without it cannot be compared."""
+    cores = sorted(os.sched_getaffinity(0))
+    load = os.getloadavg()[0]
+    print(f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}, load before the start {load:.2f}")
+    print(
+        ", ".join([f"{name} {version(name)}" for name in packages] + [f"{key} {value}" for key, value in more.items()])
+    )
+    if load > 0.5:
+        print("NOISY: something else is running on this machine; take these figures for a smoke test")
+    print(flush=True)
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """The last line."""
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), flush=True)
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

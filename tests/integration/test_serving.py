@@ -1,0 +1,183 @@
+"""Starting, loading, stopping: the server as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import signal
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from proto import atelier_pb2 as pb
+from tests.integration.raw_client import RawClient
+from tests.integration.served import serving, start
+
+TOKEN = "only-token-0123456789"
+PROMPT = "a big green tree on a pink background"
+
+
+async def test_it_listens_before_the_model_is_there_and_jobs_wait_for_it(tmp_path: Path) -> None:
+    """The first status says LOADING; a job submitted then is accepted at once and painted when the model is ready."""
+    async with serving(tmp_path, ATELIER_LOG_FORMAT="json") as served:
+        client = await RawClient.connect(served.address)
+        status: Any = (await client.ask(get_server_status=pb.GetServerStatus())).message
+        assert status.state == pb.LOADING
+        heard = await client.hear_all(client.submit(PROMPT, seed=1, num_inference_steps=3))
+        assert [heard[0].kind, heard[-1].kind] == ["accepted", "result"]
+        job_id = heard[0].message.job_id  # type: ignore[attr-defined]
+        status = (await client.ask(get_server_status=pb.GetServerStatus())).message
+        assert status.state == pb.READY
+        await client.close()
+        served.signal(signal.SIGTERM)
+        exit_status, logged = await served.ended()
+        assert exit_status == 0
+        lines = [json.loads(line) for line in logged.splitlines() if line.startswith("{")]
+        told = [line["event"] for line in lines if line.get("job_id") == job_id]
+        assert told[0] == "job.accepted"
+        assert told[-1] == "job.ended"
+
+
+async def test_a_stop_signal_lets_running_jobs_finish(tmp_path: Path) -> None:
+    """After SIGINT new jobs are refused, the running one is finished, and the process ends with status 0."""
+    async with serving(tmp_path) as served:
+        client = await RawClient.connect(served.address)
+        running = client.submit(PROMPT, seed=1, num_inference_steps=60, progress=True)
+        while (await client.hear()).kind != "progress":
+            pass
+        served.signal(signal.SIGINT)
+        while True:  # until the signal has arrived there too
+            status: Any = (await client.ask(get_server_status=pb.GetServerStatus())).message
+            if status.state == pb.DRAINING:
+                break
+        refused = client.submit(PROMPT, seed=2)
+        heard = await client.hear_each([running, refused])
+        assert heard[refused][-1].message.code == pb.UNAVAILABLE  # type: ignore[attr-defined]
+        assert heard[running][-1].kind == "result"
+        assert [event.kind for event in await client.rest()] == ["goodbye"]
+        client.writer.close()
+        assert (await served.ended())[0] == 0
+
+
+async def test_what_cannot_be_finished_in_time_is_reported(tmp_path: Path) -> None:
+    """With no time to drain, a running job fails with UNAVAILABLE, is told so, and the process still ends with status 0."""
+    async with serving(tmp_path, ATELIER_DRAIN_TIMEOUT="0") as served:
+        client = await RawClient.connect(served.address)
+        running = client.submit(PROMPT, seed=1, num_inference_steps=100, progress=True)
+        while (await client.hear()).kind != "progress":
+            pass
+        served.signal(signal.SIGTERM)
+        heard = await client.hear_all(running)
+        assert heard[-1].kind == "failed"
+        assert heard[-1].message.error.code == pb.UNAVAILABLE  # type: ignore[attr-defined]
+        client.writer.close()
+        assert (await served.ended())[0] == 0
+
+
+async def test_a_killed_server_leaves_no_half_written_picture(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of the work every stored picture is whole, and the same folder serves again."""
+    async with serving(tmp_path) as served:
+        client = await RawClient.connect(served.address)
+        for seed in range(6):
+            client.submit(PROMPT, seed=seed, num_inference_steps=2 + seed * 4)
+        while (await client.hear()).kind != "result":
+            pass
+        served.signal(signal.SIGKILL)
+        assert (await served.ended())[0] == -signal.SIGKILL
+        client.writer.close()
+    stored = list((tmp_path / "data").rglob("*.png"))
+    assert stored
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in stored)
+    async with serving(tmp_path) as again:
+        client = await RawClient.connect(again.address)
+        assert (await client.hear_all(client.submit(PROMPT, num_inference_steps=1)))[-1].kind == "result"
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ATELIER_TOKENS", "nameless-secret-that-must-not-show", "ATELIER_TOKENS"),
+        ("ATELIER_TCP_LISTEN", "tcp:0", "needs tokens"),
+        ("ATELIER_TCP_LISTEN", "tcp:x:interface=127.0.0.1", "ATELIER_TCP_LISTEN"),
+        ("ATELIER_NO_SUCH_THING", "1", "ATELIER_NO_SUCH_THING"),
+        ("MAX_STEPS", "many", "MAX_STEPS"),
+        ("ATELIER_MODELS", "demo", "ATELIER_MODELS"),
+        ("ATELIER_DEVICE", "gpu", "ATELIER_DEVICE"),
+    ],
+)
+async def test_a_bad_setting_stops_the_start(tmp_path: Path, name: str, value: str, said: str) -> None:
+    """Exit status 2, the variable's name on stderr, no traceback, and no secret."""
+    process = await start(tmp_path, **{"ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1", name: value})
+    _, said_on_stderr = await process.communicate()
+    text = said_on_stderr.decode()
+    assert process.returncode == 2, text
+    assert said in text
+    assert "Traceback" not in text
+    assert "must-not-show" not in text
+
+
+async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
+    """Exit status 1 and the address on stderr."""
+    async with serving(tmp_path) as served:
+        process = await start(tmp_path, ATELIER_TCP_LISTEN=f"tcp:{served.address[1]}:interface=127.0.0.1")
+        _, said = await process.communicate()
+        assert process.returncode == 1
+        assert str(served.address[1]) in said.decode()
+        assert "Traceback" not in said.decode()
+
+
+async def test_a_model_that_is_not_there_fails_its_jobs_and_not_the_server(tmp_path: Path) -> None:
+    """The server stays up, ServerStatus says why, and a job for the model fails with MODEL_LOAD_FAILED."""
+    async with serving(tmp_path, ATELIER_MODELS=f"lost={tmp_path}/nowhere.safetensors") as served:
+        client = await RawClient.connect(served.address)
+        heard = await client.hear_all(client.submit(PROMPT))
+        assert heard[-1].message.error.code == pb.MODEL_LOAD_FAILED  # type: ignore[attr-defined]
+        status: Any = (await client.ask(get_server_status=pb.GetServerStatus())).message
+        assert status.state == pb.FAILED
+        assert "nowhere.safetensors" in status.problem
+        await client.close()
+
+
+def _certificate(folder: Path) -> None:
+    """A key and a certificate for localhost, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    encoding, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "key.pem").write_bytes(key.private_bytes(encoding, kind, serialization.NoEncryption()))
+
+
+async def test_tls_and_a_token_serve_every_address(tmp_path: Path) -> None:
+    """An ssl: endpoint on all addresses paints for who has the token."""
+    _certificate(tmp_path)
+    listen = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
+    async with serving(tmp_path, ATELIER_TCP_LISTEN=listen, ATELIER_TOKENS=f"me:{TOKEN}") as served:
+        trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        streams = await asyncio.open_connection("127.0.0.1", served.address[1], ssl=trust, server_hostname="localhost")
+        client = RawClient(*streams)
+        assert (await client.ask(hello=pb.Hello(protocol_version=1, token=TOKEN))).kind == "welcome"
+        wishes = {"num_inference_steps": 2, "inline_pictures": True, "width": 512, "height": 512}
+        heard = await client.hear_all(client.submit(PROMPT, seed=1, **wishes))
+        assert heard[-1].kind == "result"
+        assert len([event for event in heard if event.kind == "chunk"]) >= 1
+        await client.close()

@@ -1,0 +1,222 @@
+"""What the jobs' rooms stand on, for tests: an engine, a storage, threads and a watcher that check what they are given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+from ai.cards import Defaults, ModelCard
+from ai.types import (
+    Canceled,
+    EngineError,
+    EngineEvent,
+    EngineNumbers,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Phase,
+    Picture,
+    Previewed,
+    Started,
+    Stepped,
+)
+from server import events
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CARD = ModelCard(
+    name="demo",
+    source="models/demo",
+    defaults=Defaults(width=64, height=72, num_inference_steps=20, guidance_scale=4.0),
+    solvers=("dpmpp_2m", "euler"),
+)
+OTHER_CARD = ModelCard(name="other", source="models/other", size_multiple=64, min_size=128)
+
+
+async def settle() -> None:
+    """Let every coroutine go on until all of them wait for something that a test has to bring about."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class FakePainter:
+    """A `Painter` that paints when it is told to. It knows a request from submit to its last event, as the engine does."""
+
+    def __init__(self, cards: Sequence[ModelCard] = (CARD, OTHER_CARD)) -> None:
+        self._cards = tuple(cards)
+        self.known: dict[str, GenerationRequest] = {}
+        self.cancels: list[str] = []
+        self.refuses: EngineError | None = None  # raised by the next submit
+        self.deliver: Callable[[Sequence[EngineEvent]], None] | None = None
+
+    @property
+    def cards(self) -> Sequence[ModelCard]:
+        """Every model, the default first."""
+        return self._cards
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Take a request; its id must be new, and its values complete."""
+        assert isinstance(request, GenerationRequest)
+        assert request.request_id not in self.known
+        assert request.model in {card.name for card in self._cards}
+        if self.refuses is not None:
+            raise self.refuses
+        self.known[request.request_id] = request
+
+    def cancel(self, request_id: str) -> None:
+        """Note it; `confirm_cancel` answers it. Unknown ones are ignored."""
+        assert isinstance(request_id, str)
+        if request_id in self.known:
+            self.cancels.append(request_id)
+
+    def numbers(self) -> EngineNumbers:
+        """Numbers that can be told apart."""
+        return EngineNumbers(running=len(self.known), waiting=3, last_batch=7, steps=99, step_seconds=0.25)
+
+    # What a test lets it do
+
+    def start(self, request_id: str) -> None:
+        """Seat it."""
+        assert request_id in self.known
+        self._tell(Started(request_id))
+
+    def step(self, request_id: str, step: int) -> None:
+        """Make a step."""
+        total = self.known[request_id].num_inference_steps
+        self._tell(Stepped(request_id, Phase.DENOISING, step, total, step / total, float(total - step)))
+
+    def preview(self, request_id: str, image_index: int, step: int, colour: int = 0) -> None:
+        """Show what an image is becoming: 8 by 8 pixels of one grey."""
+        assert image_index < self.known[request_id].num_images
+        self._tell(Previewed(request_id, image_index, step, 8, 8, bytes([colour]) * 192))
+
+    def finish(self, request_id: str, *warnings: str) -> None:
+        """Paint every image of it, each of another grey."""
+        request = self.known.pop(request_id)
+        pictures = tuple(
+            Picture(
+                request.seed + index, request.width, request.height, bytes([index]) * (request.width * request.height * 3)
+            )
+            for index in range(request.num_images)
+        )
+        self._tell(Finished(request_id, pictures, warnings))
+
+    def fail(self, request_id: str, error: EngineError) -> None:
+        """Fail it."""
+        del self.known[request_id]
+        self._tell(Failed(request_id, error))
+
+    def confirm_cancel(self, request_id: str) -> None:
+        """Free its row, as it was asked to."""
+        assert request_id in self.cancels, "nobody asked for that"
+        del self.known[request_id]
+        self._tell(Canceled(request_id))
+
+    def paint(self, request_id: str) -> None:
+        """Start, a step, finish."""
+        self.start(request_id)
+        self.step(request_id, 1)
+        self.finish(request_id)
+
+    def _tell(self, event: EngineEvent) -> None:
+        assert self.deliver is not None
+        self.deliver([event])
+
+
+class FakeArtifacts:
+    """An `ArtifactStore` in memory. It can fail, wait for `gate`, and notes what was read."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.reads: list[tuple[str, int, int]] = []
+        self.put_error: Exception | None = None
+        self.read_error: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.reading = 0
+        self.most_reading = 0  # at once
+
+    async def put(self, key: str, data: bytes, content_type: str) -> str:
+        """Keep a PNG under a key of the server's own."""
+        assert key.startswith("jobs/")
+        assert ".." not in key
+        assert data.startswith(b"\x89PNG")
+        assert content_type == "image/png"
+        await self._wait()
+        if self.put_error is not None:
+            raise self.put_error
+        self.stored[key] = data
+        return f"https://pictures.test/{key}"
+
+    async def read(self, key: str, offset: int, size: int) -> bytes:
+        """A piece of what was put."""
+        assert offset >= 0
+        assert size > 0
+        self.reads.append((key, offset, size))
+        self.reading += 1
+        self.most_reading = max(self.most_reading, self.reading)
+        await self._wait()
+        self.reading -= 1
+        if self.read_error is not None:
+            raise self.read_error
+        return self.stored[key][offset : offset + size]
+
+    async def _wait(self) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+
+
+class HoldingPool:
+    """A `Pool` whose work waits until `gate` is set, and then fails with `error` if there is one."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+        self.asked = 0
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Wait, then do `work`."""
+        assert callable(work)
+        self.asked += 1
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return work(*args, **kwargs)
+
+
+class Recorder:
+    """A `Watcher` that keeps what it hears, and refuses events out of order or after the end."""
+
+    def __init__(self) -> None:
+        self.events: list[events.Event] = []
+
+    def job_event(self, event: events.Event) -> None:
+        """Take one event."""
+        assert not self.ended, f"{event} after the end"
+        assert not self.events or event.number > self.events[-1].number, f"{event} after number {self.events[-1].number}"
+        self.events.append(event)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the events' types."""
+        return [type(event).__name__ for event in self.events]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event was heard."""
+        return bool(self.events) and isinstance(self.events[-1], events.TerminalEvent)
+
+    @property
+    def failure(self) -> events.JobFailure:
+        """Why the job failed."""
+        last = self.events[-1]
+        assert isinstance(last, events.Failed), f"it did not fail: {last}"
+        return last.failure
+
+    @property
+    def succeeded(self) -> events.Succeeded:
+        """What came of the job."""
+        last = self.events[-1]
+        assert isinstance(last, events.Succeeded), f"it did not succeed: {last}"
+        return last

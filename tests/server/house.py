@@ -1,0 +1,136 @@
+"""The server without its doors, on fakes: real admission, lifecycle, board, finishing and handlers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+from twisted.internet.task import Clock
+
+from server.commands import Submit
+from server.database.memory import MemoryJobStore
+from server.handlers import handler_table
+from server.handlers.cancel import CancelHandler
+from server.handlers.get_job import GetJobHandler
+from server.handlers.list_models import ListModelsHandler
+from server.handlers.ping import PingHandler
+from server.handlers.server_status import ServerStatusHandler
+from server.handlers.submit import SubmitHandler
+from server.handlers.watch import WatchHandler
+from server.health import Health
+from server.identity import Identities
+from server.interfaces import JobStore, Pool
+from server.job import Job
+from server.jobs.admission import Admission, Limits
+from server.jobs.board import Board
+from server.jobs.finishing import Finisher
+from server.jobs.lifecycle import Lifecycle
+from server.jobs.places import Places
+from server.lag import LagMeter
+from server.pools import InlinePool
+from tests.server.fakes import FakeArtifacts, FakePainter, Recorder, settle
+
+LIMITS = Limits(
+    max_prompt_characters=100,
+    max_width=512,
+    max_height=256,
+    max_num_inference_steps=50,
+    max_signature_image_bytes=4096,
+)
+ADA, BOB = "ada", "bob"
+TOKENS = {ADA: SecretStr("ada-token-0123456789"), BOB: SecretStr("bob-token-0123456789")}
+
+
+class House:
+    """Every part by its name. Job ids are job-1, job-2, …; seeds that nobody chose are 1001, 1002, …"""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits = LIMITS,
+        pending: int = 10,
+        pending_per_owner: int = 8,
+        store: JobStore | None = None,
+        admission_pool: Pool | None = None,
+        finishing_pool: Pool | None = None,
+        tokens: Mapping[str, SecretStr] = TOKENS,
+        began_at: float = 1_000_000.0,
+    ) -> None:
+        self.clock: Any = Clock()
+        self.clock.advance(began_at)
+        ids, seeds = itertools.count(1), itertools.count(1001)
+        self.painter = FakePainter()
+        self.artifacts = FakeArtifacts()
+        self.store: JobStore = store or MemoryJobStore(100)
+        self.board = Board(self.store)
+        self.health = Health(self.painter.cards)
+        self.lag = LagMeter(self.clock)
+        self.places = Places(pending, pending_per_owner, lambda: self.lifecycle.retry_after())
+        self.lifecycle = Lifecycle(
+            store=self.store,
+            board=self.board,
+            painter=self.painter,
+            finisher=Finisher(self.artifacts, finishing_pool or InlinePool()),
+            places=self.places,
+            clock=self.clock,
+        )
+        self.painter.deliver = self.lifecycle.engine_events
+        self.admission = Admission(
+            store=self.store,
+            places=self.places,
+            cards=self.painter.cards,
+            limits=limits,
+            pool=admission_pool or InlinePool(),
+            clock=self.clock,
+            new_id=lambda: f"job-{next(ids)}",
+            new_seed=lambda: next(seeds),
+        )
+        self.submit = SubmitHandler(self.admission, self.lifecycle, self.health)
+        self.cancel = CancelHandler(self.store, self.lifecycle)
+        self.watch = WatchHandler(self.store)
+        self.get_job = GetJobHandler(self.store, self.board)
+        self.connections = 0
+        self.handlers = dict(
+            handler_table(
+                submit=self.submit,
+                cancel=self.cancel,
+                watch=self.watch,
+                get_job=self.get_job,
+                list_models=ListModelsHandler(self.health),
+                server_status=ServerStatusHandler(
+                    health=self.health,
+                    painter=self.painter,
+                    lifecycle=self.lifecycle,
+                    lag=self.lag,
+                    clock=self.clock,
+                    connections=lambda: self.connections,
+                    device="cpu",
+                ),
+                ping=PingHandler(self.clock.seconds),
+            )
+        )
+        self.identities = Identities(tokens)
+
+    async def job(self, prompt: str = "a red star", **wishes: Any) -> Job:
+        """A job of Ada's that was just accepted."""
+        return (await self.submit(Submit(owner=wishes.pop("owner", ADA), prompt=prompt, **wishes))).job
+
+    async def followed(self, prompt: str = "a red star", **wishes: Any) -> tuple[Job, Recorder]:
+        """A new job, and someone who follows it."""
+        job = await self.job(prompt, **wishes)
+        watcher = Recorder()
+        await self.board.follow(job.id, watcher)
+        return job, watcher
+
+    async def kept(self, job_id: str) -> Job:
+        """The job's record as it stands."""
+        job = await self.store.get(job_id)
+        assert job is not None
+        return job
+
+    async def pass_time(self, seconds: float) -> None:
+        """Advance the clock, and let everyone act on it."""
+        self.clock.advance(seconds)
+        await settle()

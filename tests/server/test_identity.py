@@ -1,0 +1,84 @@
+"""Tokens to owners, and which addresses are this machine's own."""
+
+from __future__ import annotations
+
+import hmac
+
+import pytest
+from pydantic import SecretStr
+
+from server import identity
+from server.errors import Code, Refusal
+from server.identity import LOCAL_OWNER, Identities, is_loopback
+
+ADA, BOB = "ada-token-0123456789", "bob-token-0123456789"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "127.0.0.1", "127.8.9.1", "127.255.255.254", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "::ffff:7f01:203",
+     "::1%lo", "localhost"],
+)  # fmt: skip
+def test_this_machine_s_own_addresses(host: str) -> None:
+    """Every form in which a loopback address can come, and a UNIX socket, counts as this machine."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0.0.0.0", "::", "10.0.0.1", "192.168.1.7", "128.0.0.1", "126.255.255.255", "2001:db8::1", "fe80::1%eth0",
+     "::ffff:10.0.0.1", "::ffff:0.0.0.0", "::127.0.0.1", "localhost.example.org", "127.0.0.1.example.org", "0x7f.1", "*"],
+)  # fmt: skip
+def test_every_other_address_is_foreign(host: str) -> None:
+    """What only looks like loopback is not."""
+    assert not is_loopback(host)
+
+
+def test_without_tokens_only_this_machine_is_served() -> None:
+    """As one owner, whatever token it shows."""
+    nobody = Identities({})
+    assert nobody.serves("127.0.0.1")
+    assert nobody.serves("::1")
+    assert not nobody.serves("10.0.0.1")
+    assert nobody.owner_of("") == nobody.owner_of("whatever") == LOCAL_OWNER
+
+
+def test_with_tokens_every_address_is_served_by_its_token() -> None:
+    """Each token stands for its owner, on loopback too."""
+    identities = Identities({"ada": SecretStr(ADA), "bob": SecretStr(BOB)})
+    assert identities.serves("10.0.0.1")
+    assert identities.serves("127.0.0.1")
+    assert identities.owner_of(ADA) == "ada"
+    assert identities.owner_of(BOB) == "bob"
+
+
+@pytest.mark.parametrize("token", ["", ADA[:-1], ADA + "0", ADA.upper(), " " + ADA, "\ud800", "ada"])
+def test_a_wrong_token_is_refused_without_being_shown(token: str) -> None:
+    """UNAUTHENTICATED, field token; neither the given nor a right token is in the text."""
+    with pytest.raises(Refusal) as caught:
+        Identities({"ada": SecretStr(ADA)}).owner_of(token)
+    assert (caught.value.code, caught.value.field) == (Code.UNAUTHENTICATED, "token")
+    assert ADA not in repr(caught.value)
+    assert not token or repr(token)[1:-1] not in repr(caught.value).replace("valid token", "")
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All digests are compared, of one length each, also after a match: time tells nothing of where a token stands."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    identities = Identities({"ada": SecretStr(ADA), "bob": SecretStr(BOB)})
+    monkeypatch.setattr(identity.hmac, "compare_digest", compare)
+    assert identities.owner_of(ADA) == "ada"
+    with pytest.raises(Refusal):
+        identities.owner_of("x")
+    assert len(compared) == 4
+    assert {len(digest) for pair in compared for digest in pair} == {32}
+
+
+def test_tokens_themselves_are_not_kept() -> None:
+    """Only digests stay in memory."""
+    assert ADA not in repr(vars(Identities({"ada": SecretStr(ADA)})))
