@@ -2,10 +2,10 @@
 
     python -m bench.engine [--rounds N] [--threads N] [--quick]
 
-The demo model, 128 × 128, 20 steps, guidance 4, DPM-Solver++ 2M, float32 on the CPU. Atelier is started as a user starts it; a client
-sends Submit over TCP and has the picture inline, stored and with progress on the way. The baseline (bench.peers.pipeline)
-gets the same prompts and seeds over TCP and sends PNGs back. Both sides run in turns, never at once, with the same number of
-torch threads and OMP_WAIT_POLICY=passive; every pair of pictures is compared.
+The demo model, 128 × 128, 20 steps, guidance 4, DPM-Solver++ 2M, float32 on the CPU. Atelier is started as a user starts it; a
+client sends Submit over TCP and has the picture inline, stored and with progress on the way. The baseline
+(bench.peers.pipeline) gets the same prompts and seeds over TCP and sends PNGs back. Both sides run in turns, never at
+once, with the same number of torch threads and OMP_WAIT_POLICY=passive; every pair of pictures is compared.
 
     solo_ratio      our time over theirs, a request at a time, in turns; less is better
     batch_ratio     our pictures a second over theirs, ten requests sent at once
@@ -177,9 +177,14 @@ async def measure(plan: Plan, threads: int) -> Seen:
             theirs = [await PipelinePainter.connect(told[0]["port"]) for _ in range(AT_ONCE)]
             await Match(ours, theirs, networks, plan, seen).play()
             seen.bare_lag_ms = networks.ask({"do": "lag", "seconds": plan.lag_seconds})["p99_ms"]
-            for painter in (*ours, *theirs):
-                painter.close()
+            hang_up([*ours, *theirs])
     return seen
+
+
+def hang_up(painters: Sequence[Painter]) -> None:
+    """Close the connections while somebody is there to hear it."""
+    for painter in painters:
+        painter.close()
 
 
 def report(seen: Seen) -> dict[str, float]:

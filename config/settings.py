@@ -12,14 +12,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "ATELIER_"
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
+CHUNK_ENVELOPE = 256  # bytes of a Chunk that are not picture: ids, numbers, tags
 DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._/-]{1,100}")
@@ -39,7 +40,12 @@ class Settings(BaseSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True
+        frozen=True,
+        extra="ignore",
+        case_sensitive=True,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
     )
 
     # The TCP door
@@ -200,10 +206,10 @@ class Settings(BaseSettings):
             owner, colon, token = pair.partition(":")
             if not colon or not _OWNER.fullmatch(owner):  # the text must not show a token
                 raise ValueError(f"entry {position} must be owner:token, the owner of letters, digits, dot, _ and -")
-            if len(token) < 16:
-                raise ValueError(f"the token of {owner} must have 16 characters or more")
-            if owner in tokens:
-                raise ValueError(f"{owner} stands twice")
+            if len(token) < 16:  # nor the owner, which is the token where someone swapped the two
+                raise ValueError(f"entry {position} must have a token of 16 characters or more")
+            if owner in tokens or token in tokens.values():
+                raise ValueError(f"entry {position} repeats an owner or a token")
             tokens[owner] = token
         return tokens
 
@@ -229,6 +235,12 @@ class Settings(BaseSettings):
             raise ValueError("must be 64 or more, in steps of 8")
         return value
 
+    @model_validator(mode="after")
+    def _chunks_fit_frames(self) -> Self:
+        if self.chunk_bytes + CHUNK_ENVELOPE > self.max_frame_bytes:
+            raise ValueError(f"ATELIER_CHUNK_BYTES must be at least {CHUNK_ENVELOPE} less than ATELIER_MAX_FRAME_BYTES")
+        return self
+
     def model_sources(self) -> dict[str, str]:
         """Name → source, the default first; the embedded model where none is named."""
         chosen = {self.model_id: self.model_id} if self.model_id else {}
@@ -245,7 +257,10 @@ def environment_names(field: str) -> tuple[str, ...]:
 
 def load_settings(**given: Any) -> Settings:
     """Read the settings; `given` values (by field name) win over the environment. Raises SettingsError."""
-    environment = {**dotenv_values(".env"), **os.environ}
+    try:
+        environment = {**dotenv_values(".env", encoding="utf-8"), **os.environ}
+    except UnicodeDecodeError as error:
+        raise SettingsError(f".env: it is not UTF-8 text: {error.reason} at byte {error.start}") from None
     _refuse_unknown(environment)
     try:
         return Settings(**{environment_names(field)[0]: value for field, value in given.items()})
@@ -265,7 +280,10 @@ def _refuse_unknown(environment: Mapping[str, str | None]) -> None:
 
 def _explain(problem: Any, environment: Mapping[str, str | None]) -> str:
     """One of pydantic's error dictionaries as text that names the variable as the operator wrote it."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:  # of several settings together; the message names them
+        return message
     place = str(problem["loc"][0])
     names = next((n for f in Settings.model_fields if place in (n := environment_names(f))), (place,))
-    written = next((name for name in names if name in environment), names[0])
-    return f"{written}: {str(problem['msg']).removeprefix('Value error, ')}"
+    written = next((name for name in names if environment.get(name)), names[0])
+    return f"{written}: {message}"

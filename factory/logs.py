@@ -7,7 +7,7 @@ import queue
 import sys
 from collections.abc import Callable
 from logging.handlers import QueueHandler, QueueListener
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from twisted.logger import STDLibLogObserver, globalLogBeginner
@@ -26,6 +26,14 @@ class _Handing(QueueHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """The queue is full: the line is lost, on purpose."""
+
+
+class _Writing(QueueListener):
+    """The thread that writes. At the end it waits for a place in a full queue instead of raising."""
+
+    def enqueue_sentinel(self) -> None:
+        lines = cast("queue.Queue[Any]", self.queue)
+        lines.put(None)  # what QueueListener takes for the end
 
 
 def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable[[], None]:
@@ -57,7 +65,7 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
         )
     )
     lines: queue.Queue[Any] = queue.Queue(QUEUED)
-    listener = QueueListener(lines, writer)
+    listener = _Writing(lines, writer)
     listener.start()
     root = logging.getLogger()
     root.handlers[:] = [_Handing(lines)]

@@ -17,7 +17,7 @@ from factory.listening import check_listening
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from server.clock import Clock
-from server.commands import MAX_IMAGES
+from server.commands import MAX_IMAGES, Submit
 from server.database.memory import MemoryJobStore
 from server.errors import Code, Refusal
 from server.futures import Tasks, as_future
@@ -95,6 +95,7 @@ class AtelierService:
             new_id=new_job_id,
             new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
         )
+        _check_defaults(admission, cards)
         handlers = handler_table(
             submit=SubmitHandler(admission, self._lifecycle, self._health),
             cancel=CancelHandler(store, self._lifecycle),
@@ -191,6 +192,19 @@ def _read_cards(settings: Settings) -> list[ModelCard]:
         return [read_card(name, source) for name, source in settings.model_sources().items()]
     except ModelLoadError as error:
         raise SettingsError(f"ATELIER_MODELS: {error}") from error
+
+
+def _check_defaults(admission: Admission, cards: Sequence[ModelCard]) -> None:
+    """Refuse to start where a request that names nothing would be refused: limits and defaults contradict each other."""
+    for card in cards:
+        try:
+            admission.complete(Submit(owner="nobody", prompt="anything", model=card.name))
+        except Refusal as refusal:
+            name = refusal.field.upper()
+            message = (
+                f"ATELIER_MAX_{name}, ATELIER_DEFAULT_{name}: the default of model {card.name} does not fit: {refusal}"
+            )
+            raise SettingsError(message) from None
 
 
 def _job_limits(settings: Settings) -> Limits:

@@ -47,12 +47,12 @@ class TcpDoor(Factory):
         return len(self._open)
 
     async def close_all(self, reason: Refusal) -> None:
-        """Say goodbye to everyone, and wait until they are gone (each connection sees to it that this is soon)."""
+        """Let everyone hear the end of what has ended, say goodbye, and wait until they are gone (which is soon)."""
         if not self._open:
             return
         self._all_gone = asyncio.get_running_loop().create_future()
         for protocol in tuple(self._open):
-            protocol.close(reason)
+            protocol.leave(reason)
         await self._all_gone
 
     def _why_not(self, host: str) -> Refusal | None:

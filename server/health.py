@@ -44,6 +44,11 @@ class Health:
         return self._draining
 
     @property
+    def dead(self) -> bool:
+        """Whether the engine is gone for good."""
+        return bool(self._problem)
+
+    @property
     def state(self) -> ServerState:
         """What the server can do."""
         if self._draining:

@@ -38,6 +38,7 @@ log = structlog.get_logger("atelier.tcp")
 
 MAX_HELLOS = 3  # a person may mistype a token; a guesser has to connect anew, and is counted
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
+LEAVING_GRACE = 5.0  # seconds that results and pictures get to leave when the server stops
 MAX_CLIENT_NAME = 100  # characters, in the log
 
 
@@ -85,6 +86,8 @@ class AtelierProtocol(Protocol):
         self._owner = ""
         self._hellos = 0
         self._paused = False
+        self._paused_at = 0.0
+        self._leaving: Refusal | None = None  # close, for this reason, when everything has been said
         self._closing = False
         self._streams: dict[int, JobStream] = {}  # by request_id
         self._pending: dict[int, asyncio.Task[None]] = {}  # requests whose handler is at work, by request_id
@@ -136,6 +139,7 @@ class AtelierProtocol(Protocol):
             return
         self._paused = True
         self._transport.pauseProducing()
+        self._paused_at = self._parts.clock.seconds()
         self._slow_timer = self._parts.clock.callLater(self._limits.slow_reader_timeout, self._too_slow)
 
     def resumeProducing(self) -> None:
@@ -146,6 +150,7 @@ class AtelierProtocol(Protocol):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
+        self._forgive_pause()
         self._pump()
         self._take_messages()
         if not self._paused and not self._closing:
@@ -213,13 +218,12 @@ class AtelierProtocol(Protocol):
             reply = self._parts.handlers[type(command)](command)
             if asyncio.iscoroutine(reply):
                 self._answer_later(request_id, reply, message)
-                return
+            else:
+                self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
         except Refusal as refusal:
             self._refuse(request_id, refusal)
         except Exception:
             self._erred(request_id, kind)
-        else:
-            self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
 
     def _answer_later(self, request_id: int, work: Coroutine[Any, Any, Any], message: Any) -> None:
         limit = self._limits.max_requests
@@ -246,6 +250,7 @@ class AtelierProtocol(Protocol):
             self._erred(request_id, type(message).__name__)
         finally:
             del self._pending[request_id]
+            self._leave_if_idle()
 
     async def _follow(self, request_id: int, reply: Admitted | Watched, message: Any) -> None:
         """Attach this request to its job."""
@@ -273,7 +278,7 @@ class AtelierProtocol(Protocol):
             self._leave_behind.add(request_id)
         try:
             await self._parts.board.follow(reply.job.id, stream, 0 if submitted else message.from_event)
-        except Refusal:
+        except Exception:
             self._forget(stream)
             raise
 
@@ -339,9 +344,9 @@ class AtelierProtocol(Protocol):
             if len(data) != wanted.size:
                 raise OSError("it is shorter than it was")
             stream.read(data)
-        except OSError as error:
-            log.error("picture.unreadable", job_id=stream.job_id, key=wanted.key, reason=str(error))
-            stream.unreadable(error.strerror or str(error))
+        except Exception as error:
+            log.error("picture.unreadable", job_id=stream.job_id, key=wanted.key, exc_info=error)
+            stream.unreadable((error.strerror if isinstance(error, OSError) else None) or str(error))
             self._reading = None
         self._ready.appendleft(stream)
         self._pump()
@@ -350,6 +355,7 @@ class AtelierProtocol(Protocol):
         self._streams.pop(stream.request_id, None)
         self._leave_behind.discard(stream.request_id)
         self._parts.board.leave(stream.job_id, stream)
+        self._leave_if_idle()
 
     # Deadlines and the end
 
@@ -363,6 +369,15 @@ class AtelierProtocol(Protocol):
             self._frame_since = now
             if self._timer is not None and self._timer.getTime() > now + self._limits.frame_timeout:
                 self._timer.reset(self._limits.frame_timeout)
+
+    def _forgive_pause(self) -> None:
+        """While we did not listen, the peer could not be on time: its deadlines move on by as much."""
+        away = self._parts.clock.seconds() - self._paused_at
+        self._last_message += away
+        if self._frame_since is not None:
+            self._frame_since += away
+            if self._timer is not None:
+                self._timer.reset(max(0.0, self._deadline()[0] - self._parts.clock.seconds()))
 
     def _deadline(self) -> tuple[float, Refusal]:
         """When the connection ends if nothing happens, and why."""
@@ -393,6 +408,18 @@ class AtelierProtocol(Protocol):
         self._slow_timer = None
         self._closing = True
         self._transport.abortConnection()  # what the peer does not read cannot be told it either
+
+    def leave(self, reason: Refusal) -> None:
+        """Say what is left to say of jobs that have ended, then close; after a grace, close all the same."""
+        self._leaving = reason
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._parts.clock.callLater(LEAVING_GRACE, self.close, reason)
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._leaving is not None and not self._streams and not self._pending:
+            self.close(self._leaving)
 
     def close(self, reason: Refusal) -> None:
         """Say goodbye and close; the jobs live on. Cut off if the peer does not read even that."""

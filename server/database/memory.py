@@ -61,6 +61,7 @@ class MemoryJobStore:
             artifacts=artifacts,
             warnings=warnings,
             failure=failure,
+            signature=None if state in TERMINAL else job.signature,  # it may hold an image; nobody needs it any more
         )
         self._jobs[job_id] = job
         if state in TERMINAL:

@@ -22,6 +22,8 @@ class SubmitHandler:
         """Raises Refusal."""
         if self._health.draining:
             raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
+        if self._health.dead:
+            raise Refusal(Code.UNAVAILABLE, f"nothing can be painted any more: {self._health.problem}")
         admitted = await self._admission.admit(command)
         if not admitted.duplicate:
             self._lifecycle.begin(admitted.job)

@@ -68,7 +68,7 @@ class Admission:
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
         body_hash = hash_of(command)
-        request = self._complete(command)
+        request = self.complete(command)
         if command.idempotency_key:
             older = await self._store.find(command.owner, command.idempotency_key)
             if older is not None:
@@ -90,9 +90,9 @@ class Admission:
         try:
             kept = await self._store.admit(job)
         finally:
-            if kept is not job:  # it failed, or another Submit with this key was faster
+            if kept is None or kept.id != job.id:  # it failed, or another Submit with this key was faster
                 self._places.release(command.owner)
-        return Admitted(job, duplicate=False) if kept is job else _same(kept, body_hash)
+        return Admitted(kept, duplicate=False) if kept.id == job.id else _same(kept, body_hash)
 
     async def _check_image(self, mark: ImageMark) -> None:
         """Decode it once now, in a thread, rather than find after the painting that it cannot be."""
@@ -106,8 +106,8 @@ class Admission:
             field = f"signature.{error.field}"
             raise Refusal(Code.INVALID_PARAMETER, error.message, field=field, limit=error.limit) from error
 
-    def _complete(self, command: Submit) -> GenerationRequest:
-        """The request with every default filled in, or Refusal."""
+    def complete(self, command: Submit) -> GenerationRequest:
+        """The request with every default filled in. Raises Refusal."""
         card = self._card(command.model)
         limits, defaults = self._limits, card.defaults
         width = first_of(command.width, limits.default_width, defaults.width)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from server.errors import Code, JobFailure, Refusal
 from server.events import Accepted, Canceled, Event, Failed, Progress, Succeeded, TerminalEvent
 from server.interfaces import JobStore, Watcher
-from server.job import Job, JobState
+from server.job import TERMINAL, Job, JobState
 
 
 class _Sheet:
@@ -23,7 +23,7 @@ class _Sheet:
         self.accepted = accepted
         self.progress: Progress | None = None
         self.next_number = 1
-        self.watchers: list[Watcher] = []
+        self.watchers: list[tuple[Watcher, int]] = []  # each with the first event it wants
 
 
 class Board:
@@ -34,8 +34,8 @@ class Board:
         self._sheets: dict[str, _Sheet] = {}
 
     def open(self, job: Job) -> None:
-        """Put up a job that was just accepted."""
-        self._sheets[job.id] = _Sheet(accepted_event(job))
+        """Put up a job that was just accepted (those who follow it already stay)."""
+        self._sheets.setdefault(job.id, _Sheet(accepted_event(job)))
 
     def next_number(self, job_id: str) -> int:
         """Take the number of the job's next event. An event so numbered must be published before another is taken."""
@@ -49,8 +49,8 @@ class Board:
         sheet = self._sheets[event.job_id]
         if isinstance(event, Progress):
             sheet.progress = event
-        for watcher in tuple(sheet.watchers):  # a watcher may leave when it hears
-            watcher.job_event(event)
+        for watcher, from_event in tuple(sheet.watchers):  # a watcher may leave when it hears
+            _tell(watcher, [event], from_event)
 
     def close(self, event: TerminalEvent) -> None:
         """Tell the terminal event, and take the job down."""
@@ -69,22 +69,24 @@ class Board:
 
     async def follow(self, job_id: str, watcher: Watcher, from_event: int = 0) -> None:
         """Tell `watcher` what the board has from `from_event` on, then everything as it happens."""
-        sheet = self._sheets.get(job_id)
-        if sheet is not None:
-            kept: list[Event] = [sheet.accepted, sheet.progress] if sheet.progress else [sheet.accepted]
-            _tell(watcher, kept, from_event)
-            sheet.watchers.append(watcher)
-            return
-        job = await self._store.get(job_id)
-        if job is None:  # forgotten between the look-up and here
-            raise job_not_found(job_id)
-        _tell(watcher, [accepted_event(job), terminal_event(job)], from_event)
+        if job_id not in self._sheets:
+            job = await self._store.get(job_id)
+            if job is None:  # forgotten between the look-up and here
+                raise job_not_found(job_id)
+            if job.state in TERMINAL:
+                _tell(watcher, [accepted_event(job), terminal_event(job)], from_event)
+                return
+            self.open(job)  # it is recorded, and about to begin
+        sheet = self._sheets[job_id]
+        kept: list[Event] = [sheet.accepted, sheet.progress] if sheet.progress else [sheet.accepted]
+        sheet.watchers.append((watcher, from_event))
+        _tell(watcher, kept, from_event)
 
     def leave(self, job_id: str, watcher: Watcher) -> None:
         """Tell `watcher` no more."""
         sheet = self._sheets.get(job_id)
-        if sheet is not None and watcher in sheet.watchers:
-            sheet.watchers.remove(watcher)
+        if sheet is not None:
+            sheet.watchers = [entry for entry in sheet.watchers if entry[0] is not watcher]
 
 
 def _tell(watcher: Watcher, events: list[Event], from_event: int) -> None:

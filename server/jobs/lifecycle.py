@@ -18,6 +18,7 @@ from ai import types as engine
 from server.clock import Clock, Timer
 from server.errors import Code, JobFailure
 from server.events import Phase, Preview, Progress
+from server.futures import Tasks
 from server.interfaces import JobStore, Painter
 from server.job import Job, JobState
 from server.jobs.board import Board, terminal_event
@@ -34,16 +35,20 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
 
 
 class _Writer:
-    """One live job, and what is still to be done for it in order."""
+    """One live job, and what is still to be done for it in order.
 
-    __slots__ = ("deadline", "ending", "job", "task", "todo")
+    `ending` is set, once, by whoever decides how the job ends; from then on it says nothing but its terminal event.
+    """
+
+    __slots__ = ("deadline", "ending", "job", "previews", "task", "todo")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.todo: deque[Callable[[], Awaitable[None]]] = deque()
         self.task: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
-        self.ending: JobFailure | None = None  # why we ask the engine to stop it; None: its owner asked
+        self.ending = False
+        self.previews: dict[int, engine.Previewed] = {}  # the latest of each image that is not yet encoded
 
 
 class Lifecycle:
@@ -66,7 +71,9 @@ class Lifecycle:
         self._places = places
         self._clock = clock
         self._live: dict[str, _Writer] = {}
+        self._tasks = Tasks()
         self._empty: asyncio.Future[None] | None = None
+        self._closed = False  # whatever begins now ends at once
         self._last_end = clock.seconds()
         self._seconds_per_job = 1.0
         self.ended = {JobState.SUCCEEDED: 0, JobState.FAILED: 0, JobState.CANCELED: 0}
@@ -77,27 +84,33 @@ class Lifecycle:
         """Take over a job that was just made durable."""
         writer = self._live[job.id] = _Writer(job)
         self._board.open(job)
-        if job.deadline_seconds is not None:
-            writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, job.id)
         log.info("job.accepted", job_id=job.id, owner=job.owner, model=job.request.model)
-        self._painter.submit(job.request)
+        if self._closed:
+            self._end_now(writer, _stopped())
+            return
+        if job.deadline_seconds is not None:
+            writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, writer)
+        try:
+            self._painter.submit(job.request)
+        except engine.EngineError as error:
+            self._end_now(writer, JobFailure(Code.UNAVAILABLE, str(error)))
 
     def cancel(self, job_id: str) -> None:
-        """Stop a job; its terminal event follows. One that has ended is left alone."""
-        if job_id in self._live:
-            log.info("job.cancel_requested", job_id=job_id)
-            self._painter.cancel(job_id)
+        """Stop a job: it ends now, its rows are free at the next step. One that has ended is left alone."""
+        writer = self._live.get(job_id)
+        if writer is not None:
+            self._end_now(writer, None)
 
     async def drain(self, seconds: float) -> None:
         """Wait until every live job has ended; those that `seconds` do not suffice for fail with UNAVAILABLE."""
-        if not self._live:
-            return
-        log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
-        self._empty = asyncio.get_running_loop().create_future()
-        timer = self._clock.callLater(seconds, self._give_up)
-        await self._empty
-        if timer.active():
-            timer.cancel()
+        if self._live:
+            log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
+            self._empty = asyncio.get_running_loop().create_future()
+            timer = self._clock.callLater(seconds, self._give_up)
+            await self._empty
+            if timer.active():
+                timer.cancel()
+        self._closed = True
 
     @property
     def live(self) -> int:
@@ -116,18 +129,22 @@ class Lifecycle:
     # From the engine
 
     def engine_events(self, events: Sequence[engine.EngineEvent]) -> None:
-        """What happened in one step."""
+        """What happened in one step. What goes wrong for one job is its own."""
         for event in events:
             if isinstance(event, (engine.ModelReady, engine.ModelUnavailable)):
                 continue
             writer = self._live.get(event.request_id)
-            if writer is not None:
+            if writer is None or writer.ending:
+                continue
+            try:
                 self._hear[type(event)](self, writer, event)
+            except Exception as error:
+                self._broke(writer, error)
 
     def engine_died(self, reason: str) -> None:
         """The step loop ended on an error of its own: what it had will not come back."""
         for writer in tuple(self._live.values()):
-            self._then(writer, partial(self._fail, writer, JobFailure(Code.GENERATION_FAILED, reason)))
+            self._end_now(writer, JobFailure(Code.GENERATION_FAILED, reason))
 
     def _started(self, writer: _Writer, event: engine.Started) -> None:
         self._then(writer, partial(self._move, writer, JobState.STARTING))
@@ -137,7 +154,10 @@ class Lifecycle:
         self._progress(writer, Phase(event.phase.value), event.step, event.fraction, event.eta_seconds)
 
     def _previewed(self, writer: _Writer, event: engine.Previewed) -> None:
-        self._then(writer, partial(self._preview, writer, event))
+        waiting = event.image_index in writer.previews
+        writer.previews[event.image_index] = event
+        if not waiting:
+            self._then(writer, partial(self._preview, writer, event.image_index))
 
     def _finished(self, writer: _Writer, event: engine.Finished) -> None:
         self._progress(writer, Phase.FINISHING, writer.job.request.num_inference_steps, 1.0, 0.0)
@@ -145,10 +165,11 @@ class Lifecycle:
 
     def _failed(self, writer: _Writer, event: engine.Failed) -> None:
         code = next(code for kind, code in _FAILURE_CODES if isinstance(event.error, kind))
-        self._then(writer, partial(self._fail, writer, JobFailure(code, str(event.error))))
+        self._end_now(writer, JobFailure(code, str(event.error)))
 
     def _canceled(self, writer: _Writer, event: engine.Canceled) -> None:
-        self._then(writer, partial(self._stop, writer))
+        """We did not ask for it, or the job would not be live: the engine was stopped."""
+        self._end_now(writer, _stopped())
 
     _hear: dict[type, Callable[..., None]] = {  # noqa: RUF012  # a table, never written to
         engine.Started: _started,
@@ -167,13 +188,12 @@ class Lifecycle:
             writer.task = asyncio.ensure_future(self._work(writer))
 
     async def _work(self, writer: _Writer) -> None:
-        while writer.todo and writer.job.id in self._live:
+        while writer.todo and not writer.ending:
             work = writer.todo.popleft()
             try:
                 await work()
             except Exception as error:
-                log.exception("job.broken", job_id=writer.job.id)
-                await self._fail(writer, JobFailure(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}"))
+                self._broke(writer, error)
         writer.task = None
 
     async def _move(self, writer: _Writer, state: JobState) -> None:
@@ -181,54 +201,77 @@ class Lifecycle:
         writer.job = await self._store.move(writer.job.id, state, at=self._clock.seconds(), last_event=number)
         log.info("job.state", job_id=writer.job.id, state=state.value)
 
-    async def _preview(self, writer: _Writer, event: engine.Previewed) -> None:
-        png = await self._finisher.preview(event.width, event.height, event.rgb)
-        number = self._board.next_number(writer.job.id)
-        self._board.publish(
-            Preview(number=number, job_id=writer.job.id, image_index=event.image_index, step=event.step, png=png)
-        )
+    async def _preview(self, writer: _Writer, image_index: int) -> None:
+        event = writer.previews.pop(image_index)
+        try:
+            png = await self._finisher.preview(event.width, event.height, event.rgb)
+        except Exception:  # a look on the way is worth no job's life
+            log.exception("job.preview_failed", job_id=writer.job.id)
+            return
+        if not writer.ending:
+            number = self._board.next_number(writer.job.id)
+            self._board.publish(
+                Preview(number=number, job_id=writer.job.id, image_index=image_index, step=event.step, png=png)
+            )
 
     async def _finish(self, writer: _Writer, event: engine.Finished) -> None:
         try:
             artifacts, warnings = await self._finisher.finish(writer.job, event)
         except JobFailure as failure:
-            await self._fail(writer, failure)
+            self._end_now(writer, failure)
             return
-        await self._end(writer, JobState.SUCCEEDED, replace(writer.job, artifacts=artifacts, warnings=warnings))
+        if not writer.ending:  # a cancel or a deadline may have been faster
+            writer.ending = True
+            await self._end(writer, JobState.SUCCEEDED, replace(writer.job, artifacts=artifacts, warnings=warnings))
 
-    async def _fail(self, writer: _Writer, failure: JobFailure) -> None:
-        await self._end(writer, JobState.FAILED, replace(writer.job, failure=failure))
+    # The end, which comes once
 
-    async def _stop(self, writer: _Writer) -> None:
-        if writer.ending is None:
-            await self._end(writer, JobState.CANCELED, writer.job)
-        else:
-            await self._fail(writer, writer.ending)
+    def _end_now(self, writer: _Writer, failure: JobFailure | None) -> None:
+        """Fail (or, without a failure, cancel) a job whatever is under way for it, unless its end is under way."""
+        if writer.ending:
+            return
+        writer.ending = True
+        self._painter.cancel(writer.job.id)
+        state = JobState.CANCELED if failure is None else JobState.FAILED
+        self._tasks.start(self._end(writer, state, replace(writer.job, failure=failure)))
+
+    def _broke(self, writer: _Writer, error: Exception) -> None:
+        log.error("job.broken", job_id=writer.job.id, exc_info=error)
+        self._end_now(writer, JobFailure(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}"))
 
     async def _end(self, writer: _Writer, state: JobState, job: Job) -> None:
         """Record the terminal state, then tell it: in this order, so that what was told stays true."""
-        job_id = job.id
-        number = self._board.next_number(job_id)
-        ended = await self._store.move(
-            job_id,
-            state,
-            at=self._clock.seconds(),
-            last_event=number,
-            artifacts=job.artifacts,
-            warnings=job.warnings,
-            failure=job.failure,
-        )
-        del self._live[job_id]
+        number = self._board.next_number(job.id)
+        ended = await self._record_end(replace(job, state=state, last_event=number))
+        del self._live[job.id]
         if writer.deadline is not None and writer.deadline.active():
             writer.deadline.cancel()
         self._places.release(job.owner)
-        self.ended[state] += 1
+        self.ended[ended.state] += 1
         self._note_pace()
-        reason = {"code": job.failure.code.name, "reason": job.failure.message} if job.failure else {}
-        log.info("job.ended", job_id=job_id, state=state.value, **reason)
+        reason = {"code": ended.failure.code.name, "reason": ended.failure.message} if ended.failure else {}
+        log.info("job.ended", job_id=job.id, state=ended.state.value, **reason)
         self._board.close(terminal_event(ended))
         if self._empty is not None and not self._live and not self._empty.done():
             self._empty.set_result(None)
+
+    async def _record_end(self, job: Job) -> Job:
+        """The job as recorded; or, where it could not be, as a failure that says so."""
+        now = self._clock.seconds()
+        try:
+            return await self._store.move(
+                job.id,
+                job.state,
+                at=now,
+                last_event=job.last_event,
+                artifacts=job.artifacts,
+                warnings=job.warnings,
+                failure=job.failure,
+            )
+        except Exception:
+            log.exception("job.unrecorded", job_id=job.id, state=job.state.value)
+            failure = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
+            return replace(job, state=JobState.FAILED, failure=failure, completed_at=now)
 
     def _note_pace(self) -> None:
         now = self._clock.seconds()
@@ -251,13 +294,15 @@ class Lifecycle:
 
     # When it takes too long
 
-    def _overdue(self, job_id: str) -> None:
-        writer = self._live[job_id]
+    def _overdue(self, writer: _Writer) -> None:
         seconds = writer.job.deadline_seconds
-        writer.ending = JobFailure(Code.DEADLINE_EXCEEDED, f"not done {seconds:g} s after it was accepted")
-        self._painter.cancel(job_id)
+        self._end_now(writer, JobFailure(Code.DEADLINE_EXCEEDED, f"not done {seconds:g} s after it was accepted"))
 
     def _give_up(self) -> None:
-        for writer in self._live.values():
-            writer.ending = JobFailure(Code.UNAVAILABLE, "the server stopped before the job was done; submit it again")
-            self._painter.cancel(writer.job.id)
+        self._closed = True
+        for writer in tuple(self._live.values()):
+            self._end_now(writer, _stopped())
+
+
+def _stopped() -> JobFailure:
+    return JobFailure(Code.UNAVAILABLE, "the server stopped before the job was done; submit it again")

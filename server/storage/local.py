@@ -40,6 +40,7 @@ def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
+        os.fchmod(handle, 0o644)  # something else may serve the folder, as another user
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

@@ -22,6 +22,7 @@ from ai.types import (
     Stepped,
 )
 from server import events
+from server.errors import JobFailure
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,7 +98,10 @@ class FakePainter:
         request = self.known.pop(request_id)
         pictures = tuple(
             Picture(
-                request.seed + index, request.width, request.height, bytes([index]) * (request.width * request.height * 3)
+                request.seed + index,
+                request.width,
+                request.height,
+                bytes([index]) * (request.width * request.height * 3),
             )
             for index in range(request.num_images)
         )
@@ -194,7 +198,9 @@ class Recorder:
     def job_event(self, event: events.Event) -> None:
         """Take one event."""
         assert not self.ended, f"{event} after the end"
-        assert not self.events or event.number > self.events[-1].number, f"{event} after number {self.events[-1].number}"
+        assert not self.events or event.number > self.events[-1].number, (
+            f"{event} after number {self.events[-1].number}"
+        )
         self.events.append(event)
 
     @property
@@ -208,7 +214,7 @@ class Recorder:
         return bool(self.events) and isinstance(self.events[-1], events.TerminalEvent)
 
     @property
-    def failure(self) -> events.JobFailure:
+    def failure(self) -> JobFailure:
         """Why the job failed."""
         last = self.events[-1]
         assert isinstance(last, events.Failed), f"it did not fail: {last}"

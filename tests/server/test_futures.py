@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
 
 from server.futures import Tasks, as_deferred, as_future
 from tests.server.fakes import settle
@@ -27,9 +28,14 @@ async def test_a_pending_deferred_can_be_awaited() -> None:
 
 async def test_cancelling_the_future_cancels_the_deferred() -> None:
     """So whoever must not be cancelled has to be shielded."""
-    failures: list[type[BaseException]] = []
+    failures: list[type[BaseException] | None] = []
     deferred: Deferred[int] = Deferred()
-    deferred.addErrback(lambda failure: failures.append(failure.type) or 0)  # type: ignore[func-returns-value]
+
+    def canceled(failure: Failure) -> int:
+        failures.append(failure.type)
+        return 0
+
+    deferred.addErrback(canceled)
     as_future(deferred).cancel()
     await settle()
     assert failures == [CancelledError]
