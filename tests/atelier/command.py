@@ -75,4 +75,4 @@ class Command:
 
 async def run(*arguments: str, **environment: str) -> Ended:
     """A command from beginning to end."""
-    return await (await Command.start(*arguments, **environment)).ended()
+    return await (await Command.start(*arguments, cwd=None, **environment)).ended()

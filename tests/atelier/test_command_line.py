@@ -100,11 +100,11 @@ async def test_generate_writes_pictures_and_prints_their_paths(reactor: Any, tmp
     expected = [tmp_path / "a-star-0001-0.png", tmp_path / "a-moon-0002-0.png"]
     assert ended.out.split() == [str(path) for path in expected]
     assert [path.read_bytes() for path in expected] == [PICTURE, PICTURE]
-    submit = asked[0].message
-    assert isinstance(submit, pb.Submit)
-    assert (submit.num_inference_steps, submit.guidance_scale, submit.seed) == (20, 3.5, 9)
-    assert (submit.width, submit.height, submit.signature.text) == (64, 128, "Ada")
-    assert submit.adapters[0] == pb.AdapterUse(name="ink", scale=0.5)
+    first = asked[0].message
+    assert isinstance(first, pb.Submit)
+    assert (first.num_inference_steps, first.guidance_scale, first.seed) == (20, 3.5, 9)
+    assert (first.width, first.height, first.signature.text) == (64, 128, "Ada")
+    assert first.adapters[0] == pb.AdapterUse(name="ink", scale=0.5)
 
 
 async def test_generate_json_is_an_object_a_line(reactor: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ async def test_it_says_where_it_listens_and_ends_on_ctrl_c(tmp_path: Path) -> No
         "serve", cwd=tmp_path, ATELIER_TCP_LISTEN="tcp:0:interface=127.0.0.1", ATELIER_DATA_DIR=str(tmp_path)
     )
     line = await command.line()
-    assert line.startswith("listening on tcp:127.0.0.1:")
+    assert line.startswith("listening on tcp:127.0.0.1:"), await command.ended()
     asked = await run("status", "--json", ATELIER_SERVER=line.removeprefix("listening on "))
     assert json.loads(asked.out)["state"] in ("LOADING", "READY")
     command.interrupt()

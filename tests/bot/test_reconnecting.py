@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from bot import Client, ConnectionLostError, JobHandle, NotWelcomeError, Refused
 from proto import atelier_pb2 as pb
 from server.errors import Code
 from server.events import Accepted, Progress, Succeeded
+from server.wire.framing import encode_frame
 from tests.bot.fake_server import PATIENCE, FakeConnection, FakeServer
 
 PICTURE = bytes(range(256)) * 20
@@ -245,6 +246,35 @@ async def test_bytes_that_are_no_protocol_end_the_connection(reactor: Any) -> No
         assert "broken" in scene.texts[0]
 
 
+async def test_a_frame_that_holds_no_envelope_ends_the_connection(reactor: Any) -> None:
+    """What cannot be read may have been a result: the client goes to a fresh connection and asks again."""
+    async with _scene(reactor) as scene:
+        await scene.submit("job-1")
+        scene.connection.writes(encode_frame(b"\xff\xff"))
+        again = await scene.back()
+        await again.hears("watch")
+        assert "does not keep to the protocol" in scene.texts[0]
+
+
+async def test_a_message_of_a_later_version_is_passed_over(reactor: Any) -> None:
+    """An Envelope with a member that this version does not know changes nothing."""
+    async with _scene(reactor) as scene:
+        scene.connection.writes(encode_frame(b"\xd2\x3e\x00"))  # field 1002, empty
+        await _round_trip(scene.client, scene.connection)
+        assert scene.client.connected
+
+
+async def test_a_loss_after_a_long_quiet_time_is_an_outage_of_its_own(reactor: Any) -> None:
+    """A connection that nothing was asked of and that held for a while does not count as failing all along."""
+    async with _scene(reactor) as scene:
+        scene.connection.drop()
+        again = await scene.back()
+        await _until(lambda: scene.client.connected)
+        scene.clock.advance(90.0)
+        again.drop()
+        assert (await scene.lost(), await scene.lost()) == (0, 1)
+
+
 async def test_closing_during_an_outage(reactor: Any) -> None:
     """close() ends the attempts to come back."""
     async with _scene(reactor) as scene:
@@ -252,6 +282,12 @@ async def test_closing_during_an_outage(reactor: Any) -> None:
         await scene.lost()
         await scene.client.close()
         assert scene.clock.getDelayedCalls() == []
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Turn the loop until it is so."""
+    while not condition():
+        await asyncio.sleep(0)
 
 
 async def _heard(handle: JobHandle, kind: type) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from server.database.memory import MemoryJobStore
 from server.errors import Code, JobFailure, Refusal
-from server.events import Canceled, Event, Phase, Preview, Progress, Succeeded
+from server.events import Accepted, Canceled, Event, Phase, Preview, Progress, Succeeded
 from server.job import JobState
 from server.jobs.board import Board, owned_job
 from tests.server.database.contract import ARTIFACT, a_job
@@ -158,7 +158,8 @@ async def test_a_watcher_may_leave_when_it_hears() -> None:
     class Leaving(Recorder):
         def job_event(self, event: Event) -> None:
             super().job_event(event)
-            scene.board.leave("job-1", self)
+            if isinstance(event, Progress):
+                scene.board.leave("job-1", self)
 
     watchers = [Recorder(), Leaving(), Recorder()]
     for watcher in watchers:
@@ -211,3 +212,21 @@ async def test_a_job_that_is_kept_but_not_yet_begun_can_be_followed() -> None:
     scene.board.open(scene.job)
     scene.progress()
     assert watcher.kinds == ["Accepted", "Progress"]
+
+
+async def test_a_watcher_that_raises_harms_nobody_else() -> None:
+    """Neither the others nor the job: what one door did wrong is its own."""
+    scene = await Scene().begin()
+
+    class Broken(Recorder):
+        def job_event(self, event: Event) -> None:
+            if not isinstance(event, Accepted):
+                raise ValueError("a mistake in a door")
+
+    before = await scene.follow()
+    await scene.board.follow("job-1", Broken())
+    after = await scene.follow()
+    scene.progress()
+    await scene.end()
+    assert before.kinds == after.kinds == ["Accepted", "Progress", "Succeeded"]
+    assert (await scene.follow(1)).kinds == ["Succeeded"]

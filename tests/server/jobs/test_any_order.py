@@ -1,0 +1,106 @@
+"""Whatever happens to a job, in whatever order: its events stay in order, and it ends exactly once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from ai.types import Canceled, EngineEvent, Failed, Finished, OutOfMemory, Phase, Picture, Previewed, Started, Stepped
+from server.job import TERMINAL
+from tests.conftest import LOOP, start_reactor
+from tests.server.fakes import Recorder, settle
+from tests.server.house import House
+
+JOBS = 3
+PICTURE = Picture(7, 64, 72, bytes(64 * 72 * 3))
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Three jobs, and all that may come upon them: the engine in any order, owners, time, death, and watchers late or early."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Jobs with a deadline, each followed from the start."""
+        start_reactor()
+        self.house = House()
+        self.watchers: dict[str, list[Recorder]] = {}
+        for _ in range(JOBS):
+            job, watcher = LOOP.run_until_complete(self.house.followed(num_images=2, deadline_seconds=100))
+            self.watchers[job.id] = [watcher]
+
+    jobs = st.sampled_from([f"job-{number}" for number in range(1, JOBS + 1)])
+
+    @rule(job=jobs, what=st.sampled_from(["started", "stepped", "previewed", "finished", "failed", "canceled"]))
+    def engine_says(self, job: str, what: str) -> None:
+        """One event, also where the engine would not say it."""
+        events: dict[str, EngineEvent] = {
+            "started": Started(job),
+            "stepped": Stepped(job, Phase.DENOISING, 1, 20, 0.05, 1.0),
+            "previewed": Previewed(job, 1, 1, 8, 8, bytes(192)),
+            "finished": Finished(job, (PICTURE, PICTURE), ("cut",)),
+            "failed": Failed(job, OutOfMemory("no room")),
+            "canceled": Canceled(job),
+        }
+        self.house.lifecycle.engine_events([events[what]])
+
+    @rule(job=jobs)
+    def owner_cancels(self, job: str) -> None:
+        """At any time."""
+        self.house.lifecycle.cancel(job)
+
+    @rule(job=jobs, from_event=st.integers(0, 4))
+    def someone_watches(self, job: str, from_event: int) -> None:
+        """From any event on, also when it is long over."""
+        watcher = Recorder()
+        LOOP.run_until_complete(self.house.board.follow(job, watcher, from_event))
+        self.watchers[job].append(watcher)
+
+    @rule(seconds=st.sampled_from([1.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Deadlines come."""
+        self.house.clock.advance(seconds)
+
+    @rule()
+    def everyone_acts(self) -> None:
+        """Until nothing moves."""
+        LOOP.run_until_complete(settle())
+
+    @rule()
+    def engine_dies(self) -> None:
+        """With whatever it had."""
+        self.house.lifecycle.engine_died("bus error")
+
+    @invariant()
+    def places_are_those_of_live_jobs(self) -> None:
+        """None leaks, none is given back twice."""
+        if hasattr(self, "house"):
+            assert self.house.places.taken == self.house.lifecycle.live
+
+    def teardown(self) -> None:
+        """In the end every job has ended, each watcher heard so once, and nothing is left behind."""
+        if not hasattr(self, "house"):
+            return
+        self.house.clock.advance(200)
+        LOOP.run_until_complete(settle())
+        records: list[Any] = [LOOP.run_until_complete(self.house.kept(job)) for job in self.watchers]
+        assert {record.state for record in records} <= TERMINAL
+        for record in records:
+            ends = {
+                (type(watcher.events[-1]).__name__, watcher.events[-1].number) for watcher in self.watchers[record.id]
+            }
+            assert len(ends) == 1
+            assert all(watcher.ended for watcher in self.watchers[record.id])
+            assert ends.pop()[1] == record.last_event
+        assert sum(self.house.lifecycle.ended.values()) == JOBS
+        assert self.house.lifecycle.live == self.house.places.taken == 0
+        assert self.house.clock.getDelayedCalls() == []
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip

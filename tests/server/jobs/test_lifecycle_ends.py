@@ -1,0 +1,314 @@
+"""The ends that are not the engine's: cancel, deadline, drain, a dead engine, a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.database.memory import MemoryJobStore
+from server.errors import Code
+from server.events import Canceled
+from server.job import Job, JobState
+from tests.server.fakes import Recorder, settle
+from tests.server.house import House
+
+
+async def finished(task: asyncio.Future[Any]) -> bool:
+    """Whether it is done; if not it is given up, so that it troubles no other test."""
+    await settle()
+    if task.done():
+        await task
+        return True
+    task.cancel()
+    await settle()
+    return False
+
+
+def is_free(house: House) -> bool:
+    """Whether no job lives, no place is held and no timer is left."""
+    return (house.lifecycle.live, house.places.taken, house.clock.getDelayedCalls()) == (0, 0, [])
+
+
+@pytest.mark.parametrize("stage", ["queued", "running"])
+async def test_a_cancelled_job_says_so_and_frees_its_row(stage: str) -> None:
+    """Once, however often it is cancelled, and whatever the engine still says of it."""
+    house = House()
+    job, watcher = await house.followed(deadline_seconds=60)
+    if stage == "running":
+        house.painter.start(job.id)
+        house.painter.step(job.id, 1)
+        await settle()
+    house.lifecycle.cancel(job.id)
+    house.lifecycle.cancel(job.id)
+    await settle()
+    house.lifecycle.cancel(job.id)
+    if stage == "running":
+        house.painter.step(job.id, 2)
+    assert house.painter.cancels == [job.id]
+    house.painter.confirm_cancel(job.id)
+    await settle()
+    assert isinstance(watcher.events[-1], Canceled)
+    assert (await house.kept(job.id)).state is JobState.CANCELED
+    assert house.lifecycle.ended[JobState.CANCELED] == 1
+    assert is_free(house)
+
+
+async def test_cancelling_an_ended_or_unknown_job_changes_nothing() -> None:
+    """The result stands."""
+    house = House()
+    job, watcher = await house.followed()
+    house.painter.paint(job.id)
+    await settle()
+    house.lifecycle.cancel(job.id)
+    house.lifecycle.cancel("no-such-job")
+    await settle()
+    assert watcher.succeeded
+    assert house.lifecycle.ended[JobState.CANCELED] == 0
+
+
+async def test_a_job_cancelled_while_it_is_stored_ends_once() -> None:
+    """As canceled or as succeeded, but as one of them."""
+    house = House()
+    house.artifacts.gate = asyncio.Event()
+    job, watcher = await house.followed()
+    house.painter.paint(job.id)
+    await settle()
+    house.lifecycle.cancel(job.id)
+    await settle()
+    house.artifacts.gate.set()
+    await settle()
+    assert watcher.ended
+    assert (await house.kept(job.id)).state in (JobState.CANCELED, JobState.SUCCEEDED)
+    assert is_free(house)
+
+
+@pytest.mark.parametrize("stage", ["queued", "running", "stored"])
+async def test_a_deadline_ends_a_job_wherever_it_is(stage: str) -> None:
+    """Also while the engine is busy with loading and says nothing, and while a storage does not answer."""
+    house = House()
+    house.artifacts.gate = asyncio.Event()
+    job, watcher = await house.followed(deadline_seconds=10.0)
+    if stage == "running":
+        house.painter.start(job.id)
+    elif stage == "stored":
+        house.painter.paint(job.id)
+    await settle()
+    await house.pass_time(9.9)
+    assert not watcher.ended
+    await house.pass_time(0.2)
+    assert watcher.failure.code is Code.DEADLINE_EXCEEDED
+    assert "10 s" in watcher.failure.message
+    assert house.painter.cancels == ([] if stage == "stored" else [job.id])
+    house.artifacts.gate.set()
+    await settle()
+    assert is_free(house)
+    assert (await house.kept(job.id)).state is JobState.FAILED
+
+
+async def test_a_job_done_in_time_leaves_no_deadline() -> None:
+    """The clock holds nothing of it."""
+    house = House()
+    job, watcher = await house.followed(deadline_seconds=10.0)
+    house.painter.paint(job.id)
+    await settle()
+    await house.pass_time(100)
+    assert watcher.succeeded
+    assert is_free(house)
+
+
+async def test_who_was_first_decides_how_a_job_ends() -> None:
+    """A cancel before the deadline is a cancel, whenever the engine confirms it."""
+    house = House()
+    job, watcher = await house.followed(deadline_seconds=10.0)
+    house.lifecycle.cancel(job.id)
+    await house.pass_time(20)
+    house.painter.confirm_cancel(job.id)
+    await settle()
+    assert watcher.kinds[-1] == "Canceled"
+
+
+async def test_drain_waits_for_what_runs() -> None:
+    """And ends as soon as the last job has."""
+    house = House()
+    job, watcher = await house.followed()
+    draining = asyncio.ensure_future(house.lifecycle.drain(30))
+    await settle()
+    await house.pass_time(29)
+    assert not draining.done()
+    house.painter.paint(job.id)
+    assert await finished(draining)
+    assert watcher.succeeded
+    assert is_free(house)
+
+
+async def test_drain_with_nothing_to_do_is_done_at_once() -> None:
+    """No timer, no waiting."""
+    house = House()
+    await house.lifecycle.drain(30)
+    assert is_free(house)
+
+
+@pytest.mark.parametrize("stage", ["queued", "running", "stored"])
+async def test_drain_gives_up_after_its_time_and_reports_what_is_left(stage: str) -> None:
+    """UNAVAILABLE, although the engine or the storage says nothing any more."""
+    house = House()
+    house.artifacts.gate = asyncio.Event()
+    job, watcher = await house.followed()
+    if stage == "running":
+        house.painter.start(job.id)
+    elif stage == "stored":
+        house.painter.paint(job.id)
+    await settle()
+    draining = asyncio.ensure_future(house.lifecycle.drain(30))
+    await settle()
+    await house.pass_time(30)
+    assert await finished(draining)
+    assert watcher.failure.code is Code.UNAVAILABLE
+    house.artifacts.gate.set()
+    await settle()
+    assert is_free(house)
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+async def test_what_begins_after_a_drain_is_reported_too(given_up: bool) -> None:
+    """A job whose admission was under way meanwhile does not hang."""
+    house = House()
+    if given_up:
+        await house.job()
+    draining = asyncio.ensure_future(house.lifecycle.drain(30))
+    await settle()
+    await house.pass_time(31)
+    late, watcher = await house.followed()
+    assert await finished(draining)
+    assert watcher.failure.code is Code.UNAVAILABLE
+    assert late.id not in house.painter.known or late.id in house.painter.cancels
+    assert is_free(house)
+
+
+async def test_a_dead_engine_fails_what_it_had() -> None:
+    """GENERATION_FAILED with its last words, each job once."""
+    house = House()
+    followed = [await house.followed() for _ in range(3)]
+    house.painter.start(followed[1][0].id)
+    house.lifecycle.engine_died("the engine stopped: bus error")
+    house.lifecycle.engine_died("again")
+    await settle()
+    for _, watcher in followed:
+        assert (watcher.failure.code, watcher.failure.message) == (
+            Code.GENERATION_FAILED,
+            "the engine stopped: bus error",
+        )
+    assert is_free(house)
+
+
+async def test_a_picture_that_was_painted_outlives_the_engine() -> None:
+    """A job that only has to be stored needs no engine any more."""
+    house = House()
+    house.artifacts.gate = asyncio.Event()
+    job, watcher = await house.followed()
+    house.painter.paint(job.id)
+    await settle()
+    house.lifecycle.engine_died("the engine stopped: bus error")
+    await settle()
+    house.artifacts.gate.set()
+    await settle()
+    assert watcher.succeeded
+
+
+async def test_a_job_begun_after_the_engine_died_does_not_hang() -> None:
+    """Its admission was under way when it happened."""
+    house = House()
+    house.lifecycle.engine_died("bus error")
+    _, watcher = await house.followed()
+    await settle()
+    assert watcher.ended
+    assert is_free(house)
+
+
+class Forgetful(MemoryJobStore):
+    """A store whose disk fails when `broken`."""
+
+    broken = False
+
+    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+        """As it says."""
+        if self.broken:
+            raise OSError("disk full")
+        return await super().move(job_id, state, **rest)
+
+
+@pytest.mark.parametrize("stage", ["start", "finish", "cancel"])
+async def test_a_store_that_fails_leaves_no_job_hanging(stage: str) -> None:
+    """The job ends for its watchers, its place is free, and a drain ends."""
+    store = Forgetful(10)
+    house = House(store=store)
+    job, watcher = await house.followed(deadline_seconds=60)
+    if stage != "start":
+        house.painter.start(job.id)
+        await settle()
+    store.broken = True
+    if stage == "start":
+        house.painter.start(job.id)
+    elif stage == "finish":
+        house.painter.finish(job.id)
+    else:
+        house.lifecycle.cancel(job.id)
+    await settle()
+    assert watcher.failure.code is Code.INTERNAL_ERROR
+    assert is_free(house)
+    assert await finished(asyncio.ensure_future(house.lifecycle.drain(1)))
+
+
+class Slow(MemoryJobStore):
+    """A store that takes a while to record an end."""
+
+    def __init__(self, keep_finished: int) -> None:
+        super().__init__(keep_finished)
+        self.gate = asyncio.Event()
+
+    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+        """As it says."""
+        if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED):
+            await self.gate.wait()
+        return await super().move(job_id, state, **rest)
+
+
+async def test_nothing_is_told_between_the_end_s_number_and_the_end() -> None:
+    """While the end is being recorded the engine may go on talking: the watchers hear it in order, the end last."""
+    store = Slow(10)
+    house = House(store=store)
+    job, watcher = await house.followed()
+    house.painter.start(job.id)
+    house.painter.step(job.id, 1)
+    await settle()
+    house.lifecycle.cancel(job.id)
+    await settle()
+    house.painter.step(job.id, 2)
+    house.painter.preview(job.id, 0, 2)
+    await settle()
+    assert not watcher.ended, "told before it was durable"
+    late = Recorder()
+    await house.board.follow(job.id, late)
+    store.gate.set()
+    await settle()
+    assert watcher.kinds[-1] == late.kinds[-1] == "Canceled"
+    assert is_free(house)
+
+
+async def test_the_pace_of_ends_tells_when_to_try_again() -> None:
+    """Between a second and a minute, and longer when jobs end more slowly."""
+    house = House()
+    assert house.lifecycle.retry_after() == 1.0
+    for _ in range(30):
+        job = await house.job()
+        await house.pass_time(20)
+        house.painter.paint(job.id)
+        await settle()
+    assert 15 < house.lifecycle.retry_after() < 21
+    await house.pass_time(100_000)
+    job = await house.job()
+    house.painter.paint(job.id)
+    await settle()
+    assert house.lifecycle.retry_after() == 60.0
