@@ -1,6 +1,6 @@
 """The TCP door: Twisted's shell around the sans-IO core in server.wire.
 
-A message is decoded, dispatched and encoded; what jobs say goes out by one writer (`_pump`), a message of each request in turn.
+A message is decoded, dispatched and encoded; what jobs say goes out by one writer (server.pump), a message of each in turn.
 While the transport is full nothing more is written *or read*: a slow reader is told less progress, and costs no memory. Deadlines
 are absolute.
 """
@@ -8,7 +8,6 @@ are absolute.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, cast
@@ -29,10 +28,11 @@ from server.handlers import HandlerTable
 from server.identity import Identities
 from server.interfaces import ArtifactStore
 from server.jobs.board import Board
+from server.pump import Pump
 from server.replies import Admitted, Watched
 from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
 from server.wire.connection import PROTOCOL_VERSION, Connection, LocalProtocolError, Received, Rejected, Role, State
-from server.wire.stream import JobStream, ReadWanted, Wishes
+from server.wire.stream import JobStream, Wishes
 
 log = structlog.get_logger("atelier.tcp")
 
@@ -92,9 +92,13 @@ class AtelierProtocol(Protocol):
         self._streams: dict[int, JobStream] = {}  # by request_id
         self._pending: dict[int, asyncio.Task[None]] = {}  # requests whose handler is at work, by request_id
         self._leave_behind: set[int] = set()  # requests whose jobs are cancelled when the connection ends
-        self._ready: deque[JobStream] = deque()  # streams that may have something to say, each at most once
-        self._reading: JobStream | None = None  # at most one piece of a picture is on its way from the storage
-        self._want_to_read: deque[tuple[JobStream, ReadWanted]] = deque()
+        self._pump = Pump(
+            artifacts=parts.artifacts,
+            tasks=parts.tasks,
+            say=self._say,
+            has_room=lambda: not self._paused and not self._closing,
+            on_done=self._forget,
+        )
         self._connected_at = parts.clock.seconds()
         self._last_message = self._connected_at
         self._frame_since: float | None = None
@@ -128,8 +132,7 @@ class AtelierProtocol(Protocol):
             if stream.request_id in self._leave_behind:
                 self._cancel_unattended(stream.job_id)
         self._streams.clear()
-        self._ready.clear()
-        self._want_to_read.clear()
+        self._pump.stop()
         log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
         self._on_lost(self)
 
@@ -151,7 +154,7 @@ class AtelierProtocol(Protocol):
             self._slow_timer.cancel()
             self._slow_timer = None
         self._forgive_pause()
-        self._pump()
+        self._pump.run()
         self._take_messages()
         if not self._paused and not self._closing:
             self._transport.resumeProducing()
@@ -271,7 +274,7 @@ class AtelierProtocol(Protocol):
             wishes,
             duplicate=isinstance(reply, Admitted) and reply.duplicate,
             chunk_bytes=self._limits.chunk_bytes,
-            on_news=self._news,
+            on_news=self._pump.news,
         )
         self._streams[request_id] = stream
         if leave_behind:
@@ -308,49 +311,6 @@ class AtelierProtocol(Protocol):
         log.exception("request.broken", session=self._session_id, kind=kind)
         self._refuse(request_id, Refusal(Code.INTERNAL_ERROR, "the server erred; its log says how"))
 
-    def _news(self, stream: JobStream) -> None:
-        """A stream may have something to say."""
-        if stream is not self._reading and stream not in self._ready:
-            self._ready.append(stream)
-        self._pump()
-
-    def _pump(self) -> None:
-        """Write what the streams have, a message of each in turn, until they have nothing or the transport is full."""
-        while self._ready and not self._paused and not self._closing:
-            stream = self._ready.popleft()
-            item = stream.next()
-            if isinstance(item, ReadWanted):
-                self._want_to_read.append((stream, item))
-                self._read_next()
-            elif item is not None:
-                if stream is self._reading and item.HasField("chunk"):
-                    self._reading = None  # the piece is with the transport: the next may be fetched
-                self._say(item)
-                if stream.done:
-                    self._forget(stream)
-                else:
-                    self._ready.append(stream)
-                self._read_next()
-
-    def _read_next(self) -> None:
-        if self._reading is None and self._want_to_read:
-            stream, wanted = self._want_to_read.popleft()
-            self._reading = stream
-            self._parts.tasks.start(self._read(stream, wanted))
-
-    async def _read(self, stream: JobStream, wanted: ReadWanted) -> None:
-        try:
-            data = await self._parts.artifacts.read(wanted.key, wanted.offset, wanted.size)
-            if len(data) != wanted.size:
-                raise OSError("it is shorter than it was")
-            stream.read(data)
-        except Exception as error:
-            log.error("picture.unreadable", job_id=stream.job_id, key=wanted.key, exc_info=error)
-            stream.unreadable((error.strerror if isinstance(error, OSError) else None) or str(error))
-            self._reading = None
-        self._ready.appendleft(stream)
-        self._pump()
-
     def _forget(self, stream: JobStream) -> None:
         self._streams.pop(stream.request_id, None)
         self._leave_behind.discard(stream.request_id)
@@ -364,6 +324,8 @@ class AtelierProtocol(Protocol):
         if took_messages:
             self._last_message = self._parts.clock.seconds()
             self._frame_since = None
+        if self._leaving is not None:  # the one timer is the leaving's now
+            return
         if self._frame_since is None and not self._paused and self._wire.frame_begun:
             now = self._parts.clock.seconds()
             self._frame_since = now
@@ -372,6 +334,8 @@ class AtelierProtocol(Protocol):
 
     def _forgive_pause(self) -> None:
         """While we did not listen, the peer could not be on time: its deadlines move on by as much."""
+        if self._leaving is not None:
+            return
         away = self._parts.clock.seconds() - self._paused_at
         self._last_message += away
         if self._frame_since is not None:
@@ -411,6 +375,8 @@ class AtelierProtocol(Protocol):
 
     def leave(self, reason: Refusal) -> None:
         """Say what is left to say of jobs that have ended, then close; after a grace, close all the same."""
+        if self._closing:
+            return
         self._leaving = reason
         if self._timer is not None and self._timer.active():
             self._timer.cancel()

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ai.cards import ModelCard
 from ai.types import GenerationRequest
 from server.clock import Clock
-from server.commands import AdapterUse, Submit
+from server.commands import MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
 from server.interfaces import JobStore, Pool
 from server.job import Job
@@ -119,6 +119,9 @@ class Admission:
         _check_size("height", height, card, limits.max_height)
         if not 1 <= steps <= limits.max_num_inference_steps:
             raise Refusal.invalid("num_inference_steps", f"1 to {limits.max_num_inference_steps}", steps)
+        guidance = first_of(command.guidance_scale, limits.default_guidance_scale, defaults.guidance_scale)
+        if not 0 <= guidance <= MAX_GUIDANCE_SCALE:
+            raise Refusal.invalid("guidance_scale", f"0 to {MAX_GUIDANCE_SCALE:g}", guidance)
         if command.solver and command.solver not in card.solvers:
             raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
         if command.adapters:
@@ -131,7 +134,7 @@ class Admission:
             width=width,
             height=height,
             num_inference_steps=steps,
-            guidance_scale=first_of(command.guidance_scale, limits.default_guidance_scale, defaults.guidance_scale),
+            guidance_scale=guidance,
             seed=self._new_seed() if command.seed is None else command.seed,
             num_images=command.num_images,
             solver=command.solver or card.solvers[0],

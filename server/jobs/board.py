@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog
+
 from server.errors import Code, JobFailure, Refusal
 from server.events import Accepted, Canceled, Event, Failed, Progress, Succeeded, TerminalEvent
 from server.interfaces import JobStore, Watcher
 from server.job import TERMINAL, Job, JobState
+
+log = structlog.get_logger("atelier.jobs")
 
 
 class _Sheet:
@@ -50,7 +54,11 @@ class Board:
         if isinstance(event, Progress):
             sheet.progress = event
         for watcher, from_event in tuple(sheet.watchers):  # a watcher may leave when it hears
-            _tell(watcher, [event], from_event)
+            try:
+                _tell(watcher, [event], from_event)
+            except Exception:  # it breaks its contract; the job and its other watchers go on
+                log.exception("watcher.broken", job_id=event.job_id)
+                self.leave(event.job_id, watcher)
 
     def close(self, event: TerminalEvent) -> None:
         """Tell the terminal event, and take the job down."""

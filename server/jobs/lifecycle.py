@@ -40,7 +40,7 @@ class _Writer:
     `ending` is set, once, by whoever decides how the job ends; from then on it says nothing but its terminal event.
     """
 
-    __slots__ = ("deadline", "ending", "job", "previews", "task", "todo")
+    __slots__ = ("deadline", "ending", "job", "painted", "previews", "task", "todo")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -48,6 +48,7 @@ class _Writer:
         self.task: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
         self.ending = False
+        self.painted = False  # the engine is done with it
         self.previews: dict[int, engine.Previewed] = {}  # the latest of each image that is not yet encoded
 
 
@@ -73,7 +74,7 @@ class Lifecycle:
         self._live: dict[str, _Writer] = {}
         self._tasks = Tasks()
         self._empty: asyncio.Future[None] | None = None
-        self._closed = False  # whatever begins now ends at once
+        self._closed: JobFailure | None = None  # whatever begins from now on ends at once, and so
         self._last_end = clock.seconds()
         self._seconds_per_job = 1.0
         self.ended = {JobState.SUCCEEDED: 0, JobState.FAILED: 0, JobState.CANCELED: 0}
@@ -85,15 +86,17 @@ class Lifecycle:
         writer = self._live[job.id] = _Writer(job)
         self._board.open(job)
         log.info("job.accepted", job_id=job.id, owner=job.owner, model=job.request.model)
-        if self._closed:
-            self._end_now(writer, _stopped())
+        if self._closed is not None:
+            self._end_now(writer, self._closed)
             return
         if job.deadline_seconds is not None:
             writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, writer)
         try:
             self._painter.submit(job.request)
-        except engine.EngineError as error:
-            self._end_now(writer, JobFailure(Code.UNAVAILABLE, str(error)))
+        except engine.EngineStopped:
+            self._end_now(writer, _stopped())
+        except Exception as error:
+            self._broke(writer, error)
 
     def cancel(self, job_id: str) -> None:
         """Stop a job: it ends now, its rows are free at the next step. One that has ended is left alone."""
@@ -105,12 +108,13 @@ class Lifecycle:
         """Wait until every live job has ended; those that `seconds` do not suffice for fail with UNAVAILABLE."""
         if self._live:
             log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
+        timer = self._clock.callLater(seconds, self._give_up)
+        while self._live:
             self._empty = asyncio.get_running_loop().create_future()
-            timer = self._clock.callLater(seconds, self._give_up)
             await self._empty
-            if timer.active():
-                timer.cancel()
-        self._closed = True
+        self._closed = _stopped()
+        if timer.active():
+            timer.cancel()
 
     @property
     def live(self) -> int:
@@ -143,8 +147,10 @@ class Lifecycle:
 
     def engine_died(self, reason: str) -> None:
         """The step loop ended on an error of its own: what it had will not come back."""
+        self._closed = JobFailure(Code.GENERATION_FAILED, reason)
         for writer in tuple(self._live.values()):
-            self._end_now(writer, JobFailure(Code.GENERATION_FAILED, reason))
+            if not writer.painted:
+                self._end_now(writer, self._closed)
 
     def _started(self, writer: _Writer, event: engine.Started) -> None:
         self._then(writer, partial(self._move, writer, JobState.STARTING))
@@ -160,6 +166,7 @@ class Lifecycle:
             self._then(writer, partial(self._preview, writer, event.image_index))
 
     def _finished(self, writer: _Writer, event: engine.Finished) -> None:
+        writer.painted = True
         self._progress(writer, Phase.FINISHING, writer.job.request.num_inference_steps, 1.0, 0.0)
         self._then(writer, partial(self._finish, writer, event))
 
@@ -299,7 +306,7 @@ class Lifecycle:
         self._end_now(writer, JobFailure(Code.DEADLINE_EXCEEDED, f"not done {seconds:g} s after it was accepted"))
 
     def _give_up(self) -> None:
-        self._closed = True
+        self._closed = _stopped()
         for writer in tuple(self._live.values()):
             self._end_now(writer, _stopped())
 

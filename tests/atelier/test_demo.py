@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ async def test_the_demo_paints_and_cleans_up(tmp_path: Path) -> None:
     ended = await run("demo", "--count=2", f"--out={tmp_path}", ATELIER_DEVICE="nonsense", ATELIER_UNKNOWN="1")
     assert ended.status == 0, ended.err
     assert f"all of them: {tmp_path / 'contact-sheet.png'}" in ended.out
-    assert len(list(tmp_path.glob("a-big-*-0.png"))) == 2
+    assert sum(name.startswith("a-big-") for name in os.listdir(tmp_path)) == 2
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 2 * 224
     assert "stopping the server" in ended.err
