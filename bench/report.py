@@ -10,6 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import psutil
+
+LOOKED = 2.0  # seconds in which to see what else is running
+QUIET = 5.0  # % of the machine; what an idle system's own services take
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -50,12 +55,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_machine(packages: Sequence[str], **more: object) -> None:
     """What the figures were measured on; a figure without it cannot be compared."""
     cores = sorted(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
-    print(f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}, load before the start {load:.2f}")
+    busy = psutil.cpu_percent(LOOKED)  # not the load average, which remembers the bench before this one
+    print(f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}, {busy:.0f} % busy before the start")
     print(
         ", ".join([f"{name} {version(name)}" for name in packages] + [f"{key} {value}" for key, value in more.items()])
     )
-    if load > 0.5:
+    if busy > QUIET:
         print("NOISY: something else is running on this machine; take these figures for a smoke test")
     print(flush=True)
 

@@ -263,40 +263,28 @@ class Lifecycle:
             self._empty.set_result(None)
 
     async def _record_end(self, job: Job) -> Job:
-        """The job as recorded; or, where it could not be, as a failure that says so."""
-        now = self._clock.seconds()
+        """The job as recorded; where its end cannot be recorded, it has failed, and if need be only says so."""
         try:
-            return await self._store.move(
-                job.id,
-                job.state,
-                at=now,
-                last_event=job.last_event,
-                artifacts=job.artifacts,
-                warnings=job.warnings,
-                failure=job.failure,
-            )
+            return await self._move_to(job)
         except Exception:
             log.exception("job.unrecorded", job_id=job.id, state=job.state.value)
-            failure = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
-            return replace(job, state=JobState.FAILED, failure=failure, completed_at=now)
+        failure = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
+        failed = replace(job, state=JobState.FAILED, failure=failure, artifacts=())
+        try:
+            return await self._move_to(failed)
+        except Exception:
+            log.exception("job.unrecorded", job_id=job.id, state=failed.state.value)
+            return replace(failed, completed_at=self._clock.seconds())
 
-    def _note_pace(self) -> None:
-        now = self._clock.seconds()
-        self._seconds_per_job += (now - self._last_end - self._seconds_per_job) / 10  # about the last ten jobs count
-        self._last_end = now
-
-    def _progress(self, writer: _Writer, phase: Phase, step: int, fraction: float, eta_seconds: float) -> None:
-        number = self._board.next_number(writer.job.id)
-        self._board.publish(
-            Progress(
-                number=number,
-                job_id=writer.job.id,
-                phase=phase,
-                step=step,
-                total_steps=writer.job.request.num_inference_steps,
-                fraction=fraction,
-                eta_seconds=eta_seconds,
-            )
+    async def _move_to(self, job: Job) -> Job:
+        return await self._store.move(
+            job.id,
+            job.state,
+            at=self._clock.seconds(),
+            last_event=job.last_event,
+            artifacts=job.artifacts,
+            warnings=job.warnings,
+            failure=job.failure,
         )
 
     # When it takes too long

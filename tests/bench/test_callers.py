@@ -9,16 +9,19 @@ from proto import atelier_pb2 as pb
 
 
 def atelier_answer(question: bytes, shift: int = 0) -> bytes:
+    """What Atelier's server would answer; `shift` makes it the answer to something else."""
     asked = pb.Envelope.FromString(question[4:])
     return frame(pb.Envelope(request_id=asked.request_id, pong=_pong(asked.ping, shift)))
 
 
 def http_answer(question: bytes, shift: int = 0) -> bytes:
+    """What FastAPI would answer; `shift` makes it the answer to something else."""
     body = _pong(pb.Ping.FromString(question.partition(b"\r\n\r\n")[2]), shift).SerializeToString()
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def grpc_answer(question: bytes, shift: int = 0) -> bytes:
+    """What grpc.aio would answer; `shift` makes it the answer to something else."""
     headers_size = question[2]
     stream = question[5:9]
     ping = pb.Ping.FromString(question[9 + headers_size + 9 + 5 :])

@@ -43,6 +43,10 @@ class Scene:
         self.stream = JobStream(5, "job-1", wishes, duplicate=duplicate, chunk_bytes=4, on_news=self.on_news)
         self.hear(*events)
 
+    def done(self) -> bool:
+        """Whether everything was said."""
+        return self.stream.done
+
     def on_news(self, stream: JobStream) -> None:
         """Count."""
         assert stream is self.stream
@@ -73,10 +77,10 @@ def test_events_are_said_in_order_and_once() -> None:
     scene = Scene(ALL, ACCEPTED, progress(1), preview(2))
     assert scene.says() == [("accepted", 0), ("progress", 1), ("preview", 2)]
     assert scene.says() == []
-    assert not scene.stream.done
+    assert not scene.done()
     scene.hear(Canceled(number=3, job_id="job-1"))
     assert scene.says() == [("canceled", 3)]
-    assert scene.stream.done
+    assert scene.done()
     assert scene.news == 4
 
 
@@ -85,7 +89,7 @@ def test_progress_that_was_overtaken_is_not_said() -> None:
     scene = Scene(ALL, ACCEPTED)
     for number in range(1, 1000, 3):
         scene.hear(progress(number), preview(number + 1, 0), preview(number + 2, 1))
-    assert scene.says() == [("accepted", 0), ("progress", 1000 - 3 + 0 + 0), ("preview", 998), ("preview", 999)]
+    assert scene.says() == [("accepted", 0), ("progress", 997), ("preview", 998), ("preview", 999)]
 
 
 def test_progress_waits_for_no_picture_and_the_end_comes_last() -> None:
