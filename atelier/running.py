@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -56,6 +57,9 @@ async def _attended(work: Coroutine[Any, Any, int]) -> int:
     except (AtelierError, ClientError) as error:
         say(explained(error))
         return 1
+    except BrokenPipeError:  # `atelier … | head`: who read stdout has gone; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -63,7 +67,8 @@ async def _attended(work: Coroutine[Any, Any, int]) -> int:
 
 def say(text: str) -> None:
     """A line for people; stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it any more
+        print(text, file=sys.stderr, flush=True)
 
 
 def explained(error: Exception) -> str:

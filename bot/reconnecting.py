@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.error import ConnectError, DNSLookupError
@@ -23,6 +24,8 @@ from server.clock import Clock
 from server.errors import AtelierError, Code
 from server.futures import as_future
 from server.wire.connection import LocalProtocolError
+
+log = structlog.get_logger("atelier.client")
 
 Tell = Callable[[str, int], None]
 """Hears, as a line for people, of each attempt to come back (1, 2, …), and of its success (0)."""
@@ -143,6 +146,14 @@ class Reconnecting:
         self._regaining = asyncio.ensure_future(self._regain(self._failing_since, reason, line.goodbye))
 
     async def _regain(self, since: float, reason: str, code: Code | None) -> None:
+        """Come back or give up; whatever happens, nobody is left waiting."""
+        try:
+            await self._come_back(since, reason, code)
+        except Exception as error:  # what `tell` raised, say
+            log.exception("client.broken")
+            self._finish(ConnectionLostError(f"the client erred while it came back: {error!r}", code))
+
+    async def _come_back(self, since: float, reason: str, code: Code | None) -> None:
         until = since + self._patience.reconnect_for
         attempt = 0
         while (left := until - self._clock.seconds()) > 0:

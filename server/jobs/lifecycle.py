@@ -287,6 +287,25 @@ class Lifecycle:
             failure=job.failure,
         )
 
+    def _note_pace(self) -> None:
+        now = self._clock.seconds()
+        self._seconds_per_job += (now - self._last_end - self._seconds_per_job) / 10  # about the last ten jobs count
+        self._last_end = now
+
+    def _progress(self, writer: _Writer, phase: Phase, step: int, fraction: float, eta_seconds: float) -> None:
+        number = self._board.next_number(writer.job.id)
+        self._board.publish(
+            Progress(
+                number=number,
+                job_id=writer.job.id,
+                phase=phase,
+                step=step,
+                total_steps=writer.job.request.num_inference_steps,
+                fraction=fraction,
+                eta_seconds=eta_seconds,
+            )
+        )
+
     # When it takes too long
 
     def _overdue(self, writer: _Writer) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds; a cold start of Python on a busy machine takes a few
@@ -61,6 +62,11 @@ class Command:
     def interrupt(self) -> None:
         """Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+    def close_stdout(self) -> None:
+        """Read no more of it."""
+        transport: Any = self._process
+        transport._transport.get_pipe_transport(1).close()  # asyncio has no public way
 
     async def ended(self) -> Ended:
         """Until it is over."""

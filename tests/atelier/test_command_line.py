@@ -232,6 +232,18 @@ async def test_status_and_models(reactor: Any) -> None:
         assert "[small|big]" in await asked("models")
 
 
+async def test_a_reader_that_has_gone_is_no_traceback(reactor: Any) -> None:
+    """With stdout closed by its reader, a command ends with status 1 and says nothing."""
+    async with FakeServer(reactor) as server:
+        command = await Command.start("status", "--json", ATELIER_SERVER=server.address)
+        connection = await server.greeted()
+        request = await connection.hears("get_server_status")
+        command.close_stdout()
+        connection.says(request.request_id, server_status=pb.ServerStatus(state=pb.READY))
+        ended = await command.ended()
+    assert (ended.status, ended.err) == (1, "")
+
+
 async def test_cancel_says_what_the_job_was(reactor: Any) -> None:
     """cancel prints the job's state at that moment."""
     async with FakeServer(reactor) as server:

@@ -275,6 +275,25 @@ async def test_a_loss_after_a_long_quiet_time_is_an_outage_of_its_own(reactor: A
         assert await scene.lost() == 1
 
 
+async def test_a_listener_that_fails_leaves_nobody_waiting(reactor: Any) -> None:
+    """If `tell` raises (its terminal has gone), the jobs end with an error instead of waiting for ever."""
+
+    def tell(text: str, attempt: int) -> None:
+        raise BrokenPipeError
+
+    async with FakeServer(reactor) as server:
+        client = Client(reactor, server.address, tell=tell)
+        connecting = asyncio.ensure_future(client.connect())
+        connection = await server.greeted()
+        await connecting
+        submitting = asyncio.ensure_future(client.submit("a star"))
+        await connection.hears("submit")
+        connection.drop()
+        with pytest.raises(ConnectionLostError, match="BrokenPipeError"):
+            await submitting
+        await client.close()
+
+
 async def test_closing_during_an_outage(reactor: Any) -> None:
     """close() ends the attempts to come back."""
     async with _scene(reactor) as scene:
