@@ -360,7 +360,8 @@ class AtelierProtocol(Protocol):
 
     def _check_deadline(self) -> None:
         due, reason = self._deadline()
-        left = due - self._parts.clock.seconds()
+        now = self._parts.clock.seconds()
+        left = due - (self._paused_at if self._paused else now)  # while we do not listen nobody is late
         if left > 0:
             self._timer = self._parts.clock.callLater(left, self._check_deadline)
         else:
