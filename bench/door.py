@@ -18,7 +18,7 @@ from twisted.internet.endpoints import serverFromString
 
 from config import Settings, load_settings
 from factory.logs import set_up_logging
-from factory.service import _door_limits
+from factory.service import door_limits
 from factory.tcp import TcpDoor
 from server.clock import Clock
 from server.commands import Ping
@@ -43,7 +43,7 @@ def build_door(settings: Settings, reactor: Any) -> TcpDoor:
         identities=Identities(settings.tokens),
         clock=clock,
         tasks=Tasks(),
-        limits=_door_limits(settings),
+        limits=door_limits(settings),
     )
     return TcpDoor(
         parts, max_connections=settings.max_connections, max_per_address=settings.max_connections_per_address

@@ -19,6 +19,7 @@ from proto import atelier_pb2 as pb
 SIZE = 128  # pixels
 STEPS = 20
 GUIDANCE = 4.0
+PATIENCE = 60.0  # seconds without a word from a side; ten pictures take ten
 MAX_DIFFERENCE = 2  # of 255; both compute in float32, so rounding to bytes is where they may part
 
 _COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
@@ -105,8 +106,7 @@ class AtelierPainter:
         self._writer.close()
 
     async def _next(self) -> pb.Envelope:
-        size: int = struct.unpack(">I", await self._reader.readexactly(4))[0]
-        return pb.Envelope.FromString(await self._reader.readexactly(size))
+        return pb.Envelope.FromString(await _counted(self._reader))
 
 
 class PipelinePainter:
@@ -132,12 +132,18 @@ class PipelinePainter:
             "guidance_scale": GUIDANCE,
         }
         self._writer.write(json.dumps(wanted).encode() + b"\n")
-        size: int = struct.unpack(">I", await self._reader.readexactly(4))[0]
-        return await self._reader.readexactly(size)
+        return await _counted(self._reader)
 
     def close(self) -> None:
         """Hang up."""
         self._writer.close()
+
+
+async def _counted(reader: asyncio.StreamReader) -> bytes:
+    """The bytes after a 4-byte length. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE):
+        size: int = struct.unpack(">I", await reader.readexactly(4))[0]
+        return await reader.readexactly(size)
 
 
 def difference(ours: bytes, theirs: bytes) -> int:

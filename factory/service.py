@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from ai.cards import ModelCard, read_card
 from ai.types import EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
 from config import Settings, SettingsError
+from factory.eager import write_eagerly
 from factory.gpu import EngineThread
 from factory.listening import check_listening
 from factory.tcp import TcpDoor
@@ -121,7 +122,7 @@ class AtelierService:
                 identities=Identities(settings.tokens),
                 clock=clock,
                 tasks=Tasks(),
-                limits=_door_limits(settings),
+                limits=door_limits(settings),
             ),
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
@@ -134,6 +135,7 @@ class AtelierService:
         except (ValueError, TypeError) as error:
             raise SettingsError(f"ATELIER_TCP_LISTEN: {error}") from error
         port = await as_future(endpoint.listen(self._tcp))
+        write_eagerly(port)
         self._ports.append(port)
         self.addresses.append(_address(port))
         self._pool.start()
@@ -221,7 +223,8 @@ def _job_limits(settings: Settings) -> Limits:
     )
 
 
-def _door_limits(settings: Settings) -> DoorLimits:
+def door_limits(settings: Settings) -> DoorLimits:
+    """The TCP door's part of the settings."""
     return DoorLimits(
         handshake_frame_bytes=settings.handshake_frame_bytes,
         max_frame_bytes=settings.max_frame_bytes,

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from server.errors import Code, Refusal
-from server.protocol import CLOSING_GRACE, AtelierProtocol, DoorParts
+from server.protocol import CLOSING_GRACE, AtelierProtocol, DoorParts, hang_up
 from server.wire.codec import encode_goodbye
 from server.wire.connection import Connection, Role
 
@@ -90,7 +90,7 @@ class Refused(Protocol):
         size = self._limits.handshake_frame_bytes
         wire = Connection(Role.SERVER, handshake_frame_bytes=size, open_frame_bytes=size)
         transport.write(wire.send(encode_goodbye(self._refusal)))
-        transport.loseConnection()
+        hang_up(transport)
         self._timer = self._clock.callLater(CLOSING_GRACE, transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

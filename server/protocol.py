@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
+from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -68,6 +69,18 @@ class DoorParts:
     clock: Clock
     tasks: Tasks
     limits: DoorLimits
+
+
+def hang_up(transport: Any) -> None:
+    """End our side when everything is written, and let the peer end its own.
+
+    To close both at once while the peer still sends would reset the connection, and could lose it our last words. The caller
+    cuts the connection off after a grace.
+    """
+    if isinstance(transport, tcp.Connection) and not transport.TLS:
+        transport.loseWriteConnection()  # type: ignore[no-untyped-call]
+    else:  # TLS says goodbye in its own way
+        transport.loseConnection()
 
 
 @implementer(IPushProducer)
@@ -399,7 +412,9 @@ class AtelierProtocol(Protocol):
             self._timer.cancel()
         self._timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
         self._transport.unregisterProducer()
-        self._transport.loseConnection()
+        if self._paused:
+            self._transport.resumeProducing()  # to see the peer hang up
+        hang_up(self._transport)
 
     @property
     def _transport(self) -> Any:

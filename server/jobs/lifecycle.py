@@ -33,6 +33,8 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.EngineError, Code.GENERATION_FAILED),
 )
 
+ABANDON_AFTER = 5.0  # seconds from giving jobs up to stopping without their ends being recorded
+
 
 class _Writer:
     """One live job, and what is still to be done for it in order.
@@ -74,6 +76,7 @@ class Lifecycle:
         self._live: dict[str, _Writer] = {}
         self._tasks = Tasks()
         self._empty: asyncio.Future[None] | None = None
+        self._abandoned = False
         self._closed: JobFailure | None = None  # whatever begins from now on ends at once, and so
         self._last_end = clock.seconds()
         self._seconds_per_job = 1.0
@@ -108,13 +111,17 @@ class Lifecycle:
         """Wait until every live job has ended; those that `seconds` do not suffice for fail with UNAVAILABLE."""
         if self._live:
             log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
-        timer = self._clock.callLater(seconds, self._give_up)
-        while self._live:
+        timers = [
+            self._clock.callLater(seconds, self._give_up),
+            self._clock.callLater(seconds + ABANDON_AFTER, self._abandon),
+        ]
+        while self._live and not self._abandoned:
             self._empty = asyncio.get_running_loop().create_future()
             await self._empty
         self._closed = _stopped()
-        if timer.active():
-            timer.cancel()
+        for timer in timers:
+            if timer.active():
+                timer.cancel()
 
     @property
     def live(self) -> int:
@@ -316,6 +323,13 @@ class Lifecycle:
         self._closed = _stopped()
         for writer in tuple(self._live.values()):
             self._end_now(writer, _stopped())
+
+    def _abandon(self) -> None:
+        """Their ends could not even be recorded: the server stops all the same."""
+        log.error("jobs.abandoned", jobs=list(self._live))
+        self._abandoned = True
+        if self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
 
 
 def _stopped() -> JobFailure:
