@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet import asyncioreactor
-from twisted.internet.endpoints import serverFromString
 
 from config import Settings, load_settings
 from factory.logs import set_up_logging
@@ -23,7 +22,7 @@ from factory.tcp import TcpDoor
 from server.clock import Clock
 from server.commands import Ping
 from server.database.memory import MemoryJobStore
-from server.futures import Tasks, as_future
+from server.futures import Tasks
 from server.handlers.ping import PingHandler
 from server.identity import Identities
 from server.jobs.board import Board
@@ -52,8 +51,7 @@ def build_door(settings: Settings, reactor: Any) -> TcpDoor:
 
 async def listen(settings: Settings, reactor: Any) -> None:
     """Listen, and tell the port on stdout."""
-    endpoint: Any = serverFromString(reactor, settings.tcp_listen)  # type: ignore[no-untyped-call]
-    port = await as_future(endpoint.listen(build_door(settings, reactor)))
+    port = await build_door(settings, reactor).listen(reactor, settings.tcp_listen)
     print(json.dumps({"port": port.getHost().port}), flush=True)
 
 

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import structlog
-from twisted.internet.endpoints import serverFromString
 
 from ai.cards import ModelCard, read_card
 from ai.types import EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
 from config import Settings, SettingsError
-from factory.eager import write_eagerly
 from factory.gpu import EngineThread
 from factory.listening import check_listening
 from factory.tcp import TcpDoor
@@ -131,11 +129,9 @@ class AtelierService:
     async def start(self) -> None:
         """Listen, then load the default model. Raises SettingsError, or CannotListenError."""
         try:
-            endpoint: Any = serverFromString(self._reactor, self._settings.tcp_listen)  # type: ignore[no-untyped-call]
+            port = await self._tcp.listen(self._reactor, self._settings.tcp_listen)
         except (ValueError, TypeError) as error:
             raise SettingsError(f"ATELIER_TCP_LISTEN: {error}") from error
-        port = await as_future(endpoint.listen(self._tcp))
-        write_eagerly(port)
         self._ports.append(port)
         self.addresses.append(_address(port))
         self._pool.start()

@@ -7,10 +7,13 @@ import itertools
 from collections import Counter
 from typing import Any
 
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from factory.eager import write_eagerly
 from server.errors import Code, Refusal
+from server.futures import as_future
 from server.protocol import CLOSING_GRACE, AtelierProtocol, DoorParts, hang_up
 from server.wire.codec import encode_goodbye
 from server.wire.connection import Connection, Role
@@ -29,6 +32,13 @@ class TcpDoor(Factory):
         self._per_address: Counter[str] = Counter()
         self._sessions = itertools.count(1)
         self._all_gone: asyncio.Future[None] | None = None
+
+    async def listen(self, reactor: Any, endpoint: str) -> Any:
+        """Listen where a Twisted endpoint string says; gives the IListeningPort. Raises ValueError, CannotListenError."""
+        server: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
+        port = await as_future(server.listen(self))
+        write_eagerly(port)
+        return port
 
     def buildProtocol(self, addr: Any) -> Protocol:
         """A connection's protocol: one that serves it, or one that says why it is not served."""
