@@ -83,40 +83,55 @@ def within(name: str, *rooms: str) -> bool:
 
 def wrongs(module: str, source: str) -> Iterator[str]:
     """What is wrong with a module's imports."""
-    mine, room = floor(module), module.split(".")[0]
-    is_main = module.endswith("__main__")
+    at_top = top_imports(module, source)
     for name in sorted(set(imports(module, source))):
-        top = name.split(".")[0]
-        theirs = floor(name)
-        if mine is not None:
-            if top in FREE:
-                yield f"{module} (floor {mine}) imports {name}, which stands outside"
-            elif theirs is not None and theirs > mine:
-                yield f"{module} (floor {mine}) imports {name} (floor {theirs})"
-        if room in ALONE and top in ROOMS and top != room:
-            yield f"{module} imports {name}: {room} stands alone"
-        if within(module, "server.doors") and within(name, "server.doors", "server.protocol"):
-            door, other = module.split(".")[:3], name.split(".")[:3]
-            if len(other) > 2 and door != other:
-                yield f"{module} imports {name}: doors know no other door"
-        if within(module, "server.doors", "server.protocol") and within(name, "server.storage", "server.database"):
-            yield f"{module} imports {name}: doors know no backend"
-        if room == "ai" and top in NETWORK | DATABASES:
-            yield f"{module} imports {name}: the engine has no network and no database"
-        if top in TORCH and room not in ("ai", "bench", "tests", "tools", "models"):
-            yield f"{module} imports {name}: torch stays under ai/"
-        if (
-            within(name, "twisted.internet.reactor")
-            and room not in ("factory", "bot", "tests", "bench")
-            and not is_main
-        ):
-            if room != "atelier" or name in top_imports(module, source):  # a command's function may run it
-                yield f"{module} imports the reactor, which is an argument"
-        if top == "PIL" and room not in ("watermark", "bot", "atelier", "tests", "bench", "tools"):
-            if module != "server.jobs.finishing":
-                yield f"{module} imports {name}: Pillow stays with the pictures"
-        if top == "pika" and module != "server.doors.amqp":
-            yield f"{module} imports {name}: only server/doors/amqp speaks AMQP"
+        for why in (_climbs(module, name), _strays(module, name), _knows_a_neighbour(module, name)):
+            if why:
+                yield f"{module} imports {name}: {why}"
+        if within(name, "twisted.internet.reactor") and not _may_have_the_reactor(module, name in at_top):
+            yield f"{module} imports {name}: the reactor is an argument"
+
+
+def _climbs(module: str, name: str) -> str:
+    mine, theirs = floor(module), floor(name)
+    if mine is None:
+        return ""
+    if name.split(".")[0] in FREE:
+        return "it stands outside"
+    return f"floor {mine} below floor {theirs}" if theirs is not None and theirs > mine else ""
+
+
+def _strays(module: str, name: str) -> str:
+    """Libraries, each of which has its rooms."""
+    room, top = module.split(".")[0], name.split(".")[0]
+    if room == "ai" and top in NETWORK | DATABASES:
+        return "the engine has no network and no database"
+    if top in TORCH and room not in {"ai", "bench", "tests", "tools", "models"}:
+        return "torch stays under ai/"
+    if top == "PIL" and room not in {"watermark", *FREE} and module != "server.jobs.finishing":
+        return "Pillow stays with the pictures"
+    if top == "pika" and module != "server.doors.amqp":
+        return "only server/doors/amqp speaks AMQP"
+    return ""
+
+
+def _knows_a_neighbour(module: str, name: str) -> str:
+    room, top = module.split(".")[0], name.split(".")[0]
+    if room in ALONE and top in ROOMS and top != room:
+        return f"{room} stands alone"
+    if within(module, "server.doors", "server.protocol") and within(name, "server.storage", "server.database"):
+        return "doors know no backend"
+    if within(module, "server.doors") and within(name, "server.doors", "server.protocol"):
+        door, other = module.split(".")[:3], name.split(".")[:3]
+        return "doors know no other door" if other not in (door, door[:2]) else ""
+    return ""
+
+
+def _may_have_the_reactor(module: str, at_top: bool) -> bool:
+    room = module.split(".")[0]
+    if room == "atelier":  # a command's function may run it
+        return module.endswith("__main__") or not at_top
+    return room in {"factory", "bot", "tests", "bench"} or module.endswith("__main__")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

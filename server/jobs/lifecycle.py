@@ -33,6 +33,7 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.EngineError, Code.GENERATION_FAILED),
 )
 
+_LAST_EVENTS = (engine.Finished, engine.Failed, engine.Canceled)
 ABANDON_AFTER = 5.0  # seconds from giving jobs up to stopping without their ends being recorded
 
 
@@ -42,7 +43,7 @@ class _Writer:
     `ending` is set, once, by whoever decides how the job ends; from then on it says nothing but its terminal event.
     """
 
-    __slots__ = ("deadline", "ending", "job", "painted", "previews", "task", "todo")
+    __slots__ = ("deadline", "ending", "job", "left_engine", "previews", "task", "todo")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -50,7 +51,7 @@ class _Writer:
         self.task: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
         self.ending = False
-        self.painted = False  # the engine is done with it
+        self.left_engine = False  # the engine has said its last of it, or never had it
         self.previews: dict[int, engine.Previewed] = {}  # the latest of each image that is not yet encoded
 
 
@@ -76,6 +77,9 @@ class Lifecycle:
         self._live: dict[str, _Writer] = {}
         self._tasks = Tasks()
         self._empty: asyncio.Future[None] | None = None
+        self._ghosts: dict[
+            str, str
+        ] = {}  # ended jobs that the engine still has, and their owners: they keep their place
         self._abandoned = False
         self._closed: JobFailure | None = None  # whatever begins from now on ends at once, and so
         self._last_end = clock.seconds()
@@ -90,16 +94,19 @@ class Lifecycle:
         self._board.open(job)
         log.info("job.accepted", job_id=job.id, owner=job.owner, model=job.request.model)
         if self._closed is not None:
+            writer.left_engine = True
             self._end_now(writer, self._closed)
             return
         if job.deadline_seconds is not None:
             writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, writer)
         try:
             self._painter.submit(job.request)
-        except engine.EngineStopped:
-            self._end_now(writer, _stopped())
         except Exception as error:
-            self._broke(writer, error)
+            writer.left_engine = True
+            if isinstance(error, engine.EngineStopped):
+                self._end_now(writer, _stopped())
+            else:
+                self._broke(writer, error)
 
     def cancel(self, job_id: str) -> None:
         """Stop a job: it ends now, its rows are free at the next step. One that has ended is left alone."""
@@ -145,6 +152,8 @@ class Lifecycle:
             if isinstance(event, (engine.ModelReady, engine.ModelUnavailable)):
                 continue
             writer = self._live.get(event.request_id)
+            if isinstance(event, _LAST_EVENTS):
+                self._left_engine(event.request_id, writer)
             if writer is None or writer.ending:
                 continue
             try:
@@ -155,9 +164,19 @@ class Lifecycle:
     def engine_died(self, reason: str) -> None:
         """The step loop ended on an error of its own: what it had will not come back."""
         self._closed = JobFailure(Code.GENERATION_FAILED, reason)
+        for job_id in tuple(self._ghosts):
+            self._left_engine(job_id, None)
         for writer in tuple(self._live.values()):
-            if not writer.painted:
+            if not writer.left_engine:
+                writer.left_engine = True
                 self._end_now(writer, self._closed)
+
+    def _left_engine(self, job_id: str, writer: _Writer | None) -> None:
+        """The engine holds nothing of the job any more."""
+        if writer is not None:
+            writer.left_engine = True
+        elif job_id in self._ghosts:
+            self._places.release(self._ghosts.pop(job_id))
 
     def _started(self, writer: _Writer, event: engine.Started) -> None:
         self._then(writer, partial(self._move, writer, JobState.STARTING))
@@ -173,7 +192,6 @@ class Lifecycle:
             self._then(writer, partial(self._preview, writer, event.image_index))
 
     def _finished(self, writer: _Writer, event: engine.Finished) -> None:
-        writer.painted = True
         self._progress(writer, Phase.FINISHING, writer.job.request.num_inference_steps, 1.0, 0.0)
         self._then(writer, partial(self._finish, writer, event))
 
@@ -260,7 +278,10 @@ class Lifecycle:
         del self._live[job.id]
         if writer.deadline is not None and writer.deadline.active():
             writer.deadline.cancel()
-        self._places.release(job.owner)
+        if writer.left_engine:
+            self._places.release(job.owner)
+        else:  # or whoever submits and cancels in a loop could fill the engine's inbox past every limit
+            self._ghosts[job.id] = job.owner
         self.ended[ended.state] += 1
         self._note_pace()
         reason = {"code": ended.failure.code.name, "reason": ended.failure.message} if ended.failure else {}

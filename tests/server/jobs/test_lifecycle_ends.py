@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from server.database.memory import MemoryJobStore
-from server.errors import Code
+from server.errors import Code, Refusal
 from server.events import Canceled
 from server.job import Job, JobState
 from tests.server.fakes import Recorder, settle
@@ -27,7 +28,10 @@ async def finished(task: asyncio.Future[Any]) -> bool:
 
 
 def is_free(house: House) -> bool:
-    """Whether no job lives, no place is held and no timer is left."""
+    """Whether no job lives, no place is held and no timer is left, once the engine has let go of what it was asked to."""
+    for job_id in house.painter.cancels:
+        if job_id in house.painter.known:
+            house.painter.confirm_cancel(job_id)
     return (house.lifecycle.live, house.places.taken, house.clock.getDelayedCalls()) == (0, 0, [])
 
 
@@ -82,6 +86,23 @@ async def test_a_job_cancelled_while_it_is_stored_ends_once() -> None:
     assert watcher.ended
     assert (await house.kept(job.id)).state in (JobState.CANCELED, JobState.SUCCEEDED)
     assert is_free(house)
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+async def test_a_silent_engine_is_not_given_more_than_the_pending_limit(how: str) -> None:
+    """While it loads a model, whoever submits and cancels in turn piles up no requests in it."""
+    house = House(pending=10, pending_per_owner=8)
+    for _ in range(100):
+        with suppress(Refusal):  # RESOURCE_EXHAUSTED, in time
+            job = await house.job(deadline_seconds=1)
+            if how == "cancel":
+                house.lifecycle.cancel(job.id)
+        await house.pass_time(0 if how == "cancel" else 2)
+    assert len(house.painter.known) <= 8
+    for job_id in tuple(house.painter.known):
+        house.painter.confirm_cancel(job_id)
+    await settle()
+    await house.job()
 
 
 @pytest.mark.parametrize("stage", ["queued", "running", "stored"])

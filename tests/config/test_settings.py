@@ -1,0 +1,242 @@
+"""Every setting: its names, its bounds, and the message when it does not fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from config import Settings, SettingsError, load_settings
+from config.settings import CLIENT_NAMES, DEMO_MODEL, PREFIX, environment_names
+
+TOKEN, OTHER = "s3cret-ada-0123456789", "s3cret-bob-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine, and no .env, comes into a test."""
+    for name in {name for field in Settings.model_fields for name in environment_names(field)} | set(CLIENT_NAMES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(**environment: str) -> str:
+    """The message with which these variables stop the start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(SettingsError) as caught:
+            load_settings()
+    return str(caught.value)
+
+
+def test_the_defaults_alone_start_a_server() -> None:
+    """On loopback, with the embedded model, and no tokens."""
+    settings = load_settings()
+    assert settings.tcp_listen == "tcp:9000:interface=127.0.0.1"
+    assert settings.tokens == {}
+    assert settings.model_sources() == {"demo": str(DEMO_MODEL)}
+    assert (DEMO_MODEL / "model_index.json").is_file()
+
+
+SAMPLES: dict[str, tuple[str, Any]] = {
+    "tcp_listen": ("unix:/tmp/x", "unix:/tmp/x"),
+    "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
+    "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
+    "allow_plaintext": ("true", True),
+    "device": ("cuda:1", "cuda:1"),
+    "dtype": ("bfloat16", "bfloat16"),
+    "data_dir": ("/srv/data", Path("/srv/data")),
+    "public_base_url": ("https://pictures.test/x", "https://pictures.test/x"),
+    "model_id": ("org/model", "org/model"),
+    "log_level": ("DEBUG", "DEBUG"),
+    "log_format": ("json", "json"),
+    "max_frame_bytes": ("2097152", 2097152),
+    "chunk_bytes": ("2048", 2048),
+    "handshake_frame_bytes": ("512", 512),
+    "max_signature_image_bytes": ("2048", 2048),
+}
+NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
+
+
+@pytest.mark.parametrize(("field", "name"), NAMES)
+def test_every_name_sets_its_field(monkeypatch: pytest.MonkeyPatch, field: str, name: str) -> None:
+    """Ours, and each that existing systems use."""
+    text, value = SAMPLES.get(field, ("128", 128))
+    if SAMPLES.get(field) is None and Settings.model_fields[field].default == 128:
+        text, value = "64", 64
+    if field in ("finishing_threads", "default_guidance_scale"):
+        text, value = "3", 3
+    monkeypatch.setenv(name, text)
+    assert getattr(load_settings(), field) == value
+
+
+def test_the_names_of_existing_systems_are_all_taken() -> None:
+    """Those of the contracts that this server has a setting for."""
+    known = {name for _, name in NAMES}
+    assert known >= {
+        "LOG_LEVEL", "MAX_CONCURRENT_GENERATIONS", "MODEL_ID", "DEVICE", "DTYPE", "DEFAULT_WIDTH", "DEFAULT_HEIGHT",
+        "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
+    }  # fmt: skip
+
+
+def test_every_setting_has_a_name_of_ours_a_default_and_a_reason() -> None:
+    """The first name is ATELIER_ and the field's."""
+    for field, info in Settings.model_fields.items():
+        assert environment_names(field)[0] == PREFIX + field.upper()
+        assert not info.is_required()
+        assert info.description
+        assert len(info.description) > 10
+
+
+@pytest.mark.parametrize("field", [field for field in Settings.model_fields if len(environment_names(field)) > 1])
+def test_where_both_names_are_set_ours_wins(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """And an empty one counts as not set."""
+    ours, other, *_ = environment_names(field)
+    text, value = SAMPLES.get(field, ("128", 128))
+    if field == "default_guidance_scale":
+        text, value = "3", 3
+    monkeypatch.setenv(other, "no value at all")
+    monkeypatch.setenv(ours, text)
+    assert getattr(load_settings(), field) == value
+    monkeypatch.setenv(other, text)
+    monkeypatch.setenv(ours, "")
+    assert getattr(load_settings(), field) == value
+
+
+def test_a_dot_env_file_is_read_and_the_environment_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Comments and other programs' names in it are left alone."""
+    (tmp_path / ".env").write_text(
+        "# mine\nATELIER_MAX_BATCH=3\nMAX_STEPS=60\nOTHER_PROGRAM=x\nATELIER_LOG_FORMAT=json\n"
+    )
+    monkeypatch.setenv("ATELIER_LOG_FORMAT", "console")
+    settings = load_settings()
+    assert (settings.max_batch, settings.max_num_inference_steps, settings.log_format) == (3, 60, "console")
+
+
+def test_an_unknown_name_of_ours_stops_the_start(tmp_path: Path) -> None:
+    """Each is named, wherever it stands: a typing error never passes for a default."""
+    (tmp_path / ".env").write_text("ATELIER_MAX_BACH=3\n")
+    text = refused(ATELIER_TCP_LISTN="tcp:1")
+    assert "ATELIER_MAX_BACH" in text
+    assert "ATELIER_TCP_LISTN" in text
+
+
+def test_the_command_line_s_own_names_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell that talks to one server may start another."""
+    for name in CLIENT_NAMES:
+        monkeypatch.setenv(name, "x")
+    load_settings()
+
+
+def test_a_dot_env_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
+    """With a message, not a traceback."""
+    (tmp_path / ".env").write_bytes(b"ATELIER_MAX_BATCH=\xff\xfe\n")
+    assert ".env" in refused()
+
+
+BAD = [
+    ("ATELIER_TCP_LISTEN", "9000"),
+    ("ATELIER_TCP_LISTEN", "http:9000"),
+    ("ATELIER_ALLOW_PLAINTEXT", "perhaps"),
+    ("ATELIER_HANDSHAKE_FRAME_BYTES", "255"),
+    ("ATELIER_MAX_FRAME_BYTES", "65535"),
+    ("ATELIER_CHUNK_BYTES", "262145"),
+    ("ATELIER_HANDSHAKE_TIMEOUT", "0"),
+    ("ATELIER_FRAME_TIMEOUT", "nan"),
+    ("ATELIER_IDLE_TIMEOUT", "-1"),
+    ("ATELIER_MAX_CONNECTIONS", "0"),
+    ("ATELIER_MAX_PENDING_JOBS", "1.5"),
+    ("MAX_WIDTH", "63"),
+    ("ATELIER_MAX_HEIGHT", "10000"),
+    ("MAX_STEPS", "0"),
+    ("DEFAULT_WIDTH", "100"),
+    ("ATELIER_DEFAULT_HEIGHT", "56"),
+    ("DEFAULT_STEPS", "zero"),
+    ("DEFAULT_GUIDANCE", "nan"),
+    ("DEFAULT_GUIDANCE", "51"),
+    ("DEVICE", "tpu"),
+    ("ATELIER_DEVICE", "cuda:x"),
+    ("DTYPE", "int8"),
+    ("MAX_CONCURRENT_GENERATIONS", "0"),
+    ("PUBLIC_BASE_URL", "ftp://x"),
+    ("ATELIER_DRAIN_TIMEOUT", "-1"),
+    ("LOG_LEVEL", "LOUD"),
+    ("ATELIER_LOG_FORMAT", "xml"),
+    ("ATELIER_MODELS", "just-a-path"),
+    ("ATELIER_MODELS", "a=x,a=y"),
+    ("ATELIER_MODELS", "a b=x"),
+    ("ATELIER_TOKENS", "ada"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_value_names_its_variable_as_written(name: str, value: str) -> None:
+    """First in the message, whichever of its names was used, in the environment or in .env."""
+    assert refused(**{name: value}).startswith(f"{name}: ")
+    Path(".env").write_text(f"{name}={value}\n")
+    assert refused().startswith(f"{name}: ")
+
+
+def test_an_empty_name_beside_a_bad_one_is_not_blamed() -> None:
+    """The message names the one that holds the value."""
+    assert refused(ATELIER_MAX_WIDTH="", MAX_WIDTH="63").startswith("MAX_WIDTH: ")
+
+
+def test_all_bad_values_are_told_at_once() -> None:
+    """A line each."""
+    text = refused(MAX_WIDTH="1", ATELIER_MAX_BATCH="0")
+    assert {line.partition(":")[0] for line in text.splitlines()} == {"MAX_WIDTH", "ATELIER_MAX_BATCH"}
+
+
+def test_chunks_must_fit_frames() -> None:
+    """Two settings that contradict each other are both named."""
+    text = refused(ATELIER_MAX_FRAME_BYTES="65536", ATELIER_CHUNK_BYTES="65536")
+    assert "ATELIER_CHUNK_BYTES" in text
+    assert "ATELIER_MAX_FRAME_BYTES" in text
+
+
+def test_tokens_are_secrets() -> None:
+    """Neither repr, str, a dump in JSON nor a traceback of the settings shows one."""
+    settings = load_settings(tokens=f"ada:{TOKEN}, bob:{OTHER}")
+    shown = repr(settings) + str(settings) + settings.model_dump_json() + repr(settings.model_dump())
+    assert TOKEN not in shown
+    assert OTHER not in shown
+    assert settings.tokens["bob"].get_secret_value() == OTHER
+
+
+@pytest.mark.parametrize(
+    "value",
+    [TOKEN, f"{TOKEN}:ada", f"ada:{TOKEN},{OTHER}", f"ada {TOKEN}", f"a/b:{TOKEN}", f"ada:{TOKEN},ada:{OTHER}",
+     f"ada:{TOKEN},bob:{TOKEN}", f":{TOKEN}", "ada:s3cret-15chars-", f"{TOKEN}:ada,{OTHER}:bob"],
+)  # fmt: skip
+def test_no_message_shows_a_token(value: str) -> None:
+    """Whatever is wrong with the list, also where owner and token were swapped; the entry is told by its number."""
+    text = refused(ATELIER_TOKENS=value)
+    assert text.startswith("ATELIER_TOKENS: ")
+    assert "s3cret" not in text
+    assert "entry" in text
+
+
+def test_settings_are_frozen() -> None:
+    """Nobody changes them after the start."""
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().max_batch = 3
+
+
+def test_the_first_model_is_the_default() -> None:
+    """MODEL_ID before all of ATELIER_MODELS, which keep their order."""
+    assert list(load_settings(models="b=/b,a=/a").model_sources()) == ["b", "a"]
+    assert list(load_settings(models="b=/b,a=/a", model_id="org/x").model_sources()) == ["org/x", "b", "a"]
+
+
+def test_names_are_taken_as_they_stand() -> None:
+    """A variable of another program that differs in case is not ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("device", "toaster")
+        patch.setenv("Max_Width", "1")
+        load_settings()
+    assert "device" not in os.environ
