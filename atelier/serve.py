@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Any, Protocol
 
@@ -49,7 +50,8 @@ def serve() -> int:
         say(str(error))
         return 2
     try:
-        serving = Serving(reactor, make_service(settings, reactor))
+        service = make_service(settings, reactor)
+        serving = Serving(reactor, service)
         reactor.callLater(0, serving.begin)  # once the loop runs: callWhenRunning is just before
         reactor.addSystemEventTrigger("before", "shutdown", serving.end)
         reactor.run(installSignalHandlers=False)  # Twisted's own would raise on a second Ctrl-C
@@ -58,6 +60,8 @@ def serve() -> int:
         return 2
     finally:
         flush_logs()
+    if service.threads_left:  # Python would wait for them without limit
+        os._exit(serving.status)
     return serving.status
 
 

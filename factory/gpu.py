@@ -68,6 +68,8 @@ class EngineThread:
         self._reactor.callFromThread(self._run_on_reactor)
 
     def _run_on_reactor(self) -> None:
+        if not self._threads.started:  # stopped in the turn it was started in
+            return
         deferToThreadPool(self._reactor, self._threads, self._engine.run).addErrback(self._died)
 
     def _deliver(self, events: Sequence[EngineEvent]) -> None:

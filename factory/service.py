@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import structlog
+from twisted.internet.error import CannotListenError
 
 from ai.cards import ModelCard, read_card
 from ai.types import EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
@@ -42,6 +45,8 @@ from server.storage.local import LocalArtifacts
 
 log = structlog.get_logger("atelier")
 
+JOIN_TIMEOUT = 10.0  # seconds for the threads to end when everything else has; a step takes less
+
 
 class AtelierService:
     """The whole server. `addresses` says where it listens, once started."""
@@ -54,6 +59,7 @@ class AtelierService:
         self._reactor = reactor
         self._ports: list[Any] = []  # IListeningPort, which mypy cannot read
         self.addresses: list[str] = []
+        self.threads_left = False  # after stop: whether some thread would not end
 
         self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
         artifacts = LocalArtifacts(settings.data_dir / "artifacts", self._pool, settings.public_base_url)
@@ -130,8 +136,10 @@ class AtelierService:
         """Listen, then load the default model. Raises SettingsError, or CannotListenError."""
         try:
             port = await self._tcp.listen(self._reactor, self._settings.tcp_listen)
-        except (ValueError, TypeError) as error:
-            raise SettingsError(f"ATELIER_TCP_LISTEN: {error}") from error
+        except CannotListenError:
+            raise
+        except Exception as error:  # a string that is no endpoint, a key file that is missing or no key
+            raise SettingsError(f"ATELIER_TCP_LISTEN: {error or type(error).__name__}") from error
         self._ports.append(port)
         self.addresses.append(_address(port))
         self._pool.start()
@@ -151,9 +159,20 @@ class AtelierService:
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
         self._lag.stop()
         if self._pool.started:
-            self._painter.stop()
-            self._pool.stop()
-        log.info("server.stopped")
+            self.threads_left = not (await self._joined(self._painter.stop) and await self._joined(self._pool.stop))
+        log.info("server.stopped", threads_left=self.threads_left)
+
+    async def _joined(self, stop: Callable[[], None]) -> bool:
+        """Stop a pool of threads; False where they do not end in time (a model that loads, a disk that hangs)."""
+        ended = asyncio.get_running_loop().create_future()
+
+        def join() -> None:
+            stop()
+            self._reactor.callFromThread(ended.set_result, None)
+
+        threading.Thread(target=join, name="joining", daemon=True).start()
+        done, _ = await asyncio.wait([ended], timeout=JOIN_TIMEOUT)
+        return bool(done)
 
     @property
     def live_jobs(self) -> int:

@@ -19,6 +19,7 @@ MAX_IMAGES = 4  # a request's images share its adapters and its result; more pic
 MAX_SEED = 2**63 - 1  # the largest a torch generator takes on every platform
 MAX_GUIDANCE_SCALE = 50.0  # far above any use; larger values only overflow half precision
 MAX_PRIORITY = 100
+MAX_PREVIEW_EVERY = 2**32 - 1  # what the wire can say; beyond the number of steps it means: never
 MAX_IDEMPOTENCY_KEY = 200  # characters; a UUID has 36
 MAX_ADAPTERS = 8  # on one picture; more than a few styles at once paint mud
 
@@ -58,6 +59,7 @@ class Submit:
         if not self.prompt.strip():
             raise Refusal.invalid("prompt", "at least 1 character other than space", self.prompt)
         _within("num_images", self.num_images, 1, MAX_IMAGES)
+        _within("preview_every_steps", self.preview_every_steps, 0, MAX_PREVIEW_EVERY)
         _within("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
         if self.seed is not None:
             _within("seed", self.seed, 0, MAX_SEED - MAX_IMAGES)

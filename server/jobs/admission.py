@@ -20,7 +20,7 @@ from server.interfaces import JobStore, Pool
 from server.job import Job
 from server.jobs.places import Places
 from server.replies import Admitted
-from watermark import ImageMark, SignatureError
+from watermark import ImageMark, SignatureError, TextMark
 from watermark.signing import decoded
 
 T = TypeVar("T")
@@ -67,17 +67,25 @@ class Admission:
 
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
-        body_hash = hash_of(command)
         request = self.complete(command)
+        body_hash = hash_of(command)
         if command.idempotency_key:
             older = await self._store.find(command.owner, command.idempotency_key)
             if older is not None:
                 return _same(older, body_hash)
-        if command.signature is not None and isinstance(command.signature.mark, ImageMark):
-            await self._check_image(command.signature.mark)
         self._places.take(command.owner)
         kept: Job | None = None
-        job = Job(
+        try:
+            if command.signature is not None and isinstance(command.signature.mark, ImageMark):
+                await self._check_image(command.signature.mark)
+            kept = await self._store.admit(self._job(command, request, body_hash))
+        finally:
+            if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
+                self._places.release(command.owner)
+        return Admitted(kept, duplicate=False) if kept.id == request.request_id else _same(kept, body_hash)
+
+    def _job(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:
+        return Job(
             id=request.request_id,
             owner=command.owner,
             idempotency_key=command.idempotency_key,
@@ -87,19 +95,9 @@ class Admission:
             deadline_seconds=command.deadline_seconds,
             created_at=self._clock.seconds(),
         )
-        try:
-            kept = await self._store.admit(job)
-        finally:
-            if kept is None or kept.id != job.id:  # it failed, or another Submit with this key was faster
-                self._places.release(command.owner)
-        return Admitted(kept, duplicate=False) if kept.id == job.id else _same(kept, body_hash)
 
     async def _check_image(self, mark: ImageMark) -> None:
         """Decode it once now, in a thread, rather than find after the painting that it cannot be."""
-        limit = self._limits.max_signature_image_bytes
-        if len(mark.png) > limit:
-            message = f"signature.image has {len(mark.png)} bytes; at most {limit} are taken"
-            raise Refusal(Code.INVALID_PARAMETER, message, field="signature.image", limit=f"at most {limit} bytes")
         try:
             await self._pool.run(decoded, mark)
         except SignatureError as error:
@@ -124,6 +122,8 @@ class Admission:
             raise Refusal.invalid("guidance_scale", f"0 to {MAX_GUIDANCE_SCALE:g}", guidance)
         if command.solver and command.solver not in card.solvers:
             raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
+        if command.signature is not None:
+            _check_image_size(command.signature.mark, limits.max_signature_image_bytes)
         if command.adapters:
             raise _no_such_adapter(command.adapters[0])
         return GenerationRequest(
@@ -194,6 +194,12 @@ def _check_length(name: str, text: str, limit: int) -> None:
 def _check_size(name: str, pixels: int, card: ModelCard, largest: int) -> None:
     if not card.min_size <= pixels <= largest or pixels % card.size_multiple:
         raise Refusal.invalid(name, f"{card.min_size} to {largest}, in steps of {card.size_multiple}", pixels)
+
+
+def _check_image_size(mark: ImageMark | TextMark, limit: int) -> None:
+    if isinstance(mark, ImageMark) and len(mark.png) > limit:
+        message = f"signature.image has {len(mark.png)} bytes; at most {limit} are taken"
+        raise Refusal(Code.INVALID_PARAMETER, message, field="signature.image", limit=f"at most {limit} bytes")
 
 
 def _no_such_adapter(use: AdapterUse) -> Refusal:

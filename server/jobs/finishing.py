@@ -41,6 +41,8 @@ class Finisher:
             try:
                 encoded = await self._pool.run(_sign_and_encode, job, picture, index)
             except Exception as error:
+                if job.signature is None:  # then it is no signature's fault, but ours
+                    raise
                 raise JobFailure(Code.SIGNATURE_FAILED, f"picture {index} could not be signed: {error}") from error
             warnings.extend(encoded.warnings)
             artifacts.append(await self._keep(job, index, picture, encoded))

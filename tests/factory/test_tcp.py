@@ -43,6 +43,7 @@ async def test_connections_in_all_are_limited() -> None:
     for peer in peers:
         peer.transport.hang_up()
     assert door.tcp.connections == 0
+    assert "10.0.0." not in repr(vars(door.tcp)), "addresses that came once are not kept for ever"
     assert (await door.connect("10.0.0.3").greet()).kind == "welcome"
 
 

@@ -55,10 +55,18 @@ async def test_one_piece_at_a_time_is_read_from_the_storage(door: Door) -> None:
     """However many jobs of the connection are done at once; no piece is read twice."""
     peer = await door.client()
     jobs = [await door.job(peer, inline_pictures=True) for _ in range(3)]
+    artifacts = door.house.artifacts
     for _, job_id in jobs:
         door.house.painter.paint(job_id)
+        for _ in range(200):
+            if f"jobs/{job_id}/0.png" in artifacts.stored:
+                break
+            await asyncio.sleep(0)
+    gate = artifacts.gate = asyncio.Event()
     heard = await peer.hear()
-    assert door.house.artifacts.most_reading == 1
+    gate.set()
+    heard += await peer.hear()
+    assert artifacts.most_reading == 1
     assert len(door.house.artifacts.reads) == len(set(door.house.artifacts.reads))
     for number, job_id in jobs:
         assert pieces(heard, number) == door.house.artifacts.stored[f"jobs/{job_id}/0.png"]

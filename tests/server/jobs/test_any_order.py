@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -9,13 +10,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ai.types import Canceled, EngineEvent, Failed, Finished, OutOfMemory, Phase, Picture, Previewed, Started, Stepped
-from server.job import TERMINAL
+from server.database.memory import MemoryJobStore
+from server.job import TERMINAL, Job, JobState
 from tests.conftest import LOOP, start_reactor
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
 
 JOBS = 3
 PICTURE = Picture(7, 64, 72, bytes(64 * 72 * 3))
+
+
+class Leisurely(MemoryJobStore):
+    """A store that takes some turns of the loop to record anything."""
+
+    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+        """As it says."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await super().move(job_id, state, **rest)
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -25,7 +43,9 @@ class AnyOrder(RuleBasedStateMachine):
     def begin(self) -> None:
         """Jobs with a deadline, each followed from the start."""
         start_reactor()
-        self.house = House()
+        self.house = House(store=Leisurely(100))
+        self.house.artifacts.gate = asyncio.Event()
+        self.house.artifacts.gate.set()
         self.watchers: dict[str, list[Recorder]] = {}
         for _ in range(JOBS):
             job, watcher = LOOP.run_until_complete(self.house.followed(num_images=2, deadline_seconds=100))
@@ -68,6 +88,18 @@ class AnyOrder(RuleBasedStateMachine):
         """Until nothing moves."""
         LOOP.run_until_complete(settle())
 
+    @rule(count=st.integers(1, 8))
+    def everyone_acts_a_little(self, count: int) -> None:
+        """And is found in the middle of something."""
+        LOOP.run_until_complete(turns(count))
+
+    @rule(answers=st.booleans())
+    def storage(self, answers: bool) -> None:
+        """It answers, or does not."""
+        gate = self.house.artifacts.gate
+        assert gate is not None
+        (gate.set if answers else gate.clear)()
+
     @rule()
     def engine_dies(self) -> None:
         """With whatever it had."""
@@ -83,6 +115,7 @@ class AnyOrder(RuleBasedStateMachine):
         """In the end every job has ended, each watcher heard so once, and nothing is left behind."""
         if not hasattr(self, "house"):
             return
+        self.storage(True)
         self.house.clock.advance(200)
         LOOP.run_until_complete(settle())
         self.house.lifecycle.engine_events([Canceled(job) for job in self.watchers])

@@ -72,8 +72,8 @@ async def test_cancelling_an_ended_or_unknown_job_changes_nothing() -> None:
     assert house.lifecycle.ended[JobState.CANCELED] == 0
 
 
-async def test_a_job_cancelled_while_it_is_stored_ends_once() -> None:
-    """As canceled or as succeeded, but as one of them."""
+async def test_a_job_cancelled_while_it_is_stored_ends_once(logs: list[Any]) -> None:
+    """As canceled or as succeeded, but as one of them, and without a stumble."""
     house = House()
     house.artifacts.gate = asyncio.Event()
     job, watcher = await house.followed()
@@ -85,6 +85,7 @@ async def test_a_job_cancelled_while_it_is_stored_ends_once() -> None:
     await settle()
     assert watcher.ended
     assert (await house.kept(job.id)).state in (JobState.CANCELED, JobState.SUCCEEDED)
+    assert [line for line in logs if line["log_level"] == "error"] == []
     assert is_free(house)
 
 
