@@ -151,7 +151,7 @@ def test_what_peft_itself_saves(tmp_path: Path) -> None:
         use_rslora=True,
         init_lora_weights=False,
     )
-    get_peft_model(unet, config).save_pretrained(tmp_path / "style")
+    get_peft_model(unet, config).save_pretrained(str(tmp_path / "style"))
     adapter = read(tmp_path / "style")
     assert adapter.rank == 4
     assert adapter.layers["unet.mid_block.resnets.0.conv1"].rank == 2
