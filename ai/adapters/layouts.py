@@ -12,8 +12,9 @@ Three layouts are told apart by their keys; diffusers' own conversion does the r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils.state_dict_utils import (
@@ -99,7 +100,7 @@ def _peft_layer(name: str, network: str | None, targets: Targets) -> str | None:
 def _diffusers(stored: Stored, targets: Targets) -> Iterator[Half]:
     converted = _converted(stored, UNET) | _converted(stored, TEXT_ENCODER)
     scalings = _scalings(stored)
-    for name, key, tensor in _with_origins(stored, stored.tensors, converted):
+    for name, key, tensor in _with_origins(stored.tensors, converted, partial(_unknown, stored)):
         match = _CONVERTED.fullmatch(name)
         if match is None:
             raise _unknown(stored, key)
@@ -144,7 +145,7 @@ def _kohya(stored: Stored, targets: Targets) -> Iterator[Half]:
         raise AdapterError(f"{stored.name}: its keys cannot be converted: {type(error).__name__}: {error}") from error
     renamed = replace(stored, tensors=named)
     converted = _converted(renamed, UNET) | _converted(renamed, TEXT_ENCODER)
-    for name, key, tensor in _with_origins(stored, weights, converted):
+    for name, key, tensor in _with_origins(weights, converted, partial(_no_layer, stored)):
         match = _CONVERTED.fullmatch(name)
         layer = match and _layer(match[1], targets)
         if match is None or layer is None:
@@ -174,14 +175,17 @@ def _split_kohya(stored: Stored) -> tuple[dict[str, Tensor], dict[str, float]]:
 
 
 def _with_origins(
-    stored: Stored, weights: Mapping[str, Tensor], converted: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor], converted: Mapping[str, Tensor], lost: Callable[[str], AdapterError]
 ) -> Iterable[tuple[str, str, Tensor]]:
-    """Converted name, the file's own key and tensor; conversion renames the tensors and does not copy them."""
+    """Converted name, the file's own key and tensor: conversion renames the tensors and does not copy them.
+
+    Raises what `lost` says of the key of a tensor that did not arrive.
+    """
     origins = {id(tensor): key for key, tensor in weights.items()}
     arrived = {id(tensor) for tensor in converted.values()}
     for key, tensor in weights.items():
         if id(tensor) not in arrived:
-            raise _unknown(stored, key)
+            raise lost(key)
     return [(name, origins[id(tensor)], tensor) for name, tensor in converted.items()]
 
 

@@ -79,7 +79,7 @@ class AdapterRack:
             self._wear([(self._fetch(use.name), use.scale) for use in uses])
             self._active = tuple(uses)
         finally:
-            self._make_room({use.name for use in (*uses, *self._active)})
+            self._make_room()
 
     def worn_by(self, network: str) -> Worn:
         """What of the active adapters acts on one network; empty if none does."""
@@ -133,8 +133,9 @@ class AdapterRack:
         )  # fmt: skip
         return resident
 
-    def _make_room(self, needed: set[str]) -> None:
-        spare = [name for name in self._residents if name not in needed]
+    def _make_room(self) -> None:
+        active = {use.name for use in self._active}
+        spare = [name for name in self._residents if name not in active]
         for name in spare[: max(0, len(self._residents) - self._settings.resident_adapters)]:
             self._withdraw(self._residents.pop(name))
 
