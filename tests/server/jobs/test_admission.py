@@ -64,7 +64,8 @@ async def test_what_this_server_does_not_take_is_refused_by_name(
     [{"width": 64, "height": 256}, {"width": 512}, {"num_inference_steps": 1}, {"num_inference_steps": 50},
      {"prompt": "x" * 100, "negative_prompt": "y" * 100}, {"solver": "euler"},
      {"model": "other", "width": 128, "height": 192},
-     {"model": "other", "width": 128, "height": 128, "adapters": (AdapterUse("ink", -0.5), AdapterUse("chalk"), AdapterUse("ink"))}],
+     {"model": "other", "width": 128, "height": 128,
+      "adapters": (AdapterUse("ink", -0.5), AdapterUse("chalk"), AdapterUse("ink"))}],
 )  # fmt: skip
 async def test_the_limits_themselves_are_taken(wishes: dict[str, Any]) -> None:
     """As they were asked for, nothing clamped."""
