@@ -10,6 +10,7 @@ This module imports no torch, so that a server can listen before it is loaded; t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -381,3 +382,5 @@ def _check(request: GenerationRequest, card: ModelCard) -> None:
     for use in request.adapters:
         if use.name not in card.adapters:
             raise AdapterError(f"adapters: {card.name} has no {use.name[:64]!r}")
+        if not math.isfinite(use.scale):
+            raise GenerationError(f"adapters: the scale of {use.name} must be a finite number, is {use.scale}")

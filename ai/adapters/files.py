@@ -14,6 +14,7 @@ someone cuts short ends the process. safetensors and JSON are data; reading them
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,13 @@ class Stored:
 
 def open_files(path: Path, max_bytes: int) -> list[Stored]:
     """The tensors of the adapter at `path`, a file or a folder in a folder of adapters. Raises AdapterError."""
-    budget = _Budget(path.parent, max_bytes)
+    try:
+        return _open(path, _Budget(path.parent, max_bytes))
+    except OSError as error:
+        raise AdapterError(f"{path.name}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: Path, budget: _Budget) -> list[Stored]:
     if path.suffix in PICKLES and not path.is_dir():
         raise AdapterError(f"{path.name}: {path.suffix} files are pickles, which can run code; only {SUFFIX} is read")
     if path.is_dir():
@@ -70,11 +77,10 @@ class _Budget:
     def read(self, path: Path) -> bytes:
         if not lies_inside(path, self._root):
             raise AdapterError(f"{self.name(path)}: a link that leaves the folder of adapters is not followed")
-        try:
-            with path.open("rb") as file:
-                data = file.read(self._left + 1)
-        except OSError as error:
-            raise AdapterError(f"{self.name(path)}: cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise AdapterError(f"{self.name(path)}: not a plain file")
+        with path.open("rb") as file:
+            data = file.read(self._left + 1)
         if len(data) > self._left:
             raise AdapterError(f"{self.name(path)}: too large; an adapter may have {self._max:,} bytes")
         self._left -= len(data)

@@ -51,7 +51,7 @@ _PEFT_PREFIX = "base_model.model."
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Half:
-    """A or B of one layer. `key` is what the file calls it, `layer` what the model does; `alpha` None means the rank."""
+    """A or B (`letter`) of one layer. `key` is what the file calls it, `layer` what the model does."""
 
     key: str
     layer: str

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from ai.adapters.adapter import Adapter, LowRank, targets_of
@@ -95,7 +96,9 @@ class AdapterRack:
     def _wear(self, chosen: Sequence[tuple[Resident, float]]) -> None:
         for target, layer in self._adapted.items():
             here = [(resident, scale) for resident, scale in chosen if target in resident.scales]
-            layer.set_adapter([resident.peft_name for resident, _ in here], inference_mode=True)
+            # What `layer.set_adapter` ends with. It goes over the gradients of all its adapters before, which have none here:
+            # 42 ms instead of a third of one for Stable Diffusion 1.5 with 32 adapters.
+            layer._active_adapter = [resident.peft_name for resident, _ in here]
             for resident, scale in here:
                 layer.scaling[resident.peft_name] = scale * resident.scales[target]
 
@@ -103,7 +106,9 @@ class AdapterRack:
 
     def _fetch(self, name: str) -> Resident:
         if name not in self._residents:
-            self._residents[name] = self._load(name)
+            # The caller is in inference mode, where parameters would become tensors that nothing else can work with.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                self._residents[name] = self._load(name)
         self._residents.move_to_end(name)
         return self._residents[name]
 
@@ -143,27 +148,28 @@ class AdapterRack:
 
     def _inject(self, resident: Resident, adapter: Adapter) -> None:
         """Put its matrices into the networks, not active yet."""
-        # The caller is in inference mode, where parameters would become tensors that nothing else can work with.
-        with torch.inference_mode(mode=False), torch.no_grad():
-            try:
-                for name, network in self._networks.items():
-                    layers = adapter.of(name)
-                    if layers:
-                        self._inject_into(name, network, layers, resident.peft_name)
-            except BaseException:
-                self._withdraw(resident)
-                raise
-            finally:
-                self._wear(self._worn())  # PEFT activates what it has just injected
+        try:
+            for name, network in self._networks.items():
+                layers = adapter.of(name)
+                if layers:
+                    self._inject_into(name, network, layers, resident.peft_name)
+        except BaseException:
+            self._wear(self._worn())
+            self._withdraw(resident)
+            raise
+        self._wear(self._worn())  # PEFT activates what it has just injected
 
     def _inject_into(self, name: str, network: nn.Module, layers: Mapping[str, LowRank], peft_name: str) -> None:
         weights = {layer: (self._parameter(low.a), self._parameter(low.b)) for layer, low in layers.items()}
-        inject_adapter_in_model(_config(layers), network, peft_name, low_cpu_mem_usage=True)
-        del network.peft_config  # no use here, and the next one's injection would warn that there is one
+        try:
+            inject_adapter_in_model(_config(layers), network, peft_name, low_cpu_mem_usage=True)
+        finally:
+            network.__dict__.pop("peft_config", None)  # no use here, and the next injection would warn of it
+            found = ((layer, module) for layer, module in network.named_modules() if isinstance(module, BaseTunerLayer))
+            self._adapted |= {f"{name}.{layer}": module for layer, module in found}
         for layer, (a, b) in weights.items():
-            adapted: Any = network.get_submodule(layer)
+            adapted = self._adapted[f"{name}.{layer}"]
             adapted.lora_A[peft_name].weight, adapted.lora_B[peft_name].weight = a, b
-            self._adapted[f"{name}.{layer}"] = adapted
 
     def _parameter(self, matrix: torch.Tensor) -> nn.Parameter:
         return nn.Parameter(matrix.to(self._place.device, self._place.dtype), requires_grad=False)

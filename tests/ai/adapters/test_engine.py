@@ -72,12 +72,14 @@ def test_an_adapter_that_fails_fails_its_own_requests() -> None:
     assert bench.finished("plain").pictures == bench.finished("good").pictures == alone.finished("plain").pictures
 
 
-def test_a_name_that_the_card_does_not_have() -> None:
-    """Fails at once, without a step."""
+def test_adapters_that_cannot_be_meant() -> None:
+    """A name that the card has not, and a scale that is no number, fail at once, without a step."""
     model = FakeModel()
     bench = a_bench(model)
     bench.paint(a_request("a", adapters=(AdapterUse("nobody"),)))
     assert str(bench.failed("a").error) == "adapters: tiny has no 'nobody'"
+    bench.paint(a_request("b", adapters=(AdapterUse("neon", float("nan")),)))
+    assert str(bench.failed("b").error) == "adapters: the scale of neon must be a finite number, is nan"
     assert model.batches == []
 
 

@@ -6,9 +6,11 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import inject_adapter_in_model
 
 from ai.adapters.rack import AdapterRack
 from ai.device import Place
@@ -32,7 +34,7 @@ def paths(tmp_path: Path) -> Mapping[str, Path]:
         for n, name in enumerate(NAMES)
     }
     bad = tmp_path / "bad.safetensors"
-    bad.write_bytes(b"no adapter")
+    bad.write_bytes(b"x" * good["a"].stat().st_size)
     return {**good, "bad": bad}
 
 
@@ -157,11 +159,11 @@ def test_a_refused_file_is_read_again_when_it_has_changed(paths: Mapping[str, Pa
     worn = Worn(paths)
     with pytest.raises(AdapterError):
         worn.wear("bad")
-    paths["bad"].chmod(0)
+    before = paths["bad"].stat()
+    paths["bad"].write_bytes(paths["a"].read_bytes())
+    os.utime(paths["bad"], ns=(before.st_atime_ns, before.st_mtime_ns))  # as if it had not changed
     with pytest.raises(AdapterError, match="not a sound safetensors file"):
         worn.wear("bad")
-    paths["bad"].chmod(0o600)
-    paths["bad"].write_bytes(paths["a"].read_bytes())
     os.utime(paths["bad"], ns=(1, 1))
     assert torch.equal(worn.wear("bad"), worn.wear("a"))
 
@@ -194,3 +196,22 @@ def test_no_memory_for_one_leaves_nothing_of_it(paths: Mapping[str, Path], monke
     assert worn.tuned == 4
     assert torch.equal(worn.act(QUERY) - worn.plain[0], a)
     assert worn.wear("b").abs().max() > 0.01
+
+
+def test_an_injection_that_breaks_off_leaves_nothing_of_it(
+    paths: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers that were half made never act."""
+    worn = Worn(paths)
+
+    def break_off(*arguments: Any, **options: Any) -> None:
+        inject_adapter_in_model(*arguments, **options)
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ai.adapters.rack.inject_adapter_in_model", break_off)
+        with pytest.raises(MemoryError):
+            worn.wear("a")
+    assert worn.tuned == 0
+    assert torch.equal(worn.act(QUERY), worn.plain[0])
+    assert worn.wear("a").abs().max() > 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -212,10 +213,12 @@ def test_folders_that_hold_none_or_several(tmp_path: Path) -> None:
 
 
 def test_other_files(tmp_path: Path) -> None:
-    """A file of another kind, and one that has gone."""
+    """A file of another kind, one that has gone, and a pipe, which is not waited for."""
     (tmp_path / "style.zip").touch()
     assert "not a .safetensors file" in refusal(tmp_path / "style.zip")
     assert "cannot be read: No such file" in refusal(tmp_path / "gone.safetensors")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert "not a plain file" in refusal(tmp_path / "pipe.safetensors")
 
 
 @pytest.mark.parametrize(
