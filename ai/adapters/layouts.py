@@ -140,10 +140,9 @@ def _scalings(stored: Stored) -> dict[str, Scaling]:
 def _kohya(stored: Stored, targets: Targets) -> Iterator[Half]:
     weights, alphas = _split_kohya(stored)
     try:
-        named, _ = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(weights), unet_config=targets.unet_config)
-    except Exception as error:  # written for sound files, it raises anything for others
-        raise AdapterError(f"{stored.name}: its keys cannot be converted: {type(error).__name__}: {error}") from error
-    renamed = replace(stored, tensors=named)
+        renamed = replace(stored, tensors=_in_diffusers_words(weights, targets))
+    except Exception as error:  # written for sound files, the conversion raises anything for others
+        raise _no_layer(stored, _inconvertible(weights, targets)) from error
     converted = _converted(renamed, UNET) | _converted(renamed, TEXT_ENCODER)
     for name, key, tensor in _with_origins(weights, converted, partial(_no_layer, stored)):
         match = _CONVERTED.fullmatch(name)
@@ -151,6 +150,23 @@ def _kohya(stored: Stored, targets: Targets) -> Iterator[Half]:
         if match is None or layer is None:
             raise _no_layer(stored, key)
         yield Half(key, layer, match[2], tensor, Scaling(alphas.get(key.split(".")[0])))
+
+
+def _in_diffusers_words(weights: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+    named: dict[str, Tensor]
+    named, _ = StableDiffusionLoraLoaderMixin.lora_state_dict(dict(weights), unet_config=targets.unet_config)
+    return named
+
+
+def _inconvertible(weights: Mapping[str, Tensor], targets: Targets) -> str:
+    """The first key that the conversion fails at, found by giving it one module at a time."""
+    for key in weights:
+        module = key.split(".")[0]
+        try:
+            _in_diffusers_words({f"{module}.{half}": weights[f"{module}.{half}"] for half in _KOHYA_HALVES}, targets)
+        except Exception:
+            return key
+    return next(iter(weights))
 
 
 def _split_kohya(stored: Stored) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -206,5 +222,5 @@ def _no_layer(stored: Stored, key: str) -> AdapterError:
     )
 
 
-def _short(key: str) -> str:
-    return key if len(key) <= 200 else f"{key[:197]}..."
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -33,8 +33,6 @@ def read_adapter(
         for half in found:
             _check_tensor(stored.name, half)
         for layer, (a, b) in _pairs(stored.name, found).items():
-            if layer in layers:
-                raise AdapterError(f"{stored.name}: {a.key}: {layer} stands in two files")
             _check_shapes(stored.name, a, b, targets.shapes[layer], max_rank)
             rank = a.tensor.shape[0]
             layers[layer] = LowRank(a.tensor, b.tensor, _scale(stored.name, a, rank))

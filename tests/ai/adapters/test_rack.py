@@ -168,6 +168,17 @@ def test_a_refused_file_is_read_again_when_it_has_changed(paths: Mapping[str, Pa
     assert torch.equal(worn.wear("bad"), worn.wear("a"))
 
 
+def test_a_file_that_has_gone_is_tried_again_when_it_is_back(paths: Mapping[str, Path]) -> None:
+    """Until then the error says that it is not there."""
+    worn = Worn(paths)
+    paths["a"].rename(paths["a"].with_suffix(".away"))
+    for _ in range(2):
+        with pytest.raises(AdapterError, match=r"adapter a: a.safetensors: cannot be read: No such file"):
+            worn.wear("a")
+    paths["a"].with_suffix(".away").rename(paths["a"])
+    assert worn.wear("a").abs().max() > 0.01
+
+
 def test_which_network_wears_what(paths: Mapping[str, Path]) -> None:
     """By content and scale, for each network those adapters alone that change it."""
     worn = Worn(paths)

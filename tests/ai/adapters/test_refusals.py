@@ -72,6 +72,12 @@ BAD: Mapping[str, tuple[Callable[[Tensors], object], str]] = {
     ),
     "no up": (without(f"{K_CONV}.lora_up.weight"), f"{K_CONV}.lora_up.weight: missing"),
     "no down": (without(f"{K_CONV}.lora_down.weight"), f"{K_CONV}.lora_down.weight: missing"),
+    "no block's number": (
+        lambda tensors: tensors.update(
+            {f"lora_unet_input_blocks_x_1_proj_in.lora_{way}.weight": torch.ones(2, 2) for way in ("down", "up")}
+        ),
+        ".weight: the model has no such layer",
+    ),
     "alpha alone": (setting("lora_unet_conv_in.alpha", torch.tensor(1.0)), "lora_unet_conv_in.lora_down.weight: missing"),
     "alpha of many": (setting(f"{K_QUERY}.alpha", torch.ones(3)), f"{K_QUERY}.alpha: must be one number"),
     "alpha NaN": (setting(f"{K_QUERY}.alpha", torch.tensor(torch.nan)), "alpha is not a finite number"),
@@ -172,6 +178,17 @@ def test_bad_peft_folders(entry: dict[str, object], words: str, tmp_path: Path) 
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | entry))
     assert words in refusal(folder)
+
+
+def test_a_layer_that_is_named_in_two_ways(tmp_path: Path) -> None:
+    """Which of them counts is not guessed."""
+    folder = save_peft(make([QUERY]), tmp_path / "style")
+    once = peft_names(make([QUERY]).of("unet."))
+    save_file(
+        once | {f"base_model.model.{key}": value.clone() for key, value in once.items()},
+        folder / "adapter_model.safetensors",
+    )
+    assert "says the same as" in refusal(folder)
 
 
 def test_peft_folders_without_or_with_too_much_configuration(tmp_path: Path) -> None:
