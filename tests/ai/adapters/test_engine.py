@@ -37,8 +37,8 @@ def test_the_same_adapters_share_a_step() -> None:
     bench.engine.load("tiny")
     bench.engine.run()
     bench.paint(
-        a_request("a", adapters=(NEON, CHALK)),
-        a_request("b", adapters=(CHALK, NEON)),
+        a_request("a", adapters=(CHALK, NEON)),
+        a_request("b", adapters=(NEON, CHALK, AdapterUse("torn", 0.0))),
         a_request("c", adapters=(NEON,)),
         a_request("d"),
     )
