@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-# As fp16, rank 128 on every attention layer of Stable Diffusion 1.5's UNet and text encoder is about 150 MB, and what
-# people share is mostly a tenth of that. Reading one holds up the step loop, so there is a limit.
+# As float16, rank 128 on Stable Diffusion 1.5's transformer blocks and text encoder (what kohya's scripts train) has 151 MB,
+# and what people share is mostly a tenth of that. Reading one holds up the step loop, so there is a limit.
 MAX_ADAPTER_BYTES = 200_000_000
 # Beyond it a low-rank change is hardly one any more (the networks' narrowest layers have 320 features), and a batch of
 # several adapters pads all of them to the largest.

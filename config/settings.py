@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
     max_adapter_bytes: int = _setting(
         200_000_000, "MAX_ADAPTER_BYTES", ge=1000,
-        why="Of one adapter's files. Rank 128 on all of SD 1.5's attention is about 150 MB; reading holds up the others.",
+        why="Of one adapter's files. kohya's usual layers of SD 1.5 at rank 128 have 151 MB; reading holds up the others.",
     )  # fmt: skip
     max_adapter_rank: int = _setting(
         128, "MAX_ADAPTER_RANK", ge=1, le=1024,
