@@ -12,13 +12,20 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from ai.types import AdapterUse
+
 
 class Group(NamedTuple):
-    """What must be equal for two samples to share a forward pass: the weights and the tensor's shape (pixels)."""
+    """What must be equal for two samples to share a forward pass: the weights and the tensor's shape (pixels).
+
+    Adapters are weights as long as a whole forward pass wears the same ones; rows with adapters of their own will not need
+    to be told apart here.
+    """
 
     model: str
     height: int
     width: int
+    adapters: tuple[AdapterUse, ...] = ()
 
 
 class Candidate(Protocol):

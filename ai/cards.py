@@ -8,15 +8,18 @@ A model's folder may hold a `card.toml`:
     num_inference_steps = 20
     guidance_scale = 4.0
 
-Whatever the card leaves out comes from its family. Reading a card imports no torch.
+Whatever the card leaves out comes from its family. The folder's own `adapters/` holds the model's adapters (see
+`ai.adapters.folder`). Reading a card imports no torch.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from ai.adapters.folder import find_adapters
 from ai.types import ModelLoadError
 
 SOLVERS = ("dpmpp_2m",)
@@ -35,7 +38,8 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """`source` is a diffusers folder, a single .safetensors file or a hub id; sizes are pixels."""
+    """`source` is a diffusers folder, a single .safetensors file or a hub id; sizes are pixels; `adapters` are names with
+    the file or folder of each."""
 
     name: str
     source: str
@@ -45,14 +49,18 @@ class ModelCard:
     min_size: int = 64  # below this the UNet's lowest level has no pixel left
     solvers: tuple[str, ...] = SOLVERS
     description: str = ""
+    adapters: Mapping[str, Path] = field(default_factory=dict, hash=False)
 
 
-def read_card(name: str, source: str) -> ModelCard:
+def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None) -> ModelCard:
     """The card of the model at `source`, the family's values where the folder holds none.
 
+    `adapters` are those that every model may use; of two with the same name, the model's own is taken.
     Raises ModelLoadError for a card that is not TOML, or that names a value no card has or of another type.
     """
-    card = ModelCard(name=name, source=source)
+    own = Path(source) / "adapters"
+    found = {**(adapters or {}), **(find_adapters(own) if own.is_dir() else {})}
+    card = ModelCard(name=name, source=source, adapters=dict(sorted(found.items())))
     path = Path(source) / "card.toml"
     if not path.is_file():
         return card

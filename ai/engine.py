@@ -10,6 +10,7 @@ This module imports no torch, so that a server can listen before it is loaded; t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from ai.cards import ModelCard
 from ai.failures import as_engine_error
 from ai.shelf import Shelf, load_by_family
 from ai.types import (
+    AdapterError,
     Canceled,
     Deliver,
     EngineError,
@@ -56,7 +58,8 @@ class Engine:
     called exactly when there is work and no loop is running. `deliver` gets, on the loop's thread, what happened.
 
     A model is loaded when a request first names it, and is then kept. While it loads nothing is stepped. A model that
-    failed to load fails its requests with the same error; after `ai.shelf.RETRY_SECONDS` a request tries again.
+    failed to load fails its requests with the same error; after `ai.shelf.RETRY_SECONDS` a request tries again. So it is
+    with adapters, except that one which failed is tried again when its files have changed.
 
     After `stop()` the loop ends at the next step boundary, and every request still there gets Canceled; it cannot be
     started again. If `start` was called and `run` is never reached, nobody is told anything.
@@ -175,10 +178,13 @@ class Engine:
         try:
             if samples and self._ready(samples[0].group):
                 stepper = self._stepper(samples[0].group)
+                stepper.model.wear(samples[0].group.adapters)
                 seated = self._seat(stepper.model, samples)
                 moved = self._step(stepper, seated)
                 self._finish(stepper, [sample for sample in moved if _row(sample).done])
-        except Exception as error:  # no request's own failure, but a model that will not load, or a mistake in here
+        except (
+            Exception
+        ) as error:  # all these samples' own: a model or an adapter that will not load, or a mistake in here
             if not isinstance(error, EngineError):
                 log.exception("a turn of the engine's loop failed")
             self._fail([sample.work for sample in samples], error)
@@ -373,3 +379,8 @@ def _check(request: GenerationRequest, card: ModelCard) -> None:
             )
     if request.num_images < 1:
         raise GenerationError(f"num_images: must be at least 1, is {request.num_images}")
+    for use in request.adapters:
+        if use.name not in card.adapters:
+            raise AdapterError(f"adapters: {card.name} has no {use.name[:64]!r}")
+        if not math.isfinite(use.scale):
+            raise GenerationError(f"adapters: the scale of {use.name} must be a finite number, is {use.scale}")

@@ -11,6 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+# As float16, rank 128 on Stable Diffusion 1.5's transformer blocks and text encoder (what kohya's scripts train) has 151 MB,
+# and what people share is mostly a tenth of that. Reading one holds up the step loop, so there is a limit.
+MAX_ADAPTER_BYTES = 200_000_000
+# Beyond it a low-rank change is hardly one any more (the networks' narrowest layers have 320 features), and a batch of
+# several adapters pads all of them to the largest.
+MAX_ADAPTER_RANK = 128
+# Per model. Thirty-two of the usual 10 to 40 MB are about the memory of one more model.
+RESIDENT_ADAPTERS = 32
+
 
 class Phase(StrEnum):
     """Where a request stands while the engine has it."""
@@ -32,6 +41,9 @@ class EngineSettings:
     dtype: str = "auto"
     max_batch: int = 16  # samples per forward pass; with guidance the network sees twice as many rows
     torch_threads: int = 0  # threads inside one torch operation on the CPU; 0 leaves it to torch
+    resident_adapters: int = RESIDENT_ADAPTERS  # kept in memory for each model; the least recently used goes first
+    max_adapter_bytes: int = MAX_ADAPTER_BYTES  # of an adapter's files together
+    max_adapter_rank: int = MAX_ADAPTER_RANK
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
@@ -40,6 +52,20 @@ class EngineSettings:
             raise ValueError(f"max_batch: must be at least 1, is {self.max_batch}")
         if self.torch_threads < 0:
             raise ValueError(f"torch_threads: must be 0 or more, is {self.torch_threads}")
+        for name in ("resident_adapters", "max_adapter_bytes", "max_adapter_rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, is {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterUse:
+    """One style of a picture, and how strongly: 0 is not at all, 1 as trained, negative away from it.
+
+    The name is one of the model card's `adapters`; where its file lies is known to the card alone.
+    """
+
+    name: str
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +73,8 @@ class GenerationRequest:
     """One request, complete: every default has been filled in and every limit checked by whoever made it.
 
     Sizes are pixels, `seed` is the seed of the first image (0 … 2**63 - 1), `guidance_scale` of 1 or less switches
-    guidance off, a higher `priority` is seated first, `preview_every` counts steps (0: no previews).
+    guidance off, a higher `priority` is seated first, `preview_every` counts steps (0: no previews). The `adapters` add up,
+    in whatever order; one that is named twice has the sum of its scales.
     """
 
     request_id: str
@@ -60,6 +87,7 @@ class GenerationRequest:
     guidance_scale: float
     seed: int
     num_images: int = 1
+    adapters: tuple[AdapterUse, ...] = ()
     solver: str = "dpmpp_2m"
     priority: int = 0
     preview_every: int = 0
@@ -176,6 +204,7 @@ class EngineError(Exception):
 
     EngineError
     ├── ModelLoadError       a model's files are missing, refused, damaged or of no known family
+    ├── AdapterError         an adapter's files are missing, refused, damaged or made for another model
     ├── OutOfMemory          the device had no room for this request even alone
     ├── GenerationError      the step itself failed for this request
     └── EngineStopped        submitted after `stop()`
@@ -184,6 +213,10 @@ class EngineError(Exception):
 
 class ModelLoadError(EngineError):
     """A model cannot be loaded: missing files, a pickle, an unknown family."""
+
+
+class AdapterError(EngineError):
+    """An adapter cannot be used: no such file, a pickle, an unknown layout or key, shapes of another base model."""
 
 
 class OutOfMemory(EngineError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ai.batching import Group
-from ai.types import Finished, GenerationRequest, Phase, Picture, Stepped
+from ai.types import AdapterUse, Finished, GenerationRequest, Phase, Picture, Stepped
 
 if TYPE_CHECKING:
     from ai.families.family import Prompted
@@ -57,7 +59,8 @@ class Work:
     started: bool = False
 
     def __post_init__(self) -> None:
-        self.group = Group(self.request.model, self.request.height, self.request.width)
+        request = self.request
+        self.group = Group(request.model, request.height, request.width, worn_together(request.adapters))
         self.samples = []
 
     def add_samples(self, first_arrival: int) -> None:
@@ -95,6 +98,14 @@ class Work:
         seed = self.request.seed + sample.index
         sample.picture = Picture(seed, self.request.width, self.request.height, rgb)
         sample.row = None
+
+
+def worn_together(uses: Iterable[AdapterUse]) -> tuple[AdapterUse, ...]:
+    """The same adapters however they were asked for: by name, scales of one name summed, those that add nothing left out."""
+    scales: defaultdict[str, float] = defaultdict(float)
+    for use in uses:
+        scales[use.name] += use.scale
+    return tuple(AdapterUse(name, scale) for name, scale in sorted(scales.items()) if scale)
 
 
 def _steps_made(sample: Sample, total: int) -> int:

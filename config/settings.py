@@ -144,6 +144,22 @@ class Settings(BaseSettings):
         why="name=source,name=source: diffusers folders, .safetensors files or hub ids. The first is the default.",
     )  # fmt: skip
     model_id: str = _setting("", "MODEL_ID", "MODEL_ID", why="One model by its source, before all of ATELIER_MODELS.")
+    adapters_dir: Path | None = _setting(
+        None, "ADAPTERS_DIR",
+        why="A folder of adapters for every model, beside each model's own `adapters/` (docs/adapters.md).",
+    )  # fmt: skip
+    resident_adapters: int = _setting(
+        32, "RESIDENT_ADAPTERS", ge=1, le=1000,
+        why="Adapters kept in memory for each model, 10 to 40 MB the usual one; the least recently used goes first.",
+    )  # fmt: skip
+    max_adapter_bytes: int = _setting(
+        200_000_000, "MAX_ADAPTER_BYTES", ge=1000,
+        why="Of one adapter's files. kohya's usual layers of SD 1.5 at rank 128 have 151 MB; reading holds up the others.",
+    )  # fmt: skip
+    max_adapter_rank: int = _setting(
+        128, "MAX_ADAPTER_RANK", ge=1, le=1024,
+        why="Beyond, an adapter is hardly smaller than what it changes; most have 4 to 64.",
+    )  # fmt: skip
     device: str = _setting(
         "auto", "DEVICE", "DEVICE", pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         why="auto takes the first CUDA device, or the CPU where there is none.",

@@ -11,8 +11,9 @@ from typing import Any, cast
 import structlog
 from twisted.internet.error import CannotListenError
 
+from ai.adapters.folder import find_adapters
 from ai.cards import ModelCard, read_card
-from ai.types import EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
+from ai.types import AdapterError, EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
 from config import Settings, SettingsError
 from factory.gpu import EngineThread
 from factory.listening import check_listening
@@ -75,6 +76,9 @@ class AtelierService:
                 dtype=settings.dtype,
                 max_batch=settings.max_batch,
                 torch_threads=settings.torch_threads,
+                resident_adapters=settings.resident_adapters,
+                max_adapter_bytes=settings.max_adapter_bytes,
+                max_adapter_rank=settings.max_adapter_rank,
             ),
             on_events=self._engine_events,
             on_death=self._engine_died,
@@ -206,8 +210,12 @@ def new_job_id() -> str:
 
 def _read_cards(settings: Settings) -> list[ModelCard]:
     try:
-        return [read_card(name, source) for name, source in settings.model_sources().items()]
-    except ModelLoadError as error:
+        shared = {} if settings.adapters_dir is None else find_adapters(settings.adapters_dir)
+    except AdapterError as error:
+        raise SettingsError(f"ATELIER_ADAPTERS_DIR: {error}") from error
+    try:
+        return [read_card(name, source, shared) for name, source in settings.model_sources().items()]
+    except (ModelLoadError, AdapterError) as error:
         raise SettingsError(f"ATELIER_MODELS: {error}") from error
 
 

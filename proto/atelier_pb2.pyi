@@ -31,6 +31,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IDEMPOTENCY_CONFLICT: _ClassVar[ErrorCode]
     RESOURCE_EXHAUSTED: _ClassVar[ErrorCode]
     UNAVAILABLE: _ClassVar[ErrorCode]
+    ADAPTER_INVALID: _ClassVar[ErrorCode]
     MODEL_LOAD_FAILED: _ClassVar[ErrorCode]
     GPU_OUT_OF_MEMORY: _ClassVar[ErrorCode]
     GENERATION_FAILED: _ClassVar[ErrorCode]
@@ -94,6 +95,7 @@ ADAPTER_NOT_FOUND: ErrorCode
 IDEMPOTENCY_CONFLICT: ErrorCode
 RESOURCE_EXHAUSTED: ErrorCode
 UNAVAILABLE: ErrorCode
+ADAPTER_INVALID: ErrorCode
 MODEL_LOAD_FAILED: ErrorCode
 GPU_OUT_OF_MEMORY: ErrorCode
 GENERATION_FAILED: ErrorCode
@@ -499,7 +501,7 @@ class GetJob(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event")
+    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event", "adapters")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -521,6 +523,7 @@ class Job(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     model: str
@@ -542,7 +545,8 @@ class Job(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     error: Error
     last_event: int
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ...) -> None: ...
+    adapters: _containers.RepeatedCompositeFieldContainer[AdapterUse]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ...) -> None: ...
 
 class ListModels(_message.Message):
     __slots__ = ()

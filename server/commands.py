@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
 from server.errors import Refusal
 from watermark import Signature
 
@@ -22,14 +23,6 @@ MAX_PRIORITY = 100
 MAX_PREVIEW_EVERY = 2**32 - 1  # what the wire can say; beyond the number of steps it means: never
 MAX_IDEMPOTENCY_KEY = 200  # characters; a UUID has 36
 MAX_ADAPTERS = 8  # on one picture; more than a few styles at once paint mud
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterUse:
-    """One style of a picture, and how strongly: 0 is not at all, 1 as trained, negative away from it."""
-
-    name: str
-    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ every reader knows, `iTXt` (UTF-8) otherwise. Keys are the caller's; those that 
 
     job_id, image_index    which request, and which of its pictures
     model, solver          names; prompt, negative_prompt: as given
-    seed, steps, guidance_scale, size ("512x512")
+    seed, steps, guidance_scale, size ("512x512"), adapters ("neon:0.8, chalk:1")
     artist, artist_id, model_id    whose picture and style it is
 
 If there is a `prompt`, a chunk `parameters` repeats the entries in the form that Stable Diffusion web UIs and viewers read:

@@ -7,13 +7,13 @@ ordinary tensors).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ai.cards import ModelCard
 from ai.solvers import SolverTable
-from ai.types import EngineSettings, GenerationRequest
+from ai.types import AdapterUse, EngineSettings, GenerationRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,13 @@ class Prompted:
 
 class Model(Protocol):
     """One loaded model. Latents are [rows, channels, height / 8, width / 8]; float32 unless said otherwise."""
+
+    def wear(self, adapters: Sequence[AdapterUse]) -> None:
+        """Let these adapters and no others act from now on, in `prompt` and in `predict`. Cheap if they do already.
+
+        One that is not in memory is read now. Raises AdapterError; then nothing has changed.
+        """
+        ...
 
     def prompt(self, request: GenerationRequest) -> Prompted:
         """Encode the request's prompts."""

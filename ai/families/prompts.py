@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,15 @@ class PromptEncoder:
         # A tokenizer that was saved without a length says 1e30; the encoder has no positions beyond its own.
         self.max_tokens = min(int(tokenizer.model_max_length), int(text_encoder.config.max_position_embeddings))
         self._room = self.max_tokens - int(tokenizer.num_special_tokens_to_add(pair=False))
-        self._cache: OrderedDict[str, Encoded] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Hashable], Encoded] = OrderedDict()
 
-    def encode(self, prompt: str) -> Encoded:
-        """Encode one prompt; what does not fit is cut off at the end, as diffusers does."""
-        encoded = self._cache.pop(prompt, None) or Encoded(self._embed(prompt), self._dropped(prompt))
-        self._cache[prompt] = encoded
+    def encode(self, prompt: str, worn: Hashable = ()) -> Encoded:
+        """Encode one prompt; what does not fit is cut off at the end, as diffusers does.
+
+        `worn` says what the text encoder wears at the moment (adapters): the same prompt is then another embedding.
+        """
+        encoded = self._cache.pop((prompt, worn), None) or Encoded(self._embed(prompt), self._dropped(prompt))
+        self._cache[prompt, worn] = encoded
         if len(self._cache) > CACHED_PROMPTS:
             self._cache.popitem(last=False)
         return encoded

@@ -15,6 +15,7 @@ A model is one of:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import transformers
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
+from ai.adapters.rack import AdapterRack
 from ai.cards import ModelCard
 from ai.device import Place, find_place
 from ai.families.family import Conditioning, Model, Prompted
@@ -32,7 +34,7 @@ from ai.families.previews import LatentColours
 from ai.families.prompts import PromptEncoder
 from ai.families.sources import SourceKind, check_index, check_pipeline_class, find_source, variant_of
 from ai.solvers import SolverTable, build_table, read_schedule
-from ai.types import EngineSettings, GenerationRequest, ModelLoadError
+from ai.types import AdapterUse, EngineSettings, GenerationRequest, ModelLoadError
 
 SHIPPED_CONFIG = Path(__file__).parent / "configs" / "sd15"
 CLIP_VOCABULARY = "openai/clip-vit-large-patch14"
@@ -52,8 +54,8 @@ _LEFT_OUT: dict[str, Any] = {
 class StableDiffusion15:
     """A loaded model of the family (see `ai.families.family.Model`)."""
 
-    def __init__(self, pipeline: Any, place: Place) -> None:
-        self._unet, self._vae, self._place = pipeline.unet, pipeline.vae, place
+    def __init__(self, pipeline: Any, place: Place, adapters: AdapterRack) -> None:
+        self._unet, self._vae, self._place, self._adapters = pipeline.unet, pipeline.vae, place, adapters
         self._prompts = PromptEncoder(pipeline.tokenizer, pipeline.text_encoder, place.device)
         self._channels = int(self._unet.config.in_channels)
         self._pixels_per_latent = 2 ** (len(self._vae.config.block_out_channels) - 1)
@@ -61,13 +63,18 @@ class StableDiffusion15:
         self._colours = LatentColours(self._encode)
         self._prompts.encode("")  # the usual negative prompt; a tokenizer that does not fit its encoder fails here
 
+    def wear(self, adapters: Sequence[AdapterUse]) -> None:
+        """By the rack."""
+        self._adapters.activate(adapters)
+
     def prompt(self, request: GenerationRequest) -> Prompted:
         """Encode prompt and, with guidance, negative prompt: `text` is [1, tokens, width]."""
-        positive = self._prompts.encode(request.prompt)
+        worn = self._adapters.worn_by("text_encoder")
+        positive = self._prompts.encode(request.prompt, worn)
         warnings = self._prompts.warning("prompt", positive)
         if request.guidance_scale <= 1:  # as diffusers: 1 weighs the unconditional prediction with 0
             return Prompted({"text": positive.embedding}, None, warnings)
-        negative = self._prompts.encode(request.negative_prompt)
+        negative = self._prompts.encode(request.negative_prompt, worn)
         warnings += self._prompts.warning("negative_prompt", negative)
         return Prompted({"text": positive.embedding}, {"text": negative.embedding}, warnings)
 
@@ -118,7 +125,9 @@ def load(card: ModelCard, settings: EngineSettings) -> Model:
         with torch.inference_mode(mode=False), torch.no_grad():
             pipeline = loaders[kind](card.source, place.dtype)
             _check_networks(pipeline)
-            return StableDiffusion15(pipeline.to(place.device), place)
+            pipeline.to(place.device)
+            networks = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+            return StableDiffusion15(pipeline, place, AdapterRack(networks, place, card.adapters, settings))
     except ModelLoadError as error:
         raise ModelLoadError(f"{card.source}: {str(error).removeprefix(f'{card.source}: ')}") from error
     except Exception as error:  # the libraries raise anything from OSError to KeyError for a bad file

@@ -7,10 +7,8 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
+from ai.pickles import PICKLES
 from ai.types import ModelLoadError
-
-PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
-"""Files that torch would unpickle: loading one may run any code its author put there."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

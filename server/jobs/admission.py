@@ -25,6 +25,8 @@ from watermark.signing import decoded
 
 T = TypeVar("T")
 
+_NAMES_TOLD = 10  # of adapters, in a refusal; ListModels has them all
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -124,8 +126,9 @@ class Admission:
             raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
         if command.signature is not None:
             _check_image_size(command.signature.mark, limits.max_signature_image_bytes)
-        if command.adapters:
-            raise _no_such_adapter(command.adapters[0])
+        for index, use in enumerate(command.adapters):
+            if use.name not in card.adapters:
+                raise _no_such_adapter(index, use, card)
         return GenerationRequest(
             request_id=self._new_id(),
             model=card.name,
@@ -137,6 +140,7 @@ class Admission:
             guidance_scale=guidance,
             seed=self._new_seed() if command.seed is None else command.seed,
             num_images=command.num_images,
+            adapters=command.adapters,
             solver=command.solver or card.solvers[0],
             priority=command.priority,
             preview_every=command.preview_every_steps,
@@ -202,7 +206,8 @@ def _check_image_size(mark: ImageMark | TextMark, limit: int) -> None:
         raise Refusal(Code.INVALID_PARAMETER, message, field="signature.image", limit=f"at most {limit} bytes")
 
 
-def _no_such_adapter(use: AdapterUse) -> Refusal:
-    limit = "the name of an adapter; this server has none"
-    message = f"adapters[0].name: there is no adapter {use.name[:60]!r}"
-    return Refusal(Code.ADAPTER_NOT_FOUND, message, field="adapters[0].name", limit=limit)
+def _no_such_adapter(index: int, use: AdapterUse, card: ModelCard) -> Refusal:
+    field, names = f"adapters[{index}].name", list(card.adapters)
+    more = f" and {len(names) - _NAMES_TOLD} more" if len(names) > _NAMES_TOLD else ""
+    limit = f"the name of an adapter; {card.name} has {', '.join(names[:_NAMES_TOLD]) or 'none'}{more}"
+    return Refusal(Code.ADAPTER_NOT_FOUND, f"{field}: there is no adapter {use.name[:60]!r}", field=field, limit=limit)

@@ -105,5 +105,6 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
         "guidance_scale": f"{request.guidance_scale:g}",
         "solver": request.solver,
         "size": f"{picture.width}x{picture.height}",
+        "adapters": ", ".join(f"{use.name}:{use.scale:.12g}" for use in request.adapters),
         "artist": job.signature.artist if job.signature else "",
     }

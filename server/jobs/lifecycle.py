@@ -29,6 +29,7 @@ log = structlog.get_logger("atelier.jobs")
 
 _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.ModelLoadError, Code.MODEL_LOAD_FAILED),
+    (engine.AdapterError, Code.ADAPTER_INVALID),
     (engine.OutOfMemory, Code.GPU_OUT_OF_MEMORY),
     (engine.EngineError, Code.GENERATION_FAILED),
 )

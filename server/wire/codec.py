@@ -203,6 +203,7 @@ def _job(request_id: int, view: replies.JobView) -> pb.Envelope:
         warnings=job.warnings,
         error=_error(job.failure) if job.failure else None,
         last_event=view.last_event,
+        adapters=[pb.AdapterUse(name=use.name, scale=use.scale) for use in request.adapters],
     )
     return pb.Envelope(request_id=request_id, job=message)
 
@@ -225,6 +226,7 @@ def _model(view: replies.ModelView) -> pb.Model:
         size_multiple=card.size_multiple,
         min_size=card.min_size,
         solvers=card.solvers,
+        adapters=list(card.adapters),
         problem=view.problem,
     )
 

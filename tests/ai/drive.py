@@ -68,13 +68,14 @@ class Bench:
     load_model: LoadModel
     settings: EngineSettings = field(default_factory=lambda: EngineSettings(device="cpu"))
     models: Sequence[str] = ("tiny",)
+    cards: Sequence[ModelCard] = ()  # instead of plain ones of those names
     on_deliver: Callable[[Sequence[EngineEvent]], None] = lambda events: None
     now: float = 0.0
     starts: int = 0
     deliveries: list[list[EngineEvent]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        cards = [ModelCard(name=name, source=name) for name in self.models]
+        cards = self.cards or [ModelCard(name=name, source=name) for name in self.models]
         self.engine = Engine(
             cards, self.settings, self._start, self._deliver, load_model=self.load_model, clock=lambda: self.now
         )

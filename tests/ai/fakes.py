@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ai.cards import ModelCard
 from ai.families.family import Conditioning, Prompted
 from ai.solvers import Schedule, SolverTable, build_table
-from ai.types import EngineSettings, GenerationRequest
+from ai.types import AdapterError, AdapterUse, EngineSettings, GenerationRequest
 
 PLAIN, BOMB, POISON, HEAVY = range(4)
 MOODS = {"bomb": BOMB, "poison": POISON, "heavy": HEAVY}
@@ -24,7 +24,13 @@ class FakeModel:
     room: int = 1000
     batches: list[int] = field(default_factory=list)  # rows of each forward pass that was tried
     decodes: list[int] = field(default_factory=list)
+    worn: list[tuple[AdapterUse, ...]] = field(default_factory=list)  # before each step
     on_predict: Callable[[], None] = lambda: None
+
+    def wear(self, adapters: Sequence[AdapterUse]) -> None:
+        if any(use.name == "torn" for use in adapters):
+            raise AdapterError("adapter torn: not a sound safetensors file")
+        self.worn.append(tuple(adapters))
 
     def prompt(self, request: GenerationRequest) -> Prompted:
         if request.prompt == "unspeakable":

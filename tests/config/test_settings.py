@@ -49,6 +49,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "allow_plaintext": ("true", True),
     "device": ("cuda:1", "cuda:1"),
     "dtype": ("bfloat16", "bfloat16"),
+    "adapters_dir": ("/srv/adapters", Path("/srv/adapters")),
+    "max_adapter_bytes": ("2048", 2048),
     "data_dir": ("/srv/data", Path("/srv/data")),
     "public_base_url": ("https://pictures.test/x", "https://pictures.test/x"),
     "model_id": ("org/model", "org/model"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from ai.cards import Defaults, ModelCard
@@ -33,7 +34,8 @@ CARD = ModelCard(
     defaults=Defaults(width=64, height=72, num_inference_steps=20, guidance_scale=4.0),
     solvers=("dpmpp_2m", "euler"),
 )
-OTHER_CARD = ModelCard(name="other", source="models/other", size_multiple=64, min_size=128)
+STYLES = {name: Path(f"models/other/adapters/{name}") for name in ("chalk", "ink", *map("style-{}".format, range(20)))}
+OTHER_CARD = ModelCard(name="other", source="models/other", size_multiple=64, min_size=128, adapters=STYLES)
 
 
 async def settle() -> None:

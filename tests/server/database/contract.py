@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ai.types import GenerationRequest
+from ai.types import AdapterUse, GenerationRequest
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.interfaces import JobStore
@@ -26,6 +26,7 @@ REQUEST = GenerationRequest(
     guidance_scale=4.5,
     seed=2**63 - 5,
     num_images=4,
+    adapters=(AdapterUse("ink.v2", -0.5), AdapterUse("chalk"), AdapterUse("ink.v2", 1 / 3)),
     priority=-100,
     preview_every=3,
 )

@@ -33,7 +33,14 @@ BAD: list[tuple[dict[str, Any], Code, str, str]] = [
     ({"model": "nope"}, Code.MODEL_NOT_FOUND, "model", "one of demo, other"),
     ({"model": "x" * 10_000}, Code.MODEL_NOT_FOUND, "model", "one of demo, other"),
     ({"model": "Demo"}, Code.MODEL_NOT_FOUND, "model", "one of demo, other"),
-    ({"adapters": (AdapterUse("ink" * 1000),)}, Code.ADAPTER_NOT_FOUND, "adapters[0].name", "this server has none"),
+    ({"adapters": (AdapterUse("ink" * 1000),)}, Code.ADAPTER_NOT_FOUND, "adapters[0].name", "demo has none"),
+    ({"adapters": (AdapterUse("ink"),)}, Code.ADAPTER_NOT_FOUND, "adapters[0].name", "demo has none"),
+    (
+        {"model": "other", "width": 128, "height": 128, "adapters": (AdapterUse("ink"), AdapterUse("../ink"))},
+        Code.ADAPTER_NOT_FOUND,
+        "adapters[1].name",
+        "other has chalk, ink, style-0, style-1, style-2, style-3, style-4, style-5, style-6, style-7 and 12 more",
+    ),
 ]
 
 
@@ -56,7 +63,9 @@ async def test_what_this_server_does_not_take_is_refused_by_name(
     "wishes",
     [{"width": 64, "height": 256}, {"width": 512}, {"num_inference_steps": 1}, {"num_inference_steps": 50},
      {"prompt": "x" * 100, "negative_prompt": "y" * 100}, {"solver": "euler"},
-     {"model": "other", "width": 128, "height": 192}],
+     {"model": "other", "width": 128, "height": 192},
+     {"model": "other", "width": 128, "height": 128,
+      "adapters": (AdapterUse("ink", -0.5), AdapterUse("chalk"), AdapterUse("ink"))}],
 )  # fmt: skip
 async def test_the_limits_themselves_are_taken(wishes: dict[str, Any]) -> None:
     """As they were asked for, nothing clamped."""

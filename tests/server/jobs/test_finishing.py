@@ -27,7 +27,7 @@ def painted(count: int = 1, width: int = 256, height: int = 192, *warnings: str)
 
 
 async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
-    """Job, place, model, prompts, seed, steps, guidance, solver, size and artist stand in its text chunks."""
+    """Job, place, model, prompts, seed, steps, guidance, solver, size, adapters and artist stand in its text chunks."""
     store = FakeArtifacts()
     await Finisher(store, InlinePool()).finish(a_job(), painted(2))
     metadata = read_metadata(store.stored["jobs/job-1/1.png"])
@@ -43,6 +43,7 @@ async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
         "guidance_scale": "4.5",
         "solver": "dpmpp_2m",
         "size": "256x192",
+        "adapters": "ink.v2:-0.5, chalk:1, ink.v2:0.333333333333",
         "artist": "Ada L.",
     }
 

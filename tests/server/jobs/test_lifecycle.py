@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ai.types import (
+    AdapterError,
     EngineError,
     EngineStopped,
     GenerationError,
@@ -155,6 +156,7 @@ async def test_a_preview_that_fails_costs_no_job() -> None:
 CODES: dict[type[EngineError], Code] = {
     EngineError: Code.GENERATION_FAILED,
     ModelLoadError: Code.MODEL_LOAD_FAILED,
+    AdapterError: Code.ADAPTER_INVALID,
     OutOfMemory: Code.GPU_OUT_OF_MEMORY,
     GenerationError: Code.GENERATION_FAILED,
     EngineStopped: Code.GENERATION_FAILED,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -227,16 +229,19 @@ def test_a_job_is_told_whole() -> None:
     for name in ("model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale",
                  "seed", "num_images", "solver", "priority"):  # fmt: skip
         assert getattr(message, name) == getattr(job.request, name)
+    assert [(use.name, use.scale) for use in message.adapters] == [
+        (use.name, use.scale) for use in job.request.adapters
+    ]
     assert not said(replies.JobView(a_job(), 0.0, 0)).HasField("error")
 
 
 def test_models_and_status_and_the_rest_are_told_whole() -> None:
     """No field is left at its zero."""
-    view = replies.ModelView(CARD, replies.ModelState.UNAVAILABLE, "no files")
+    card = replace(CARD, description="shapes", adapters={"chalk": Path("chalk"), "ink": Path("ink.safetensors")})
+    view = replies.ModelView(card, replies.ModelState.UNAVAILABLE, "no files")
     (model,) = said(replies.ModelList((view,))).models
-    assert {field.name for field, _ in model.ListFields()} | {"adapters", "description"} == {
-        field.name for field in pb.Model.DESCRIPTOR.fields
-    }
+    assert {field.name for field, _ in model.ListFields()} == {field.name for field in pb.Model.DESCRIPTOR.fields}
+    assert list(model.adapters) == ["chalk", "ink"]
     status = said(
         replies.StatusReply(
             state=replies.ServerState.FAILED, server_version="1", uptime_seconds=1.0, connections=2, jobs_waiting=3,
