@@ -40,11 +40,11 @@ def find_place(settings: EngineSettings) -> Place:
 
 
 @contextmanager
-def working_on(settings: EngineSettings) -> Iterator[None]:
-    """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads."""
+def working_on(settings: EngineSettings) -> Iterator[str]:
+    """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads. Gives the device's name."""
     place = find_place(settings)
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     cuda = torch.cuda.device(place.device) if place.device.type == "cuda" else nullcontext()
     with torch.inference_mode(), cuda:
-        yield
+        yield str(place.device)

@@ -164,7 +164,9 @@ class Engine:
             # Importing torch takes seconds: done on the engine's own thread, the first time there is work for it.
             from ai.device import working_on
 
-            with working_on(self._settings):
+            with working_on(self._settings) as device:
+                with self._lock:
+                    self._numbers = replace(self._numbers, device=device)
                 while self._take_in():
                     self._turn()
                     self._hand_over()
@@ -173,23 +175,34 @@ class Engine:
             self._give_up(error)
 
     def _turn(self) -> None:
-        """Schedule, step, finish: one forward pass for the samples whose turn it is."""
-        samples = self._policy.next_step(self._samples)
+        """Decode what made its last step in the turn before, then one forward pass for the samples whose turn it is."""
+        painted = [sample for sample in self._samples if sample.painted]
+        for group in dict.fromkeys(sample.group for sample in painted):
+            self._guarded(self._finish, group, [sample for sample in painted if sample.group == group])
+        samples = self._policy.next_step([sample for sample in self._samples if not sample.painted])
+        if samples and self._guarded(self._ready, samples[0].group, samples):
+            self._guarded(self._step_together, samples[0].group, samples)
+
+    def _guarded(
+        self, work: Callable[[Group, Sequence[Sample]], bool], group: Group, samples: Sequence[Sample]
+    ) -> bool:
+        """What `work` says of samples of one group; False after an error, which is all these samples' own: a model or
+        an adapter that will not load, or a mistake in here."""
         try:
-            if samples and self._ready(samples[0].group):
-                stepper = self._stepper(samples[0].group)
-                stepper.model.wear(samples[0].group.adapters)
-                seated = self._seat(stepper.model, samples)
-                moved = self._step(stepper, seated)
-                self._finish(stepper, [sample for sample in moved if _row(sample).done])
-        except (
-            Exception
-        ) as error:  # all these samples' own: a model or an adapter that will not load, or a mistake in here
+            return work(group, samples)
+        except Exception as error:
             if not isinstance(error, EngineError):
                 log.exception("a turn of the engine's loop failed")
             self._fail([sample.work for sample in samples], error)
+            return False
 
-    def _ready(self, group: Group) -> bool:
+    def _step_together(self, group: Group, samples: Sequence[Sample]) -> bool:
+        stepper = self._stepper(group)
+        stepper.model.wear(group.adapters)
+        self._step(stepper, self._seat(stepper.model, samples))
+        return True
+
+    def _ready(self, group: Group, samples: Sequence[Sample]) -> bool:
         """Whether the group's model is in memory. If not it is loaded, which is all that is done in this turn."""
         there = group.model in self._shelf
         self._shelf.get(group.model)
@@ -222,10 +235,10 @@ class Engine:
             work.started = True
             self._emit(Started(work.request.request_id))
 
-    def _step(self, stepper: Stepper, samples: Sequence[Sample]) -> list[Sample]:
-        """Move all samples one step on, and tell of it; returns those that did not fail."""
+    def _step(self, stepper: Stepper, samples: Sequence[Sample]) -> None:
+        """Move all samples one step on, and tell of it."""
         if not samples:
-            return []
+            return
         group, rows = samples[0].group, [_row(sample) for sample in samples]
         began = self._clock()
         failures = stepper.step(rows)
@@ -238,7 +251,6 @@ class Engine:
         for work in dict.fromkeys(sample.work for sample in moved):
             self._emit(work.stepped(seconds_per_turn))
         self._preview(stepper, [sample for sample in moved if sample.wants_preview])
-        return moved
 
     def _preview(self, stepper: Stepper, samples: Sequence[Sample]) -> None:
         if not samples:
@@ -252,11 +264,9 @@ class Engine:
             request_id, step = sample.work.request.request_id, _row(sample).step
             self._emit(Previewed(request_id, sample.index, step, width, height, rgb))
 
-    def _finish(self, stepper: Stepper, samples: Sequence[Sample]) -> None:
+    def _finish(self, group: Group, samples: Sequence[Sample]) -> bool:
         """Decode what made its last step; end the requests that are complete."""
-        if not samples:
-            return
-        pictures, failures = stepper.decode([_row(sample) for sample in samples])
+        pictures, failures = self._stepper(group).decode([_row(sample) for sample in samples])
         for sample in samples:
             row = _row(sample)
             if row in failures:
@@ -267,6 +277,7 @@ class Engine:
         for work in dict.fromkeys(sample.work for sample in samples):
             if work.complete and self._drop(work):
                 self._emit(work.finished())
+        return True
 
     # The letters.
 

@@ -189,7 +189,7 @@ class EngineNumbers:
     """What the engine measured, for status pages and metrics.
 
     `running` and `waiting` count samples (images), `last_batch` those of the last forward step, `steps` the steps made
-    since the engine was built, `step_seconds` what the last one took.
+    since the engine was built, `step_seconds` what the last one took, `device` where ("" until torch is loaded).
     """
 
     running: int = 0
@@ -197,6 +197,7 @@ class EngineNumbers:
     last_batch: int = 0
     steps: int = 0
     step_seconds: float = 0.0
+    device: str = ""
 
 
 class EngineError(Exception):

@@ -42,10 +42,15 @@ class Sample:
         return self.row is not None
 
     @property
+    def painted(self) -> bool:
+        """Whether only its decoding is left."""
+        return self.row is not None and self.row.done
+
+    @property
     def wants_preview(self) -> bool:
         """Whether a preview was asked for at the step just made; the last step has the picture itself."""
         every = self.work.request.preview_every
-        return every > 0 and self.row is not None and not self.row.done and self.row.step % every == 0
+        return every > 0 and self.row is not None and not self.painted and self.row.step % every == 0
 
 
 @dataclass(slots=True, eq=False)

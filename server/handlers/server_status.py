@@ -56,6 +56,6 @@ class ServerStatusHandler:
             steps=numbers.steps,
             step_seconds=numbers.step_seconds,
             reactor_lag_p99_ms=self._lag.p99_ms(),
-            device=self._device,
+            device=numbers.device or self._device,
             problem=self._health.problem,
         )

@@ -144,7 +144,7 @@ def test_priority() -> None:
 
 
 def test_deliver_at_most_once_a_step() -> None:
-    """However many requests there are, between two deliveries the network has made a step (or a model was loaded)."""
+    """However many requests there are, between two deliveries the network has made a step (the last only decodes)."""
     model, since_delivery = FakeModel(), [0]
     steps_before: list[int] = []
 
@@ -160,7 +160,18 @@ def test_deliver_at_most_once_a_step() -> None:
     load_first(bench)
     bench.paint(*(a_request(str(n), num_inference_steps=1 + n, preview_every=1, num_images=2) for n in range(5)))
     assert steps_before[0] == 0
-    assert set(steps_before[1:]) == {1}
+    assert set(steps_before[1:-1]) == {1}
+    assert steps_before[-1] == 0
+
+
+def test_decoding_is_told_before_it_is_done() -> None:
+    """The last step's progress has the phase DECODING, and is delivered before the picture."""
+    deliveries: list[list[EngineEvent]] = []
+    bench = Bench(FakeModel().load, on_deliver=lambda events: deliveries.append(list(events)))
+    bench.paint(a_request("a"))
+    *_, last_step, decoded = deliveries
+    assert [event.phase for event in last_step if isinstance(event, Stepped)] == [Phase.DECODING]
+    assert [type(event) for event in decoded] == [Finished]
 
 
 def test_previews() -> None:
@@ -257,7 +268,8 @@ def test_numbers() -> None:
     assert [(numbers.running, numbers.waiting, numbers.last_batch) for numbers in seen] == [
         (0, 3, 0),  # the model was loaded
         (2, 1, 2),
-        (0, 1, 2),
+        (2, 1, 2),  # two have made their last step, and are decoded in the next turn
+        (1, 0, 1),
         (1, 0, 1),
         (0, 0, 1),
     ]
