@@ -23,6 +23,7 @@ from proto import atelier_pb2 as pb
 from server import __version__
 from server.clock import Clock, Timer
 from server.commands import Cancel
+from server.deadlines import Deadlines
 from server.errors import Code, Refusal, StreamBroken
 from server.futures import Tasks
 from server.handlers import HandlerTable
@@ -32,7 +33,7 @@ from server.jobs.board import Board
 from server.pump import Pump
 from server.replies import Admitted, Watched
 from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
-from server.wire.connection import PROTOCOL_VERSION, Connection, LocalProtocolError, Received, Rejected, Role, State
+from server.wire.connection import PROTOCOL_VERSION, Connection, LocalProtocolError, Received, Rejected, Role
 from server.wire.stream import JobStream, Wishes
 
 log = structlog.get_logger("atelier.tcp")
@@ -99,7 +100,6 @@ class AtelierProtocol(Protocol):
         self._owner = ""
         self._hellos = 0
         self._paused = False
-        self._paused_at = 0.0
         self._leaving: Refusal | None = None  # close, for this reason, when everything has been said
         self._closing = False
         self._streams: dict[int, JobStream] = {}  # by request_id
@@ -112,10 +112,8 @@ class AtelierProtocol(Protocol):
             has_room=lambda: not self._paused and not self._closing,
             on_done=self._forget,
         )
-        self._connected_at = parts.clock.seconds()
-        self._last_message = self._connected_at
-        self._frame_since: float | None = None
-        self._timer: Timer | None = None
+        self._deadlines: Deadlines | None = None
+        self._end_timer: Timer | None = None
         self._slow_timer: Timer | None = None
 
     # Twisted's side
@@ -126,7 +124,13 @@ class AtelierProtocol(Protocol):
             self._transport.setTcpNoDelay(True)
             self._transport.setTcpKeepAlive(True)
         self._transport.registerProducer(self, True)
-        self._timer = self._parts.clock.callLater(self._limits.handshake_timeout, self._check_deadline)
+        self._deadlines = Deadlines(
+            self._parts.clock,
+            self._late,
+            handshake=self._limits.handshake_timeout,
+            frame=self._limits.frame_timeout,
+            idle=self._limits.idle_timeout,
+        )
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes."""
@@ -136,10 +140,10 @@ class AtelierProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave no timer, watcher or task behind."""
         self._closing = True
-        for timer in (self._timer, self._slow_timer):
+        self._stop_deadlines()
+        for timer in (self._end_timer, self._slow_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._timer = self._slow_timer = None
         for stream in self._streams.values():
             self._parts.board.leave(stream.job_id, stream)
             if stream.request_id in self._leave_behind:
@@ -155,7 +159,8 @@ class AtelierProtocol(Protocol):
             return
         self._paused = True
         self._transport.pauseProducing()
-        self._paused_at = self._parts.clock.seconds()
+        if self._deadlines is not None:
+            self._deadlines.pause()
         self._slow_timer = self._parts.clock.callLater(self._limits.slow_reader_timeout, self._too_slow)
 
     def resumeProducing(self) -> None:
@@ -166,7 +171,8 @@ class AtelierProtocol(Protocol):
         if self._slow_timer is not None:
             self._slow_timer.cancel()
             self._slow_timer = None
-        self._forgive_pause()
+        if self._deadlines is not None:
+            self._deadlines.resume()
         self._pump.run()
         self._take_messages()
         if not self._paused and not self._closing:
@@ -190,7 +196,8 @@ class AtelierProtocol(Protocol):
             self._refuse(0, broken)
             self.close(broken)
             return
-        self._note_activity(took)
+        if self._deadlines is not None:
+            self._deadlines.heard(took, self._wire.frame_begun)
 
     def _take(self, event: Received | Rejected) -> None:
         if isinstance(event, Rejected):
@@ -227,6 +234,8 @@ class AtelierProtocol(Protocol):
             limits=self._limits.told,
         )
         self._say(pb.Envelope(request_id=request_id, welcome=welcome))
+        if self._deadlines is not None:
+            self._deadlines.opened()
 
     def _dispatch(self, request_id: int, kind: str, message: Any) -> None:
         try:
@@ -330,56 +339,16 @@ class AtelierProtocol(Protocol):
         self._parts.board.leave(stream.job_id, stream)
         self._leave_if_idle()
 
-    # Deadlines and the end
+    # The end
 
-    def _note_activity(self, took_messages: bool) -> None:
-        """Keep the times by which the next message must be whole."""
-        if took_messages:
-            self._last_message = self._parts.clock.seconds()
-            self._frame_since = None
-        if self._leaving is not None:  # the one timer is the leaving's now
-            return
-        if self._frame_since is None and not self._paused and self._wire.frame_begun:
-            now = self._parts.clock.seconds()
-            self._frame_since = now
-            if self._timer is not None and self._timer.getTime() > now + self._limits.frame_timeout:
-                self._timer.reset(self._limits.frame_timeout)
+    def _late(self, reason: StreamBroken) -> None:
+        self._refuse(0, reason)
+        self.close(reason)
 
-    def _forgive_pause(self) -> None:
-        """While we did not listen, the peer could not be on time: its deadlines move on by as much."""
-        if self._leaving is not None:
-            return
-        away = self._parts.clock.seconds() - self._paused_at
-        self._last_message += away
-        if self._frame_since is not None:
-            self._frame_since += away
-            if self._timer is not None:
-                self._timer.reset(max(0.0, self._deadline()[0] - self._parts.clock.seconds()))
-
-    def _deadline(self) -> tuple[float, Refusal]:
-        """When the connection ends if nothing happens, and why."""
-        limits = self._limits
-        if self._wire.state is State.HANDSHAKE:
-            text = f"no valid Hello within {limits.handshake_timeout:g} s"
-            due = self._connected_at + limits.handshake_timeout
-            return due, StreamBroken(Code.HANDSHAKE_TIMEOUT, text, limit=f"{limits.handshake_timeout:g} s")
-        if self._frame_since is not None and not self._paused:
-            text = f"a frame was begun and not completed within {limits.frame_timeout:g} s"
-            due = self._frame_since + limits.frame_timeout
-            return due, StreamBroken(Code.FRAME_TIMEOUT, text, limit=f"{limits.frame_timeout:g} s")
-        text = f"nothing was heard for {limits.idle_timeout:g} s"
-        due = self._last_message + limits.idle_timeout
-        return due, StreamBroken(Code.IDLE_TIMEOUT, text, limit=f"{limits.idle_timeout:g} s")
-
-    def _check_deadline(self) -> None:
-        due, reason = self._deadline()
-        now = self._parts.clock.seconds()
-        left = due - (self._paused_at if self._paused else now)  # while we do not listen nobody is late
-        if left > 0:
-            self._timer = self._parts.clock.callLater(left, self._check_deadline)
-        else:
-            self._refuse(0, reason)
-            self.close(reason)
+    def _stop_deadlines(self) -> None:
+        if self._deadlines is not None:
+            self._deadlines.stop()
+            self._deadlines = None
 
     def _too_slow(self) -> None:
         log.warning("connection.too_slow", session=self._session_id, owner=self._owner, jobs=len(self._streams))
@@ -392,9 +361,8 @@ class AtelierProtocol(Protocol):
         if self._closing:
             return
         self._leaving = reason
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self._parts.clock.callLater(LEAVING_GRACE, self.close, reason)
+        self._stop_deadlines()
+        self._end_timer = self._parts.clock.callLater(LEAVING_GRACE, self.close, reason)
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
@@ -408,9 +376,10 @@ class AtelierProtocol(Protocol):
         log.info("connection.closed", session=self._session_id, owner=self._owner, code=reason.code.name)
         self._say(encode_goodbye(reason))
         self._closing = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
+        self._stop_deadlines()
+        if self._end_timer is not None and self._end_timer.active():
+            self._end_timer.cancel()
+        self._end_timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
         self._transport.unregisterProducer()
         if self._paused:
             self._transport.resumeProducing()  # to see the peer hang up
