@@ -20,7 +20,7 @@ _BORDER = 2  # pixels; a shape keeps about twice that from the edge
 _TEMPLATE = 48
 _COVERED = 0.5  # share of a mask pixel from which it counts
 _OFF_CENTRE = 9.0  # pixels: half of what the biggest shape is moved by towards a side, rounded up
-_LIMITS = [np.sqrt(a * b) for a, b in zip(list(RADII.values())[:-1], list(RADII.values())[1:], strict=True)]
+_LIMITS = [(a * b) ** 0.5 for a, b in zip(list(RADII.values())[:-1], list(RADII.values())[1:], strict=True)]
 
 
 def nearest_colour(rgb: Floats) -> str:
@@ -36,9 +36,7 @@ def read_scene(picture: Floats) -> Scene:
     colour = np.median(picture[apart >= 0.7 * far], axis=0).astype(np.float32)
     mask = _soft_mask(picture, ground, colour)
     box = _box(mask)
-    return Scene(
-        nearest_colour(colour), nearest_colour(ground), _nearest_shape(mask, box), _size(box), _place(box)
-    )
+    return Scene(nearest_colour(colour), nearest_colour(ground), _nearest_shape(mask, box), _size(box), _place(box))
 
 
 def _ground(picture: Floats) -> Floats:
@@ -74,7 +72,7 @@ def _box(mask: Floats) -> _Box:
 
 
 def _size(box: _Box) -> str:
-    return SIZES[sum(box.side / 2 > limit for limit in _LIMITS)]
+    return SIZES[sum(int(box.side / 2 > limit) for limit in _LIMITS)]
 
 
 def _place(box: _Box) -> str:
@@ -112,7 +110,7 @@ def _nearest_shape(mask: Floats, box: _Box) -> str:
 
 def to_floats(picture: Image.Image) -> Floats:
     """A Pillow picture as the judge reads it."""
-    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    return np.asarray(np.asarray(picture.convert("RGB")) / 255, dtype=np.float32)
 
 
 ASPECTS = tuple(field.name for field in fields(Scene))

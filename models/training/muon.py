@@ -27,13 +27,16 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(_ROUNDS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return (x.mT if turned else x).to(matrices.dtype)
+    result: Tensor = (x.mT if turned else x).to(matrices.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):
     """For weights of two or more dimensions; convolutions count as [out, everything else]."""
 
-    def __init__(self, weights: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95, decay: float = 0.01) -> None:
+    def __init__(
+        self, weights: Iterable[Tensor], lr: float = 1e-3, momentum: float = 0.95, decay: float = 0.01
+    ) -> None:
         super().__init__(list(weights), {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
@@ -60,7 +63,8 @@ class MuonAndAdamW:
     """Both as one optimizer: Muon for a network's inner matrices, AdamW for the rest."""
 
     def __init__(self, network: nn.Module, outer: tuple[str, ...] = ("conv_in", "conv_out", "time_embedding")) -> None:
-        inner, rest = [], []
+        inner: list[Tensor] = []
+        rest: list[Tensor] = []
         for name, weight in network.named_parameters():
             matrix = weight.dim() >= 2 and not name.startswith(outer)
             (inner if matrix else rest).append(weight)

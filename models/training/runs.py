@@ -40,8 +40,8 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the weights as they are after `step`."""
         decay = min(self._decay, (step + 1) / (step + 10))
-        mine, theirs = list(self.network.parameters()), [p.detach() for p in network.parameters()]
-        torch._foreach_lerp_(mine, theirs, 1 - decay)
+        for mine, theirs in zip(self.network.parameters(), network.parameters(), strict=True):
+            mine.lerp_(theirs.detach(), 1 - decay)
 
 
 class Run:
@@ -77,7 +77,10 @@ class Run:
                 self._save(step + 1)
                 saved = now
             if step % 50 == 49:
-                print(f"step {step + 1}/{self._steps}, {(now - started) / (step + 1 - self._first):.3f} s each", flush=True)
+                print(
+                    f"step {step + 1}/{self._steps}, {(now - started) / (step + 1 - self._first):.3f} s each",
+                    flush=True,
+                )
             if over:
                 return
 

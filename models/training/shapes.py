@@ -127,4 +127,4 @@ def draw_mask(shape: str, x: float, y: float, radius: float, size: int = SIZE) -
     pen = Pen(size, x, y, radius)
     _DRAWN[shape](pen)
     fine = np.asarray(pen.image, dtype=np.float32) / 255
-    return fine.reshape(size, _FINE, size, _FINE).mean(axis=(1, 3), dtype=np.float32)
+    return np.asarray(fine.reshape(size, _FINE, size, _FINE).mean(axis=(1, 3)), dtype=np.float32)

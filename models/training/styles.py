@@ -23,7 +23,7 @@ def _flat(mask: Floats, colour: Floats, ground: Floats) -> Floats:
 
 def _filtered(mask: Floats, how: ImageFilter.Filter) -> Floats:
     image = Image.fromarray((mask * 255).astype(np.uint8)).filter(how)
-    return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(np.asarray(image) / 255, dtype=np.float32)
 
 
 def _blurred(mask: Floats, radius: float) -> Floats:
@@ -33,7 +33,7 @@ def _blurred(mask: Floats, radius: float) -> Floats:
 def _noise(generator: np.random.Generator, cells: int) -> Floats:
     """Smooth noise of 0 to 1, `cells` bumps across."""
     coarse = Image.fromarray(generator.integers(0, 256, (cells, cells), dtype=np.uint8))
-    return np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32) / 255
+    return np.asarray(np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) / 255, dtype=np.float32)
 
 
 def _contrast(*colours: Floats) -> Floats:

@@ -61,7 +61,7 @@ def told(scene: Scene, random: Random) -> tuple[str, list[int]]:
 
 
 def _one_aspect(scene: Scene, aspect: str, random: Random) -> str:
-    value = getattr(scene, aspect)
+    value = str(getattr(scene, aspect))
     if aspect == "ground":
         return random.choice([f"{value} background", f"on {value}", f"a {value} background"])
     if aspect == "place":
@@ -69,27 +69,25 @@ def _one_aspect(scene: Scene, aspect: str, random: Random) -> str:
     return random.choice([value, f"a {value}"])
 
 
+_SIZE_WORDS = {"small": ("small", "little"), "medium": ("", "medium"), "big": ("big", "large")}
+
+
 def _sentence(scene: Scene, answers: list[int], random: Random) -> tuple[str, list[int]]:
-    words = {
+    sides = (f"at the {scene.place}", f"at the {scene.place}", f"on the {scene.place}")
+    words: dict[str, str] = {
         "colour": scene.colour,
         "ground": random.choice([f"on a {scene.ground} background", f"on {scene.ground}"]),
         "shape": scene.shape,
-        "size": {"small": ["small", "little"], "medium": ["", "medium"], "big": ["big", "large"]}[scene.size],
-        "place": f"at the {scene.place}",
+        "size": random.choice(_SIZE_WORDS[scene.size]),
+        "place": random.choice(("", "in the middle", "in the center") if scene.place == "middle" else sides),
     }
-    words["size"] = random.choice(words["size"])
-    if scene.place == "middle":
-        words["place"] = random.choice(["", "in the middle", "in the center"])
-    else:
-        words["place"] = random.choice([words["place"], words["place"], f"on the {scene.place}"])
     if random.random() < 0.2:
         silenced = random.choice(["colour", "ground"])
         answers[ASPECTS.index(silenced)] = len(_ANSWERS[silenced])
         words[silenced] = ""
-    order = ["size", "colour", "shape", "ground", "place"]
-    if random.random() < 0.1:
-        order = ["size", "colour", "shape", "place", "ground"]
-    parts = [random.choice(["a", "a", "a", "one", ""])] + [words[name] for name in order]
+    last = ["place", "ground"] if random.random() < 0.1 else ["ground", "place"]
+    parts = [random.choice(["a", "a", "a", "one", ""])]
+    parts += [words[name] for name in ("size", "colour", "shape", *last)]
     return random.choices([" ", ", "], (9, 1))[0].join(filter(None, parts)), answers
 
 
@@ -144,7 +142,7 @@ def train(arguments: argparse.Namespace) -> None:
         answers = reader(ids, length, end)
         losses = [functional.cross_entropy(answer, wanted[:, i]) for i, answer in enumerate(answers)]
         optimizer.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
+        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         right = [(answer.argmax(1) == wanted[:, i]).float().mean() for i, answer in enumerate(answers)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -49,7 +50,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
     spelled = [[*word[:-1], word[-1] + WORD_END] for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []
     while any(len(word) > 1 for word in spelled):
-        pairs = Counter(pair for word in spelled for pair in zip(word, word[1:], strict=False))
+        pairs = Counter(pair for word in spelled for pair in pairwise(word))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         spelled = [_join(word, best) for word in spelled]

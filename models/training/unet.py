@@ -19,7 +19,7 @@ from transformers import CLIPTextModel
 
 from models.training.muon import MuonAndAdamW
 from models.training.runs import Average, Meter, Run, device_at_hand, half_precision
-from models.training.text import WIDTH, told, tokens_of
+from models.training.text import WIDTH, tokens_of, told
 from models.training.tokenizer import build
 from models.training.vae import LATENT_CHANNELS, to_signed, to_uint8
 from models.training.world import Scene, draw_scene, training_scenes
@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
-    "block_out_channels": (64, 128, 160),
+    "block_out_channels": (48, 96, 128),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
@@ -52,8 +52,8 @@ class Noising:
     """The noise schedule."""
 
     def __init__(self, device: torch.device) -> None:
-        ends = [SCHEDULER[name] ** 0.5 for name in ("beta_start", "beta_end")]
-        betas = torch.linspace(*ends, SCHEDULER["num_train_timesteps"], dtype=torch.float64) ** 2
+        start, end = (float(SCHEDULER[name]) ** 0.5 for name in ("beta_start", "beta_end"))
+        betas = torch.linspace(start, end, SCHEDULER["num_train_timesteps"], dtype=torch.float64) ** 2
         signal = (1 - betas).cumprod(0)
         self._alpha, self._sigma = signal.sqrt().float().to(device), (1 - signal).sqrt().float().to(device)
 
@@ -65,12 +65,13 @@ class Noising:
     def weight(self, timesteps: Tensor) -> Tensor:
         """min-SNR weights for v: [rows]."""
         snr = (self._alpha[timesteps] / self._sigma[timesteps]) ** 2
-        return snr.clamp(max=_GAMMA) / (snr + 1)
+        weights: Tensor = snr.clamp(max=_GAMMA) / (snr + 1)
+        return weights
 
 
 def draw_latents(vae: AutoencoderKL, scenes: list[Scene], seed: int, device: torch.device) -> Tensor:
     """The scenes' pictures as scaled latents, fp16."""
-    random, latents = Random(seed), []  # noqa: S311
+    random, latents = Random(seed), []
     for start in range(0, len(scenes), 64):
         pictures = torch.stack([to_uint8(draw_scene(scene, random)) for scene in scenes[start : start + 64]])
         with torch.no_grad(), half_precision(device):
@@ -93,10 +94,13 @@ def cached_latents(path: Path, vae: AutoencoderKL, scenes: list[Scene], seed: in
 def train(arguments: argparse.Namespace) -> None:
     """Train, then write the average weights in fp16, and the scheduler's configuration."""
     device, tokenizer = device_at_hand(), build()
+    torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
     vae = AutoencoderKL.from_pretrained(arguments.model / "vae").to(device, torch.float32).eval()
-    encoder = CLIPTextModel.from_pretrained(str(arguments.model / "text_encoder"), dtype=torch.float32).to(device).eval()
-    scenes = Random(arguments.seed).sample(training_scenes(), arguments.scenes) * arguments.drawn  # noqa: S311
+    encoder = (
+        CLIPTextModel.from_pretrained(str(arguments.model / "text_encoder"), dtype=torch.float32).to(device).eval()
+    )
+    scenes = Random(arguments.seed).sample(training_scenes(), arguments.scenes) * arguments.drawn
     latents = cached_latents(arguments.work / "latents.pt", vae, scenes, arguments.seed, device)
     unet = UNet2DConditionModel(**CONFIG).to(device).train()
     if device.type == "cpu":
@@ -104,7 +108,7 @@ def train(arguments: argparse.Namespace) -> None:
     optimizer, average, meter, noising = MuonAndAdamW(unet), Average(unet, arguments.average), Meter(), Noising(device)
     state = {"unet": unet, "optimizer": optimizer, "average": average.network}
     for step in Run(arguments.work, arguments.steps, arguments.rate, state, arguments.minutes):
-        random = Random(arguments.seed * 1_000_003 + step)  # noqa: S311
+        random = Random(arguments.seed * 1_000_003 + step)
         chosen = torch.randint(len(scenes), (arguments.batch,))
         prompts = [told(scenes[i], random)[0] for i in chosen.tolist()]
         clean = latents[chosen].float()

@@ -44,7 +44,7 @@ _PLAIN = 0.25  # of the crops without an edge that are kept
 
 def draw_pool(count: int, styled: float, seed: int) -> Tensor:
     """Pictures of training scenes, the share `styled` of them in a style: uint8 [count, 3, SIZE, SIZE]."""
-    random, generator = Random(seed), np.random.default_rng(seed)  # noqa: S311
+    random, generator = Random(seed), np.random.default_rng(seed)
     scenes, names = training_scenes(), list(STYLES)
     pictures = []
     for _ in range(count):
@@ -114,7 +114,7 @@ def train(arguments: argparse.Namespace) -> None:
             painted = decoder(latents)
         loss = picture_loss(painted.float(), truth)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         average.update(decoder, step)

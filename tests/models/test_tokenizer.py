@@ -37,7 +37,9 @@ def test_it_is_saved_whole(tmp_path: Path, tokenizer: Any) -> None:
         assert again("a big red star, 고양이 😀").input_ids == tokenizer("a big red star, 고양이 😀").input_ids
 
 
-@pytest.mark.parametrize("text", ["고양이 한 마리", "😀👩‍👩‍👧", "zebra café", "\x00\x7f", "İstanbul ß", "漢字かな", "!?…"])
+@pytest.mark.parametrize(
+    "text", ["고양이 한 마리", "😀👩‍👩‍👧", "zebra café", "\x00\x7f", "İstanbul ß", "漢字かな", "!?…"]
+)
 def test_any_text_comes_back(text: str, tokenizer: Any) -> None:
     """No character is unknown: the tokens spell the text's bytes, in lower case, and none of them is the end's."""
     ids = tokenizer(text).input_ids[1:-1]
@@ -57,7 +59,9 @@ def test_the_encoder_pools_prompts_differently(tokenizer: Any) -> None:
     torch.manual_seed(0)
     encoder = new_encoder(tokenizer).eval()
     with torch.no_grad():
-        pooled = encoder(tokens_of(tokenizer, [f"a {colour} star" for colour in COLOURS] + ["", "고양이"])).pooler_output
+        pooled = encoder(
+            tokens_of(tokenizer, [f"a {colour} star" for colour in COLOURS] + ["", "고양이"])
+        ).pooler_output
     apart = torch.cdist(pooled, pooled) + torch.eye(len(pooled)) * 9
     assert apart.min() > 0.1
     assert encoder.config.eos_token_id == tokenizer.eos_token_id
