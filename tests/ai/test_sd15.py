@@ -135,9 +135,9 @@ def test_truncated_prompts_are_told(models: dict[str, Model]) -> None:
 
 
 def test_truncation_in_the_demo_model(models: dict[str, Model]) -> None:
-    """The demo model's tokenizer has 16 tokens, none of them special."""
-    (warning,) = models["demo"].prompt(a_request(prompt=" ".join(["red"] * 16) + " big blue star")).warnings
-    assert warning == 'prompt: cut to 16 tokens; dropped: "big blue star"'
+    """The demo model takes as many tokens as CLIP, start and end among them."""
+    (warning,) = models["demo"].prompt(a_request(prompt=" ".join(["red"] * 75) + " big blue star")).warnings
+    assert warning == 'prompt: cut to 77 tokens; dropped: "big blue star"'
 
 
 def test_a_negative_prompt_not_used_is_not_warned_of(models: dict[str, Model]) -> None:

@@ -1,0 +1,1 @@
+"""Everything that makes models/demo from nothing, one command for each part. See models/demo/README.md."""
