@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format proto docs bench bench-protocol bench-engine fuzz clean
+.PHONY: help demo run test check format proto docs bench bench-protocol bench-engine demo-model-check fuzz clean
 
 PYTHON ?= python3
 export PYTHON
@@ -45,6 +45,9 @@ bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and Fa
 
 bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 	@$(BIN)/python -m bench.engine
+
+demo-model-check: .dev ## judge the embedded model on 500 prompts it was not trained on
+	@$(BIN)/python -m models.check
 
 fuzz: .dev ## a million frames at the wire core
 	@ATELIER_FUZZ_FRAMES=1000000 $(BIN)/pytest -q tests/wire/test_fuzz.py
