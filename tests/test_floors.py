@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("ai", "atelier", "bench", "bot", "config", "factory", "proto", "server", "tests", "tools", "watermark")
+ROOMS = (
+    "ai",
+    "atelier",
+    "bench",
+    "bot",
+    "config",
+    "factory",
+    "models",
+    "proto",
+    "server",
+    "tests",
+    "tools",
+    "watermark",
+)
 
 FLOORS: dict[str, int] = {
     "proto": 0, "config": 0,
@@ -25,6 +38,7 @@ FREE = {
     "bot",
     "atelier",
     "bench",
+    "models",
     "tests",
     "tools",
 }  # outside the house: they may use all of it, nobody below uses them

@@ -130,7 +130,7 @@ async def test_words_outside_the_model_s_world_do_no_harm(server: tuple[str, int
     client = await RawClient.connect(server, ALICE)
     odd = await client.hear_all(client.submit("별 하나 🎨 zxqv \u202e \x00 end", seed=1, **FEW))
     assert odd[-1].kind == "result"
-    long = await client.hear_all(client.submit("a red star " * 20, seed=1, **FEW))
+    long = await client.hear_all(client.submit("a red star " * 40, seed=1, **FEW))
     assert any("prompt" in warning and "star" in warning for warning in last(long).warnings)
     await client.close()
 
