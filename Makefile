@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check format proto docs bench bench-protocol bench-engine demo-model-check fuzz clean
+.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-engine bench-gpu test-gpu test-int8 demo-model-check fuzz clean
 
 PYTHON ?= python3
 export PYTHON
@@ -11,8 +11,11 @@ BIN := .venv/bin
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: .runtime ## paint ten prompts at once and leave a contact sheet in outputs/
+demo: .runtime ## paint ten prompts at once in ten styles and leave a contact sheet in outputs/
 	@$(BIN)/python -m atelier demo
+
+demo-mixed: .runtime ## thirty jobs of all kinds: see them join, be parked, be cancelled and leave
+	@$(BIN)/python -m atelier demo --mixed --out outputs/mixed
 
 run: .runtime ## serve until Ctrl-C
 	@$(BIN)/python -m atelier serve
@@ -38,15 +41,28 @@ proto: .dev ## make proto/atelier_pb2.py anew from proto/atelier.proto
 docs: .dev ## make .env.example and docs/configuration.md anew from config/settings.py
 	@$(BIN)/python -m config.pages
 
-bench: bench-protocol bench-engine ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
 
+bench-previews: .dev ## what a preview costs, as a share of a step
+	@$(BIN)/python -m bench.previews
+
 bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 	@$(BIN)/python -m bench.engine
 
-demo-model-check: .dev ## judge the embedded model on 500 prompts it was not trained on
+bench-gpu: .dev ## the engine at full size on a CUDA device, beside the pipeline and the device's own ceiling
+	@$(BIN)/python -m bench.gpu
+
+test-gpu: .dev ## the tests that need a CUDA device
+	@$(BIN)/pytest -q -m gpu tests/gpu
+
+test-int8: .dev ## the tests of int8 weights, with torchao, in the same .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-int8.txt
+	@$(BIN)/pytest -q tests/ai/test_sparing.py
+
+demo-model-check: .dev ## judge the embedded model, its styles and its scorer on prompts they were not trained on
 	@$(BIN)/python -m models.check
 
 fuzz: .dev ## a million frames at the wire core

@@ -2,54 +2,75 @@
 
 A model's folder may hold a `card.toml`:
 
+    description = "..."
+    solvers = ["dpmpp_2m", "euler_a"]  # offered, the default first; left out: all that its scheduler configuration allows
+    family = "sdxl"         # where the files do not say
+    source = "NAME"         # what the card is of, where that is not its own folder
+    refiner = "NAME"        # the model that makes the last steps (docs/models.md)
+    refiner_switch = 0.8    # from which share of the noise schedule on
+    vae = "NAME"            # instead of the model's own: a diffusers folder of that one network, or a single file
+
     [defaults]              # what a request that does not say gets
     width = 128
     height = 128
     num_inference_steps = 20
     guidance_scale = 4.0
 
-Whatever the card leaves out comes from its family. The folder's own `adapters/` holds the model's adapters (see
+A NAME is a path from the card's folder on, or whatever else a model's source may be. Whatever the card leaves out comes
+from its family. The folder's own `adapters/` holds the model's adapters (see
 `ai.adapters.folder`). Reading a card imports no torch.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ai.adapters.folder import find_adapters
+from ai.families.known import FAMILIES, Defaults, recognise
+from ai.schedules import SOLVERS, solvers_of_folder
 from ai.types import ModelLoadError
 
-SOLVERS = ("dpmpp_2m",)
-"""Solvers every family here can run, the default first."""
+_ENTRIES: Mapping[str, type] = {
+    "description": str,
+    "family": str,
+    "source": str,
+    "refiner": str,
+    "refiner_switch": float,
+    "vae": str,
+    "solvers": object,  # looked at where it is read
+    "defaults": dict,
+}
 
+REFINER_SWITCH = 0.8  # Stable Diffusion XL's refiner was trained on the last fifth of the noise levels
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """Used where a request names no value. Those here are Stable Diffusion 1.5's (its model card)."""
-
-    width: int = 512
-    height: int = 512
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
+REFINER = ":refiner"
+"""Ends the name of a refiner's own card, which a setting cannot give: no request names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """`source` is a diffusers folder, a single .safetensors file or a hub id; sizes are pixels; `adapters` are names with
-    the file or folder of each."""
+    the file or folder of each. An empty `family` is told by the files when they are loaded.
+
+    The `refiner` makes the last steps of every picture, from the share `refiner_switch` of the noise schedule on.
+    """
 
     name: str
     source: str
-    family: str = "sd15"
+    family: str = ""
     defaults: Defaults = field(default_factory=Defaults)
     size_multiple: int = 8  # the VAE's scale: a latent pixel is 8 by 8 picture pixels
     min_size: int = 64  # below this the UNet's lowest level has no pixel left
     solvers: tuple[str, ...] = SOLVERS
     description: str = ""
+    vae: str = ""  # a folder or file that replaces the source's own; none where it is empty
     adapters: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    refiner: ModelCard | None = None
+    refiner_switch: float = REFINER_SWITCH
 
 
 def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None) -> ModelCard:
@@ -58,25 +79,81 @@ def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None
     `adapters` are those that every model may use; of two with the same name, the model's own is taken.
     Raises ModelLoadError for a card that is not TOML, or that names a value no card has or of another type.
     """
-    own = Path(source) / "adapters"
+    folder = Path(source)
+    path, own = folder / "card.toml", folder / "adapters"
+    document = _read_document(path) if path.is_file() else {}
     found = {**(adapters or {}), **(find_adapters(own) if own.is_dir() else {})}
-    card = ModelCard(name=name, source=source, adapters=dict(sorted(found.items())))
-    path = Path(source) / "card.toml"
-    if not path.is_file():
-        return card
+    if "source" in document:
+        source = _place(folder, document["source"])
+    family = document.get("family", "") or _family_of(source)
+    usual = FAMILIES[family].defaults if family in FAMILIES else Defaults()
+    return ModelCard(
+        name=name,
+        source=source,
+        family=family,
+        description=document.get("description", ""),
+        vae=_place(folder, document["vae"]) if "vae" in document else "",
+        solvers=_read_solvers(path, document["solvers"]) if "solvers" in document else solvers_of_folder(Path(source)),
+        defaults=_read_defaults(path, document.get("defaults", {}), usual),
+        adapters=dict(sorted(found.items())),
+        refiner=_read_refiner(path, name, document),
+        refiner_switch=_read_switch(path, document),
+    )
+
+
+def with_refiners(cards: Iterable[ModelCard]) -> list[ModelCard]:
+    """The cards, and those of the refiners that they name."""
+    cards = list(cards)
+    return cards + [card.refiner for card in cards if card.refiner is not None]
+
+
+def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelLoadError(f"{path}: {error}") from error
-    unknown = sorted(set(document) - {"description", "family", "defaults"})
+    unknown = sorted(set(document) - set(_ENTRIES))
     if unknown:
-        raise ModelLoadError(f"{path}: {', '.join(unknown)}: no such entry")
-    return replace(
-        card,
-        description=str(document.get("description", card.description)),
-        family=str(document.get("family", card.family)),
-        defaults=_read_defaults(path, document.get("defaults", {}), card.defaults),
-    )
+        raise ModelLoadError(f"{path}: {', '.join(unknown)}: no such entry; there are {', '.join(_ENTRIES)}")
+    for key, value in document.items():
+        if not isinstance(value, _ENTRIES[key]):
+            raise ModelLoadError(f"{path}: {key}: must be {_ENTRIES[key].__name__}, is {value!r}")
+    return document
+
+
+def _place(folder: Path, source: str) -> str:
+    """A source that a card names: seen from the card's folder, where there is such a thing."""
+    return str(folder / source) if (folder / source).exists() else source
+
+
+def _read_refiner(path: Path, name: str, document: Mapping[str, Any]) -> ModelCard | None:
+    if "refiner" not in document:
+        return None
+    source = _place(path.parent, document["refiner"])
+    if name.endswith(REFINER):
+        raise ModelLoadError(f"{path}: refiner: this is a refiner's own card, which names none")
+    return read_card(name + REFINER, source)
+
+
+def _read_switch(path: Path, document: Mapping[str, Any]) -> float:
+    switch: float = document.get("refiner_switch", REFINER_SWITCH)
+    if not 0 < switch < 1:
+        raise ModelLoadError(f"{path}: refiner_switch: must be between 0 and 1, is {switch}")
+    return switch
+
+
+def _family_of(source: str) -> str:
+    """The family by the files; none of them where they do not say, and then loading will say why."""
+    try:
+        return recognise(Path(source))
+    except ModelLoadError:
+        return ""
+
+
+def _read_solvers(path: Path, given: object) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given or any(solver not in SOLVERS for solver in given):
+        raise ModelLoadError(f"{path}: solvers: must be a list of one or more of {', '.join(SOLVERS)}, is {given!r}")
+    return tuple(dict.fromkeys(given))
 
 
 def _read_defaults(path: Path, given: dict[str, object], base: Defaults) -> Defaults:

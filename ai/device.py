@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ai.types import EngineError, EngineSettings
+from ai.types import DeviceLost, EngineSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,19 @@ class Place:
 
 
 def find_place(settings: EngineSettings) -> Place:
-    """The device and dtype that the settings mean here. Raises EngineError for a device that is not there."""
+    """The device and dtype that the settings mean here. Raises DeviceLost for a device that is not there."""
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise EngineError(f"device: {name!r} is not a device: {error}") from error
+        raise DeviceLost(f"device: {name!r} is not a device: {error}") from error
     if device.type not in ("cpu", "cuda"):
-        raise EngineError(f"device: {name!r} is neither a CPU nor a CUDA device")
+        raise DeviceLost(f"device: {name!r} is neither a CPU nor a CUDA device")
     if device.type == "cuda":
         if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
-            raise EngineError(f"device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
+            raise DeviceLost(f"device: {name!r} is not there; torch sees {torch.cuda.device_count()} CUDA device(s)")
         device = torch.device("cuda", device.index or 0)
     automatic = torch.float16 if device.type == "cuda" else torch.float32  # few CPUs are quick in half precision
     dtypes = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -40,11 +40,11 @@ def find_place(settings: EngineSettings) -> Place:
 
 
 @contextmanager
-def working_on(settings: EngineSettings) -> Iterator[str]:
-    """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads. Gives the device's name."""
+def working_on(settings: EngineSettings) -> Iterator[Place]:
+    """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads."""
     place = find_place(settings)
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     cuda = torch.cuda.device(place.device) if place.device.type == "cuda" else nullcontext()
     with torch.inference_mode(), cuda:
-        yield str(place.device)
+        yield place

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 
 from ai.failures import as_engine_error
-from ai.types import EngineError, OutOfMemory
+from ai.types import DeviceLost, EngineError, OutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +25,28 @@ TRY_LARGER_AFTER = 100
 class Halving(Generic[Item]):
     """Runs a function over a batch; what raises is run again in two halves, down to single items.
 
-    After running out of memory it remembers the size that did fit, and makes smaller batches in the first place.
+    After running out of memory it remembers the size that did fit, and makes smaller batches in the first place. What
+    does not fit alone is tried again for as long as `relieve` finds something else to let go of.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, relieve: Callable[[], bool] = lambda: False) -> None:
+        self._relieve = relieve
         self._limit: int | None = None
         self._runs_at_limit = 0
 
-    def run(self, items: Sequence[Item], attempt: Callable[[Sequence[Item]], Failures[Item]]) -> Failures[Item]:
-        """Call `attempt` over all items, at first together; what it returned, and what it raised for single items.
+    def run(
+        self, items: Sequence[Item], attempt: Callable[[Sequence[Item]], Failures[Item]], *, at_most: int | None = None
+    ) -> Failures[Item]:
+        """Call `attempt` over all items, at first together (or `at_most` so many); what it returned, and what it raised
+        for single items. Raises DeviceLost.
 
         `attempt` must change nothing that outlives it before it is sure to succeed, and must not keep its tensors.
         """
         failures: Failures[Item] = {}
         limit_before = self._relaxed_limit()
         self._limit = limit_before
-        pending = [list(items)] if items else []
+        size = at_most or max(1, len(items))
+        pending = [list(items[start : start + size]) for start in range(0, len(items), size)]
         while pending:
             some = pending.pop(0)
             half = (len(some) + 1) // 2
@@ -51,7 +57,10 @@ class Halving(Generic[Item]):
             if error is None:
                 continue
             if len(some) == 1:
-                failures[some[0]] = error
+                if isinstance(error, OutOfMemory) and self._relieve():
+                    pending.insert(0, some)
+                else:
+                    failures[some[0]] = error
                 continue
             if isinstance(error, OutOfMemory):
                 self._limit, self._runs_at_limit = half, 0
@@ -78,6 +87,8 @@ class Halving(Generic[Item]):
             # The traceback's frames hold the failed batch's tensors: let go of them before the halves are tried.
             error.__traceback__ = None
             engine_error.__traceback__ = None
+            if isinstance(engine_error, DeviceLost):  # nothing that is tried on it will work
+                raise engine_error from None
         else:
             return None
         if isinstance(engine_error, OutOfMemory) and torch.cuda.is_available():

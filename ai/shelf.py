@@ -1,13 +1,33 @@
-"""The models in memory. Plain Python: whatever loads a model imports torch when it is first called."""
+"""The models in memory: loaded when they are wanted, unloaded when another needs the room or nobody used them for long.
+
+Plain Python: whatever loads a model imports torch when it is first called. Everything here runs on the loop's thread.
+"""
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
+from ai.adapters.residents import Residents
 from ai.cards import ModelCard
-from ai.types import EngineError, EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
+from ai.failures import lost_device, ran_out_of_memory
+from ai.loading import Aside, Loader
+from ai.memory import Memory
+from ai.types import (
+    EngineError,
+    EngineEvent,
+    EngineSettings,
+    ModelLoadError,
+    ModelLoading,
+    ModelReady,
+    ModelUnavailable,
+    ModelUnloaded,
+    OutOfMemory,
+)
 
 if TYPE_CHECKING:
     from ai.families.family import LoadModel, Model
@@ -15,39 +35,99 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # A model that would not load is not tried again for every request that names it: a hub that does not answer costs
-# the loop seconds each time. A person who has put the missing file in place waits this long, or asks for `load`.
+# seconds each time. A person who has put the missing file in place waits this long, or asks for `load`.
 RETRY_SECONDS = 60.0
+
+Weigh = Callable[[ModelCard, EngineSettings], int]
+"""The bytes that a card's model will about take, from its files; 0 where they cannot tell. Called on the loading thread."""
 
 
 def load_by_family(card: ModelCard, settings: EngineSettings) -> Model:
     """Load a card's model by its family (the engine's default way to come by a model)."""
-    # Here and not above: the server's port listens before torch is imported, and this runs on the engine's thread.
+    # Here and not above: the server's port listens before torch is imported, and this runs on the loading thread.
     from ai import families
 
     return families.load(card, settings)
 
 
+def weigh_by_files(card: ModelCard, settings: EngineSettings) -> int:
+    """What the model's files say (the engine's default)."""
+    from ai.families.weights import expected_bytes
+
+    return expected_bytes(card.source, settings)
+
+
+class Demand(NamedTuple):
+    """Which models the samples name, and which of them have samples with a seat."""
+
+    wanted: Collection[str]
+    seated: Collection[str]
+
+
+@dataclass(slots=True)
+class Place:
+    """A model in memory, and its adapters. `fresh` until it has made a step: it was waited for, and is not to go before it was
+    used."""
+
+    model: Model
+    residents: Residents
+    used_at: float
+    fresh: bool = True
+
+
 class Shelf:
-    """Models by name, loaded when first asked for and then kept. (Unloading by memory will take them off here.)"""
+    """Models by name. `demand` says what the samples want at present; `forget` has the last of a model let go.
+
+    A model that has no room waits in a line for those in use to be done: meanwhile these seat no newcomers. Nothing is
+    unloaded that has a sample with a seat, or that was loaded for samples which have had none yet.
+    """
 
     def __init__(
         self,
         cards: Sequence[ModelCard],
         settings: EngineSettings,
+        *,
         load_model: LoadModel,
+        weigh: Weigh,
+        loader: Loader,
+        memory: Memory,
+        demand: Callable[[], Demand],
+        forget: Callable[[str], None],
+        aside_adapters: Aside,
         clock: Callable[[], float],
         emit: Callable[[EngineEvent], None],
     ) -> None:
         self._cards: Mapping[str, ModelCard] = {card.name: card for card in cards}
         self._settings = settings
         self._load_model = load_model
+        self._weigh = weigh
+        self._loader = loader
+        self._memory = memory
+        self._demand = demand
+        self._forget = forget
+        self._aside_adapters = aside_adapters
         self._clock = clock
         self._emit = emit
-        self._models: dict[str, Model] = {}
+        self._places: dict[str, Place] = {}
+        self._under_way: set[str] = set()  # being weighed or loaded: a letter will come
+        self._line: dict[str, int] = {}  # waiting for so many bytes of room, the longest waiting first
+        self._asked: set[str] = set()  # by `load`, whether or not a request names them
         self._failures: dict[str, tuple[float, EngineError]] = {}
+        self._gone_hits, self._gone_loads = 0, 0  # of the adapters of models that were unloaded
+        self._in_hand = ""  # the model that the present turn works with
 
     def __contains__(self, name: str) -> bool:
-        return name in self._models
+        return name in self._places
+
+    def __getitem__(self, name: str) -> Model:
+        return self._places[name].model
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def residents(self, name: str) -> Residents:
+        """The adapters of a model that is in memory."""
+        return self._places[name].residents
 
     def card(self, name: str) -> ModelCard:
         """The card of a model. Raises ModelLoadError for a name that has none."""
@@ -55,30 +135,202 @@ class Shelf:
             raise ModelLoadError(f"model: {name!r} does not exist; there are {', '.join(self._cards) or 'none'}")
         return self._cards[name]
 
-    def get(self, name: str, *, try_again: bool = False) -> Model:
-        """The model, loaded now if it is not in memory (this blocks: minutes for a large one on a slow disk).
+    def is_coming(self, name: str) -> bool:
+        """Whether it is on its way without the loop's doing: a letter will come first."""
+        return bool(self._under_way) and (name in self._under_way or name in self._line)
 
-        Emits ModelReady or ModelUnavailable when it has tried. Raises EngineError for a model that cannot be loaded,
-        within RETRY_SECONDS of the last try without trying, unless `try_again`.
+    @property
+    def is_loading(self) -> bool:
+        """Whether anything is."""
+        return bool(self._under_way)
+
+    def use(self, name: str) -> Model:
+        """The model, which is in memory, for this turn."""
+        place = self._places[name]
+        self._in_hand, place.used_at, place.fresh = name, self._clock(), False
+        return place.model
+
+    def seats(self, name: str) -> bool:
+        """Whether newcomers may be seated for it: it is in memory, and holds up no other that waits for room alone."""
+        place = self._places.get(name)
+        return place is not None and (place.fresh or not self._line or bool(self._under_way))
+
+    # Coming
+
+    def want(self, name: str) -> None:
+        """Have the model loaded, unless it is in memory or on its way. Costs nothing then.
+
+        ModelLoading is emitted, and ModelReady or ModelUnavailable when it has been tried. Raises EngineError for a model
+        that could not be loaded within the last RETRY_SECONDS, without trying.
         """
-        if name in self._models:
-            return self._models[name]
+        if self._is_known(name):
+            return
         failed_at, error = self._failures.get(name, (0.0, None))
-        if error is not None and not try_again and self._clock() - failed_at < RETRY_SECONDS:
+        if error is not None and self._clock() - failed_at < RETRY_SECONDS:
             raise error
-        return self._load(name)
+        self._begin(name)
 
-    def _load(self, name: str) -> Model:
-        began = self._clock()
+    def load(self, name: str) -> None:
+        """As `want`, for someone who does not wait for RETRY_SECONDS, and before any request does."""
+        if not self._is_known(name):
+            self._asked.add(name)
+            self._begin(name)
+
+    def make_room(self) -> None:
+        """Begin to load what waits in line, as far as there is room or can be made. Called between two turns."""
+        self._in_hand = ""
+        demand = self._demand()
+        self._line = {name: size for name, size in self._line.items() if name in self._asked or name in demand.wanted}
+        while self._line and not self._under_way:
+            name, size = next(iter(self._line.items()))
+            if self._evict_for(size):
+                self._fetch(name, size)
+            elif any(self._is_held(other, demand) for other in self._places):
+                return
+            else:
+                self._failed(name, OutOfMemory(f"{name}: takes {_mb(size)}; {_mb(self._memory.limit)} may be used"))
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._places or name in self._under_way or name in self._line
+
+    def _begin(self, name: str) -> None:
         try:
-            model = self._load_model(self.card(name), self._settings)
-        except Exception as error:
-            log.exception("model %s could not be loaded", name)
-            known = error if isinstance(error, EngineError) else ModelLoadError(f"{name}: {error!r}")
-            self._failures[name] = (self._clock(), known)
-            self._emit(ModelUnavailable(name, known))
-            raise known from error
-        self._models[name] = model
+            card = self.card(name)
+        except ModelLoadError as error:
+            self._failed(name, error)
+            return
+        self._emit(ModelLoading(name))
+        self._under_way.add(name)
+        self._loader.load(
+            lambda: self._weigh(card, self._settings),
+            lambda size: self._weighed(name, size),
+            lambda error: self._not_loaded(name, 0, error),
+        )
+
+    def _weighed(self, name: str, size: int) -> None:
+        self._under_way.discard(name)
+        self._line[name] = size
+        self.make_room()
+
+    def _fetch(self, name: str, size: int) -> None:
+        card, began = self._cards[name], self._clock()
+        del self._line[name]
+        self._under_way.add(name)
+        self._memory.hold_model(name, size)
+        self._loader.load(
+            lambda: self._load_model(card, self._settings),
+            lambda model: self._ready(name, model, began),
+            lambda error: self._not_loaded(name, size, error),
+        )
+
+    def _ready(self, name: str, model: Model, began: float) -> None:
+        self._settle(name)
+        residents = Residents(self._cards[name].adapters, model.adapters, self._aside_adapters)
+        self._places[name] = Place(model, residents, self._clock())
+        self._memory.hold_model(name, model.weight_bytes)
         self._failures.pop(name, None)
         self._emit(ModelReady(name, self._clock() - began))
-        return model
+
+    def _not_loaded(self, name: str, size: int, error: Exception) -> None:
+        """It may have been for want of memory that the budget knows nothing of: then once more when others have gone.
+
+        Raises DeviceLost, which ends the loop.
+        """
+        lost = lost_device(error)
+        if lost is not None:
+            raise lost
+        self._memory.release_model(name)
+        gone = self.relieve() if ran_out_of_memory(error) else ""
+        if gone:
+            log.warning("model %s: %s; %s went, and it is tried again", name, error, gone)
+            self._under_way.discard(name)
+            self._line = {name: size, **self._line}
+            self.make_room()
+        else:
+            self._failed(name, error)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        log.error("model %s could not be loaded", name, exc_info=error)
+        self._settle(name)
+        known = error if isinstance(error, EngineError) else ModelLoadError(f"{name}: {error!r}")
+        if ran_out_of_memory(error):
+            known = OutOfMemory(str(known))
+        self._failures[name] = (self._clock(), known)
+        self._emit(ModelUnavailable(name, known))
+
+    def _settle(self, name: str) -> None:
+        self._under_way.discard(name)
+        self._asked.discard(name)
+        self._line.pop(name, None)
+
+    # Going
+
+    def relieve(self) -> str:
+        """Let go of what takes memory and nobody uses: adapters, else the one model. What it was, "" if there is nothing."""
+        before = self.weigh_adapters()
+        for residents in [place.residents for place in self._places.values()]:
+            residents.drop_idle()
+        if self.weigh_adapters() < before:
+            return "idle adapters"
+        return "an idle model" if self._evict_one() else ""
+
+    def weigh_adapters(self) -> int:
+        """Have the budget know what the models' adapters take, and say what they take together."""
+        sizes = {name: place.model.adapters.total_bytes for name, place in self._places.items()}
+        for name, size in sizes.items():
+            self._memory.hold_adapters(name, size)
+        return sum(sizes.values())
+
+    @property
+    def adapter_hits(self) -> int:
+        """How many adapters were in memory when they were asked for."""
+        return self._gone_hits + sum(place.residents.hits for place in self._places.values())
+
+    @property
+    def adapter_loads(self) -> int:
+        """How many adapters had to be read."""
+        return self._gone_loads + sum(place.residents.loads for place in self._places.values())
+
+    def _evict_one(self) -> bool:
+        """Unload the model that was not used for longest, of those that nobody uses. False if there is none."""
+        demand = self._demand()
+        idle = [name for name in self._places if not self._is_held(name, demand)]
+        if not idle:
+            return False
+        self._unload(min(idle, key=lambda name: self._places[name].used_at))
+        return True
+
+    def evict_idle(self) -> None:
+        """Unload what was not used for the time-out of the settings (0: never) and what nobody wants at present."""
+        patience, now, demand = self._settings.idle_unload, self._clock(), self._demand()
+        for name in [name for name, place in self._places.items() if patience and now - place.used_at >= patience]:
+            if name not in demand.wanted:
+                self._unload(name)
+
+    def _evict_for(self, size: int) -> bool:
+        while not self._memory.fits(size):
+            if not self.relieve():
+                return False
+        return True
+
+    def _is_held(self, name: str, demand: Demand) -> bool:
+        waited_for = self._places[name].fresh and name in demand.wanted
+        return name in demand.seated or name == self._in_hand or waited_for
+
+    def _unload(self, name: str) -> None:
+        log.info("model %s is unloaded", name)
+        self._memory.release_model(name)
+        place = self._places.pop(name)
+        self._gone_hits += place.residents.hits
+        self._gone_loads += place.residents.loads
+        left = weakref.ref(place.model)
+        del place
+        self._memory.forget_passes(self._places)
+        self._forget(name)
+        if left() is not None:
+            gc.collect()  # networks and what hooks into them refer to each other in circles, which may stay for long
+        self._emit(ModelUnloaded(name))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -6,27 +6,34 @@ succeeded, so it can be tried again with fewer of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ai.halving import Failures, Halving
+from ai.memory import Network
 from ai.solvers import SolverTable, update
 from ai.types import GenerationError, GenerationRequest
 
 if TYPE_CHECKING:
+    from ai.adapters.residents import Worn
     from ai.families.family import Conditioning, Model, Prompted
+    from ai.gauge import Meter
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
 class Row:
     """One image being denoised. `latents` and `x0` (the last step's prediction) are float32 [channels, h / 8, w / 8].
 
-    This is all a parked sample would have to keep: step, latents, solver history (`x0`) and what it was asked for.
+    This is all that a parked sample has to keep: step, latents, solver history (`x0`), the state of its generator, the adapters
+    it wears (which stay in their slots for as long as its request holds them) and what it was asked for.
     """
 
     table: SolverTable
@@ -35,19 +42,80 @@ class Row:
     negative: Conditioning | None
     latents: Tensor
     x0: Tensor
+    generator: torch.Generator
+    worn: Sequence[Worn] = ()
+    handover: float = math.inf  # the step from which on a refiner makes them
+    refined: bool = False  # whether it is the refiner's already: its table and its prompts
     step: int = 0
+    _noise: Tensor | None = None  # drawn for the step to come, and kept until that has succeeded
 
     @property
     def done(self) -> bool:
         """Whether only the decoding is left."""
         return self.step == self.table.steps
 
+    @property
+    def at_handover(self) -> bool:
+        """Whether its next step is the refiner's, which does not have it yet."""
+        return self.step >= self.handover and not self.refined
 
-def open_row(model: Model, request: GenerationRequest, image_index: int, prompted: Prompted) -> Row:
-    """The row of image `image_index` of a request, before its first step."""
-    table = model.table(request.solver, request.num_inference_steps)
-    noise = model.noise(request.seed + image_index, request.height, request.width) * table.init_noise_sigma
-    return Row(table, request.guidance_scale, prompted.positive, prompted.negative, noise, torch.zeros_like(noise))
+    def park(self) -> None:
+        """Keep no more memory than its own: until now its tensors were slices of a batch's, which would stay with them."""
+        self.latents, self.x0 = self.latents.clone(), self.x0.clone()
+
+    def noise(self, model: Model) -> Tensor | None:
+        """The fresh noise of the next step, on the CPU; None for a step that needs none. Asked again, it is the same."""
+        if self._noise is None and self.table.is_noisy(self.step):
+            self._noise = model.noise(self.generator, self.latents.shape)
+        return self._noise
+
+    def move(self, latents: Tensor, x0: Tensor) -> None:
+        """Take in what a step made."""
+        self.latents, self.x0, self._noise = latents, x0, None
+        self.step += 1
+
+
+def open_row(
+    model: Model,
+    request: GenerationRequest,
+    image_index: int,
+    prompted: Prompted,
+    worn: Sequence[Worn] = (),
+    *,
+    switch: float = 1.0,
+) -> Row:
+    """The row of image `image_index` of a request, before its first step; a refiner gets it at the share `switch` of the
+    noise schedule.
+
+    Its generator is asked in the order in which diffusers asks it: for the latents of an init image, for the noise that x
+    starts from, then for each step's.
+    """
+    table = model.table(request.solver, request.num_inference_steps, request.first_step)
+    generator = torch.Generator("cpu").manual_seed(request.seed + image_index)
+    image = None if prompted.image is None else prompted.image.sample(generator)
+    drawn = model.noise(generator, model.latent_shape(request.height, request.width))
+    noise = drawn.to(next(iter(prompted.positive.values())).device, torch.float32)
+    latents = noise * table.init_noise_sigma if image is None else image * table.image_scale + noise * table.noise_scale
+    zeros = torch.zeros_like(latents)
+    steps = table.steps_within(switch)
+    handover = steps if steps < table.steps else math.inf
+    told = (prompted.positive, prompted.negative)
+    return Row(table, request.guidance_scale, *told, latents, zeros, generator, worn, handover)
+
+
+def refine_row(model: Model, request: GenerationRequest, row: Row, prompted: Prompted, switch: float) -> None:
+    """Have the refiner make the other steps of a row: as diffusers' pipeline begins at `denoising_start`, with no history.
+    It wears no adapters, which were trained on the base model.
+
+    Its solver runs on its own noise schedule; the generator goes on where it stands.
+    """
+    shape = model.latent_shape(request.height, request.width)
+    if shape != tuple(row.latents.shape):
+        raise GenerationError(f"refiner: its latents are {list(shape)}, those of the model {list(row.latents.shape)}")
+    whole = model.table(request.solver, request.num_inference_steps, 0)
+    start = max(whole.steps_within(switch), request.first_step)
+    row.table = row.table.continued(row.step, model.table(request.solver, request.num_inference_steps, start))
+    row.positive, row.negative, row.worn, row.refined = prompted.positive, prompted.negative, (), True
 
 
 class Stack:
@@ -57,11 +125,13 @@ class Stack:
     [all conditional rows, the guided rows' unconditional ones].
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, model: Model, rows: Sequence[Row]) -> None:
+        self._model = model
         self._rows = sorted(rows, key=lambda row: row.negative is None)
         negatives = [row.negative for row in self._rows if row.negative is not None]
         self._guided = len(negatives)
         told = [row.positive for row in self._rows] + negatives
+        self._worn = model.adapters.rows([row.worn for row in [*self._rows, *self._rows[: self._guided]]])
         self._conditioning = {name: torch.cat([one[name] for one in told]) for name in told[0]}
         self._latents = torch.stack([row.latents for row in self._rows])
         self._x0 = torch.stack([row.x0 for row in self._rows])
@@ -69,27 +139,48 @@ class Stack:
         scales = torch.tensor([row.guidance_scale for row in self._rows[: self._guided]], dtype=torch.float32)
         self._scales = scales.to(self._device).view((-1,) + (1,) * (self._latents.dim() - 1))
 
-    def advance(self, model: Model) -> Failures[Row]:
+    @property
+    def network_rows(self) -> int:
+        """How many rows the network sees: a guided one counts twice."""
+        return len(self._rows) + self._guided
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that is kept for these rows from step to step."""
+        yield from (self._latents, self._x0, self._scales, *self._conditioning.values())
+        for row in self._rows:
+            yield from row.positive.values()
+            yield from (row.negative or {}).values()
+
+    def advance(self) -> Failures[Row]:
         """One step for all rows. Those whose latents are no longer finite are returned, the others have moved on."""
         numbers = np.stack([row.table.rows[row.step] for row in self._rows]).astype(np.float32)
         on_device = torch.from_numpy(numbers).to(self._device)
-        output = self._predict(model, on_device[:, 0])
-        latents, x0 = update(self._latents, self._x0, output, on_device[:, 1:])
+        output = self._predict(on_device[:, 0])
+        latents, x0 = update(self._latents, self._x0, output, on_device[:, 1:], self._noise())
         # The step's only wait for the device: it keeps the host at the pace of the steps, and tells bad rows.
         finite = latents.flatten(1).sum(1).isfinite().tolist()
         self._latents, self._x0 = latents, x0
         for row, row_latents, row_x0 in zip(self._rows, latents.unbind(), x0.unbind(), strict=True):
-            row.latents, row.x0 = row_latents, row_x0
-            row.step += 1
+            row.move(row_latents, row_x0)
         return {row: _not_finite(row) for row, good in zip(self._rows, finite, strict=True) if not good}
 
-    def _predict(self, model: Model, timesteps: Tensor) -> Tensor:
+    def _noise(self) -> Tensor | None:
+        """Fresh noise like the latents, zero for rows that need none; nothing is drawn where none does."""
+        drawn = [row.noise(self._model) for row in self._rows]
+        known = [noise for noise in drawn if noise is not None]
+        if not known:
+            return None
+        blank = torch.zeros_like(known[0])
+        together = torch.stack([blank if noise is None else noise for noise in drawn])
+        return together.to(self._device, torch.float32)
+
+    def _predict(self, timesteps: Tensor) -> Tensor:
         guided, everyone = self._guided, len(self._rows)
         latents = self._latents
         if guided:
             latents = torch.cat([latents, latents[:guided]])
             timesteps = torch.cat([timesteps, timesteps[:guided]])
-        output = model.predict(latents, timesteps, self._conditioning).float()
+        output = self._model.predict(latents, timesteps, self._conditioning, self._worn).float()
         if not guided:
             return output
         without = output[everyone:]
@@ -102,13 +193,22 @@ def _not_finite(row: Row) -> GenerationError:
 
 
 class Stepper:
-    """Steps and decodes the rows of one group (one model, one latent size), whatever becomes of some of them."""
+    """Steps and decodes the rows of one group (one model, one latent size), whatever becomes of some of them.
 
-    def __init__(self, model: Model) -> None:
+    `meter` measures the passes and says how many rows fit into one; `relieve` lets go of something that nobody needs at
+    present, and says whether there was anything.
+    """
+
+    def __init__(self, model: Model, meter: Meter | None = None, relieve: Callable[[], bool] = lambda: False) -> None:
         self.model = model
+        self._meter = meter
         self._stacks: dict[tuple[Row, ...], Stack] = {}
-        self._steps = Halving[Row]()
-        self._decodes = Halving[Row]()
+        self._steps = Halving[Row](relieve)
+        self._decodes = Halving[Row](relieve)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that is kept for the rows that step together."""
+        return (tensor for stack in self._stacks.values() for tensor in stack.tensors())
 
     def step(self, rows: Sequence[Row]) -> Failures[Row]:
         """One step for every row; the errors of those that failed alone. The others have moved on one step."""
@@ -116,19 +216,21 @@ class Stepper:
 
         def advance(some: Sequence[Row]) -> Failures[Row]:
             key = tuple(some)
-            stack = kept.pop(key, None) or Stack(some)
-            failures = stack.advance(self.model)
+            stack = kept.pop(key, None) or Stack(self.model, some)
+            failures = self._measured("unet", stack.network_rows, stack.advance)
             self._stacks[key] = stack  # only after success: a failed stack is not to be held while halves are tried
             return failures
 
-        return self._steps.run(rows, advance)
+        wide = 2 if any(row.negative is not None for row in rows) else 1
+        return self._steps.run(rows, advance, at_most=self._fitting("unet", len(rows) * wide) // wide or 1)
 
     def decode(self, rows: Sequence[Row]) -> tuple[dict[Row, bytes], Failures[Row]]:
         """The rows' pictures as RGB bytes, and the errors of those that failed alone."""
         pictures: dict[Row, bytes] = {}
 
         def paint(some: Sequence[Row]) -> Failures[Row]:
-            decoded = self.model.decode(torch.stack([row.latents for row in some]))
+            latents = torch.stack([row.latents for row in some])
+            decoded = self._measured("vae", len(some), lambda: self.model.decode(latents))
             finite = decoded.flatten(1).isfinite().all(1).tolist()
             pictures.update(zip(some, _as_bytes(decoded), strict=True))
             return {
@@ -137,8 +239,14 @@ class Stepper:
                 if not good
             }
 
-        failures = self._decodes.run(rows, paint)
+        failures = self._decodes.run(rows, paint, at_most=self._fitting("vae", len(rows)))
         return pictures, failures
+
+    def _fitting(self, network: Network, rows: int) -> int:
+        return rows if self._meter is None else self._meter.fitting(network, rows)
+
+    def _measured(self, network: Network, rows: int, work: Callable[[], T]) -> T:
+        return work() if self._meter is None else self._meter.run(network, rows, work)
 
     def preview(self, rows: Sequence[Row]) -> list[tuple[int, int, bytes]]:
         """Width, height and RGB bytes of a rough look at each row's predicted picture."""

@@ -19,12 +19,29 @@ async def status(reactor: Any, server: str, token: str, *, as_json: bool) -> int
     if as_json:
         print_json(as_plain(answer))
         return 0
+    plain = as_plain(answer)
+    devices = plain.pop("devices")
     table = Table(show_header=False, box=None)
-    for name, value in as_plain(answer).items():
+    for name, value in plain.items():
         if value != "":
-            table.add_row(name.replace("_", " "), f"{value:.3g}" if isinstance(value, float) else str(value).lower())
+            table.add_row(name.replace("_", " "), _shown(value))
+    for device in devices:
+        memory = device.pop("memory")
+        table.add_section()
+        table.add_row("device", device.pop("device") or "not yet known")
+        for name, value in device.items():
+            if value not in ("", None):
+                table.add_row(f"  {name.replace('_', ' ')}", _shown(value))
+        for kind, size in memory.items():
+            table.add_row(f"  memory {kind}", f"{size / 1e6:,.1f} MB")
     Console().print(table)
     return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
 async def models(reactor: Any, server: str, token: str, *, as_json: bool) -> int:

@@ -35,13 +35,15 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class ChildServer:
-    """`python -m atelier serve` with the built-in settings, on a free port of this machine, its data in `folder`.
+    """`python -m atelier serve` with the built-in settings but for `settings` (by their names in the environment), on a free
+    port of this machine, its data in `folder`.
 
     It runs in `folder`, so that no .env is found, and in a session of its own, so that a terminal's Ctrl-C reaches us alone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._settings = settings or {}
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._reading: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -66,6 +68,7 @@ class ChildServer:
         environment = clean_environment(os.environ)
         paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
+        environment.update(self._settings)
         environment[f"{PREFIX}TCP_LISTEN"] = "tcp:0:interface=127.0.0.1"
         environment[f"{PREFIX}DATA_DIR"] = str(self._folder / "data")
         self._process = await asyncio.create_subprocess_exec(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from enum import StrEnum
+from pathlib import Path
 
 import typer
 
@@ -48,6 +49,14 @@ def adapter(text: str) -> tuple[str, float]:
     if not math.isfinite(scale):
         raise typer.BadParameter(f"the scale must be a finite number, not {written!r}", param_hint="--adapter")
     return _named(name), scale
+
+
+def content(path: Path, option: str) -> bytes:
+    """What a file holds."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from None
 
 
 def _named(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atelier.choices import MarkPosition, MarkSize, adapter, size
+from atelier.choices import MarkPosition, MarkSize, adapter, content, size
 
 app = typer.Typer(
     help="An image-generation server that paints everyone's pictures together, each in its own style.",
@@ -52,7 +52,14 @@ def generate(
         int | None,
         typer.Option(min=0, max=2**64 - 1, help="Image i is painted with seed + i; the same for each prompt."),
     ] = None,
+    solver: Annotated[str, typer.Option(help="One of the model's (`atelier models`); its first if not given.")] = "",
     picture_size: Annotated[str | None, typer.Option("--size", metavar="WxH", help="Pixels.")] = None,
+    init_image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from this PNG, JPEG or WebP instead of noise.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="With --init-image: the share of the steps that is made; 0.75 if not given.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Instead of the server's default.")] = "",
     negative: Annotated[str, typer.Option(help="What should not be there.")] = "",
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher is seated earlier.")] = 0,
@@ -84,7 +91,10 @@ def generate(
         seed=seed,
         num_images=count,
         adapters=[adapter(text) for text in adapters or ()],
+        solver=solver,
         priority=priority,
+        init_image=content(init_image, "--init-image") if init_image else b"",
+        strength=strength,
         signature=signature(sign, position, sign_size, opacity, artist),
         preview_every_steps=preview_every,
     )
@@ -136,13 +146,25 @@ def models(as_json: AsJson = False, server: Server = HERE, token: Token = "") ->
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures.")] = Path("outputs"),
-    count: Annotated[int, typer.Option(min=1, max=10, help="How many of the ten prompts.")] = 10,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=30, help="Fewer of the ten prompts, or of the mixed jobs.")
+    ] = None,
+    mix: Annotated[
+        bool, typer.Option("--mixed", help="Thirty jobs of all kinds instead: priorities, owners, sizes, five cancels.")
+    ] = False,
 ) -> None:
     """Start a server on a free port, paint ten prompts at once, and stop it again.
 
     The server of the demo has the built-in settings: ATELIER_ variables, the other names of settings and .env are left aside.
     """
-    from atelier.demo import demo
+    from atelier.demo import PROMPTS, demo
+    from atelier.mixed import JOBS, mixed
     from atelier.running import run
 
-    raise typer.Exit(run(lambda reactor: demo(reactor, out, count)))
+    if mix:
+        raise typer.Exit(run(lambda reactor: mixed(reactor, out, count or JOBS)))
+    if count is not None and count > len(PROMPTS):
+        raise typer.BadParameter(
+            f"{count} is more than the {len(PROMPTS)} prompts there are without --mixed", param_hint="'--count'"
+        )
+    raise typer.Exit(run(lambda reactor: demo(reactor, out, count or len(PROMPTS))))

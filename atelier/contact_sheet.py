@@ -1,4 +1,4 @@
-"""All pictures of a run on one sheet, each over its prompt. The only module of the command line that needs Pillow."""
+"""All pictures of a run on one sheet, each over its caption."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PAPER, INK = "#fafaf7", "#303030"
 
 
 def write_contact_sheet(out: Path, pictures: Sequence[tuple[Path, str]]) -> Path:
-    """Write <out>/contact-sheet.png of (file, prompt) pairs. Blocking; raises OSError."""
+    """Write <out>/contact-sheet.png of (file, caption) pairs. Blocking; raises OSError."""
     rows = -(-len(pictures) // COLUMNS)
     columns = min(COLUMNS, len(pictures))
     step_x, step_y = CELL + EDGE, CELL + CAPTION_LINES * LINE_HEIGHT + EDGE
     sheet = Image.new("RGB", (EDGE + columns * step_x, EDGE + rows * step_y), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
-    for index, (path, prompt) in enumerate(pictures):
+    for index, (path, told) in enumerate(pictures):
         left, top = EDGE + index % COLUMNS * step_x, EDGE + index // COLUMNS * step_y
         sheet.paste(_picture(path), (left, top))
-        caption = "\n".join(textwrap.wrap(prompt, CAPTION_WIDTH)[:CAPTION_LINES])
+        caption = "\n".join(textwrap.wrap(told, CAPTION_WIDTH)[:CAPTION_LINES])
         draw.multiline_text((left, top + CELL + 4), caption, fill=INK, font=font, spacing=3)
     target = out / "contact-sheet.png"
     sheet.save(target)

@@ -1,4 +1,5 @@
-"""`atelier demo`: a server, ten prompts at once, ten signed pictures and a contact sheet, and the server stopped again."""
+"""`atelier demo`: a server, ten prompts at once in ten styles, each signed by its artist, a contact sheet, and the server
+stopped again."""
 
 from __future__ import annotations
 
@@ -8,30 +9,32 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from atelier.child import ChildServer
 from atelier.contact_sheet import write_contact_sheet
 from atelier.display import display_for
+from atelier.gallery import gallery_for
 from atelier.painting import Order, Painting, Report, tell_failures
 from atelier.running import connected, say
 from bot.orders import SubmitFields
-from proto import atelier_pb2 as pb
+from watermark import read_metadata
 
 # The embedded model is small, and its pictures differ from seed to seed: these were looked at.
 PROMPTS = (
-    ("a big yellow star on a blue background", 6),
-    ("a big red heart on a white background", 5),
-    ("a big orange house on a blue background", 4),
-    ("a big green tree on a yellow background", 2),
-    ("a yellow moon on a purple background at the top", 1),
-    ("a big blue cross on a white background", 1),
-    ("a pink flower on a green background", 5),
-    ("an orange circle on a purple background at the left", 6),
-    ("a big white ring on a red background", 2),
-    ("a small orange diamond on a cyan background", 3),
+    ("outline", "a big yellow star on a blue background", 4),
+    ("pixel", "a big red heart on a white background", 3),
+    ("watercolour", "a big orange house on a blue background", 3),
+    ("neon", "a big green tree on a purple background", 4),
+    ("stripes", "a big yellow moon on a purple background", 3),
+    ("mosaic", "a big blue cross on a white background", 3),
+    ("chalk", "a pink flower on a green background", 4),
+    ("poster", "an orange circle on a purple background at the left", 2),
+    ("blueprint", "a big white ring on a red background", 4),
+    ("gradient", "a small orange diamond on a cyan background", 1),
 )
 STEPS = 20
 GUIDANCE = 2.5
-SIGNATURE = "Atelier"
 
 
 async def demo(reactor: Any, out: Path, count: int) -> int:
@@ -47,20 +50,34 @@ async def demo(reactor: Any, out: Path, count: int) -> int:
             say("stopping the server …")
     if not tell_failures(reports):
         return 1
-    pictures = [(path, report.prompt) for report in reports for path in report.files]
-    sheet = await asyncio.to_thread(write_contact_sheet, out, pictures)
+    pictures = [path for report in reports for path in report.files]
+    sheet = await asyncio.to_thread(lambda: write_contact_sheet(out, [(path, _caption(path)) for path in pictures]))
     print(f"{len(pictures)} pictures in {took:.1f} s, the model's loading included, in {out}/")
     print(f"all of them: {sheet}")
     return 0
 
 
+def _caption(picture: Path) -> str:
+    """As the picture's own metadata has it."""
+    told = read_metadata(picture.read_bytes())
+    return f"{told['prompt']}, {told['adapters'].partition(':')[0]} by {told['artist']}"
+
+
 async def _paint(reactor: Any, address: str, out: Path, count: int) -> list[Report]:
+    gallery = gallery_for(Console())
+    orders = [_order(*chosen, previews=gallery is not None) for chosen in PROMPTS[:count]]
     async with connected(reactor, address, "") as client:
-        with display_for(as_json=False) as display:
-            return await Painting(client, display, out).paint([_order(*chosen) for chosen in PROMPTS[:count]])
+        with gallery or display_for(as_json=False) as display:
+            return await Painting(client, display, out, keep_previews=False).paint(orders)
 
 
-def _order(prompt: str, seed: int) -> Order:
-    signature = pb.Signature(text=SIGNATURE, size=pb.Signature.LARGE, artist=SIGNATURE)
-    fields = SubmitFields(seed=seed, num_inference_steps=STEPS, guidance_scale=GUIDANCE, signature=signature)
-    return Order(prompt, fields)
+def _order(style: str, prompt: str, seed: int, *, previews: bool) -> Order:
+    """No signature is asked for: whoever wears a style is signed by its artist."""
+    fields = SubmitFields(
+        seed=seed,
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        adapters=[style],
+        preview_every_steps=1 if previews else 0,
+    )
+    return Order(prompt, fields, title=f"{style}: {prompt}")

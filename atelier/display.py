@@ -143,7 +143,7 @@ def display_for(*, as_json: bool) -> Display:
     return Bars(Console()) if sys.stdout.isatty() else Lines()
 
 
-def shortened(prompt: str) -> str:
+def shortened(prompt: str, width: int = PROMPT_WIDTH) -> str:
     """A prompt that fits its column, on one line."""
     line = " ".join(prompt.split())
-    return line if len(line) <= PROMPT_WIDTH else f"{line[: PROMPT_WIDTH - 1]}…"
+    return line if len(line) <= width else f"{line[: width - 1]}…"

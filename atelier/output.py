@@ -16,10 +16,13 @@ def print_json(plain: Mapping[str, Any]) -> None:
 
 def as_plain(message: Message) -> dict[str, Any]:
     """A message with every field, numbers as numbers and enums by their names in proto/atelier.proto."""
-    return {field.name: _value(field, getattr(message, field.name)) for field in message.DESCRIPTOR.fields}
+    return {field.name: _value(message, field) for field in message.DESCRIPTOR.fields}
 
 
-def _value(field: Any, value: Any) -> Any:
+def _value(message: Message, field: Any) -> Any:
+    value = getattr(message, field.name)
+    if field.has_presence and field.message_type is None and not message.HasField(field.name):
+        return None  # a number that nobody knows is not 0
     if field.is_repeated:
         return [_one(field, item) for item in value]
     return _one(field, value)

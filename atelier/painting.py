@@ -17,17 +17,22 @@ from bot.events import Outcome
 from bot.jobs import JobHandle
 from bot.orders import SubmitFields
 from server.errors import AtelierError
-from server.events import Preview
+from server.events import Event, Preview, Progress
 
 LAST_WORDS = 5.0  # seconds that cancelled jobs get to say so; a step takes less
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A prompt and what else is wished."""
+    """A prompt and what else is wished. With `cancel_at` the job is cancelled when it has made so many steps.
+
+    `title` is shown in the prompt's place.
+    """
 
     prompt: str
     fields: SubmitFields
+    cancel_at: int | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ def _plain_error(error: Exception) -> dict[str, Any]:
 
 
 class Painting:
-    """Jobs that are followed together. `on_report` hears of each as it ends."""
+    """Jobs that are followed together. `on_report` hears of each as it ends; previews are written too, if they are kept."""
 
     def __init__(
         self,
@@ -77,11 +82,14 @@ class Painting:
         display: Display,
         out: Path | None,
         on_report: Callable[[Report], None] = lambda report: None,
+        *,
+        keep_previews: bool = True,
     ) -> None:
         self._client = client
         self._display = display
         self._out = out
         self._on_report = on_report
+        self._keep_previews = keep_previews
         self._under_way: set[JobHandle] = set()
         self._stopping = False
 
@@ -90,7 +98,10 @@ class Painting:
 
         When it is cancelled, it cancels the jobs, gives them a moment to say so, and raises CancelledError.
         """
-        tasks = [asyncio.ensure_future(self._paint(order, self._display.add(order.prompt))) for order in orders]
+        tasks = [
+            asyncio.ensure_future(self._paint(order, self._display.add(order.title or order.prompt)))
+            for order in orders
+        ]
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
@@ -112,16 +123,19 @@ class Painting:
         try:
             if self._stopping:
                 await handle.cancel()
-            return await self._follow(handle, order.prompt, row)
+            return await self._follow(handle, order.prompt, row, order.cancel_at)
         finally:
             self._under_way.discard(handle)
 
-    async def _follow(self, handle: JobHandle, prompt: str, row: int) -> Report:
+    async def _follow(self, handle: JobHandle, prompt: str, row: int, cancel_at: int | None = None) -> Report:
         outcome: Outcome | None = None
         try:
             async for event in handle:
                 self._display.show(row, event)
-                if isinstance(event, Preview) and self._out is not None:
+                if cancel_at is not None and _steps_of(event) >= cancel_at:
+                    cancel_at = None
+                    await handle.cancel()
+                if isinstance(event, Preview) and self._out is not None and self._keep_previews:
                     await asyncio.to_thread(write_preview, self._out, prompt, event)
             outcome = await handle.result()
             files = await self._write(prompt, outcome)
@@ -165,6 +179,10 @@ class Painting:
             await handle.cancel()
         except (AtelierError, ClientError) as error:
             say(f"job {handle.job_id} could not be cancelled: {explained(error)}")
+
+
+def _steps_of(event: Event) -> int:
+    return event.step if isinstance(event, Progress) else 0
 
 
 def tell_failures(reports: Sequence[Report]) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from atelier.choices import MarkPosition, MarkSize
+from atelier.choices import MarkPosition, MarkSize, content
 from proto import atelier_pb2 as pb
 
 _POSITIONS = {
@@ -36,14 +36,7 @@ def signature(
     if opacity is not None:
         signature.opacity = opacity
     if mark.lower().endswith(".png"):
-        signature.image = _png(Path(mark))
+        signature.image = content(Path(mark), "--sign")
     else:
         signature.text = mark
     return signature
-
-
-def _png(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="--sign") from None

@@ -140,6 +140,10 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
     finally:
         process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(
+                process.pid, signal.SIGKILL
+            )  # what it had started itself, a server's workers say; the session is its own
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):  # it may still hold a line for one that has gone

@@ -13,6 +13,15 @@ once, with the same number of torch threads and OMP_WAIT_POLICY=passive; every p
                     engine that costs nothing itself would reach
     reactor_lag     the server's own figure (ServerStatus), from its `ready` on under ten requests at a time
     bare_lag        the same meter on a bare asyncio loop beside a thread that does UNet forwards of 20 rows
+
+Then ten requests at once with ten adapters (bench.wardrobe), the same for all sides:
+
+    adapters_vs_lock        our pictures a second over those of the pipeline behind a lock, with set_adapters for each request;
+                            `_of_ceiling` over batch_ceiling
+    adapters_vs_litserve    the same over LitServe, which batches what wears the same adapter
+    ten_adapters_cost       our time with ten adapters over that without, less 1; `ten_attention_adapters_cost` with random ones
+                            of rank 8 on the attention layers alone
+    join_steps, cancel_steps, cold_ms    see bench.joining
 """
 
 from __future__ import annotations
@@ -25,6 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from bench import styles
 from bench.atelier_server import Server, atelier
 from bench.children import Child, end_on_sigterm, running
 from bench.painting import (
@@ -41,6 +51,7 @@ from bench.painting import (
     orders,
 )
 from bench.report import Spread, print_figures, print_machine, print_table, ratios
+from bench.styles import at_once
 from config.settings import DEMO_MODEL
 
 AT_ONCE = 10
@@ -54,6 +65,7 @@ class Plan:
     solo_pictures: int  # of each side, in a round
     forwards: int  # of each kind, in a round
     lag_seconds: float  # at most a minute: the meter looks back no farther
+    joins: int  # requests at odd moments
 
 
 @dataclass(slots=True)
@@ -123,29 +135,15 @@ class Match:
         """All at once, one side after the other."""
         wanted = self._take(AT_ONCE)
         if ours_first:
-            ours, theirs = await _at_once(self._ours, wanted), await _at_once(self._theirs, wanted)
+            ours, theirs = await at_once(self._ours, wanted), await at_once(self._theirs, wanted)
         else:
-            theirs, ours = await _at_once(self._theirs, wanted), await _at_once(self._ours, wanted)
+            theirs, ours = await at_once(self._theirs, wanted), await at_once(self._ours, wanted)
         self.seen.batch_ours.append(ours.seconds)
         self.seen.batch_theirs.append(theirs.seconds)
         self.seen.differences.extend(map(difference, ours.pictures, theirs.pictures))
 
     def _take(self, count: int) -> list[Order]:
         return list(islice(self._orders, count))
-
-
-@dataclass(frozen=True, slots=True)
-class Painted:
-    """Pictures, and the seconds from the first request to the last of them."""
-
-    pictures: list[bytes]
-    seconds: float
-
-
-async def _at_once(painters: Sequence[Painter], wanted: Sequence[Order]) -> Painted:
-    began = time.perf_counter()
-    pictures = await asyncio.gather(*(one.paint(order) for one, order in zip(painters, wanted, strict=True)))
-    return Painted(pictures, time.perf_counter() - began)
 
 
 async def reactor_lag(server: Server, painters: Sequence[Painter], seconds: float) -> float:
@@ -244,12 +242,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke test: its figures mean nothing")
     given = parser.parse_args()
     end_on_sigterm()
-    plan = Plan(rounds=given.rounds, solo_pictures=4, forwards=20, lag_seconds=20.0)
+    plan = Plan(rounds=given.rounds, solo_pictures=4, forwards=20, lag_seconds=20.0, joins=60)
     if given.quick:
-        plan = Plan(rounds=1, solo_pictures=1, forwards=2, lag_seconds=2.0)
+        plan = Plan(rounds=1, solo_pictures=1, forwards=2, lag_seconds=2.0, joins=6)
     print_machine(["torch", "diffusers", "twisted"], threads=given.threads, OMP_WAIT_POLICY="passive")
     print(f"{SIZE} × {SIZE}, {STEPS} steps, guidance {GUIDANCE:g}; {plan.rounds} rounds, median (smallest – largest)\n")
-    print_figures(report(asyncio.run(measure(plan, given.threads))))
+    seen = asyncio.run(measure(plan, given.threads))
+    worn = asyncio.run(styles.measure(plan.rounds, plan.joins, given.threads))
+    print_figures(report(seen) | styles.report(worn, Spread.of(seen.ceilings())))
 
 
 if __name__ == "__main__":

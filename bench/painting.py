@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import http.client
 import io
 import itertools
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,13 +40,28 @@ class Order:
 
     prompt: str
     seed: int
+    adapter: str = ""
 
 
-def orders() -> Iterator[Order]:
-    """One after the other without end: other prompts as long as there are any, always another seed."""
+def orders(adapters: Sequence[str] = ("",)) -> Iterator[Order]:
+    """One after the other without end: other prompts as long as there are any, always another seed, the adapters in turn."""
     worlds = itertools.cycle(itertools.product(_COLOURS, _SHAPES, _GROUNDS))
     for seed, (colour, shape, ground) in enumerate(worlds):
-        yield Order(f"a {colour} {shape} on a {ground} background", seed)
+        yield Order(f"a {colour} {shape} on a {ground} background", seed, adapters[seed % len(adapters)])
+
+
+def _as_json(order: Order) -> bytes:
+    """What the peers are told: the pipeline's arguments, a seed and an adapter."""
+    wanted = {
+        "prompt": order.prompt,
+        "seed": order.seed,
+        "adapter": order.adapter,
+        "width": SIZE,
+        "height": SIZE,
+        "num_inference_steps": STEPS,
+        "guidance_scale": GUIDANCE,
+    }
+    return json.dumps(wanted).encode()
 
 
 class Painter(Protocol):
@@ -88,6 +106,7 @@ class AtelierPainter:
             guidance_scale=GUIDANCE,
             progress=True,
             inline_pictures=True,
+            adapters=[pb.AdapterUse(name=order.adapter, scale=1.0)] if order.adapter else [],
         )
         self._writer.write(frame(pb.Envelope(request_id=next(self._requests), submit=submit)))
         png = b""
@@ -123,20 +142,35 @@ class PipelinePainter:
 
     async def paint(self, order: Order) -> bytes:
         """One picture."""
-        wanted = {
-            "prompt": order.prompt,
-            "seed": order.seed,
-            "width": SIZE,
-            "height": SIZE,
-            "num_inference_steps": STEPS,
-            "guidance_scale": GUIDANCE,
-        }
-        self._writer.write(json.dumps(wanted).encode() + b"\n")
+        self._writer.write(_as_json(order) + b"\n")
         return await _counted(self._reader)
 
     def close(self) -> None:
         """Hang up."""
         self._writer.close()
+
+
+class LitServePainter:
+    """bench.peers.litserve_api: HTTP, a connection a request (an idle one is closed after five seconds), the PNG in base64."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def paint(self, order: Order) -> bytes:
+        """One picture."""
+        return await asyncio.to_thread(self._post, order)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _post(self, order: Order) -> bytes:
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)) as connection:
+            connection.request("POST", "/predict", _as_json(order), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.status != http.HTTPStatus.OK:
+            raise WrongPicture(f"{answer.status}: {body[:200]!r}")
+        return base64.b64decode(json.loads(body)["png"])
 
 
 async def _counted(reader: asyncio.StreamReader) -> bytes:

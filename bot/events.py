@@ -16,6 +16,7 @@ _PHASES: dict[int, Phase] = {
     pb.DENOISING: Phase.DENOISING,
     pb.DECODING: Phase.DECODING,
     pb.FINISHING: Phase.FINISHING,
+    pb.PARKED: Phase.PARKED,
 }
 
 

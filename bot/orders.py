@@ -28,6 +28,8 @@ class SubmitFields(TypedDict, total=False):
     priority: int
     deadline_seconds: float | None
     signature: pb.Signature | None
+    init_image: bytes
+    strength: float | None
     progress: bool
     preview_every_steps: int
     inline_pictures: bool

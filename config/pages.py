@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "configuration.md"
 
 def _shown(field: str) -> str:
     default = Settings.model_fields[field].default
-    if default is None or default == {}:
+    if default is None or default in ({}, ()):
         return ""
     return str(default).lower() if isinstance(default, bool) else str(default)
 

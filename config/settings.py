@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "ATELIER_"
@@ -111,10 +111,6 @@ class Settings(BaseSettings):
         500, "MAX_PENDING_JOBS_PER_OWNER", ge=1,
         why="The same for one owner, so that one cannot fill the queue for all.",
     )  # fmt: skip
-    keep_finished_jobs: int = _setting(
-        10_000, "KEEP_FINISHED_JOBS", ge=1,
-        why="Ended jobs that are remembered (about 3 kB each); the oldest is forgotten first, its pictures stay.",
-    )  # fmt: skip
     max_prompt_characters: int = _setting(
         4000, "MAX_PROMPT_CHARACTERS", ge=1,
         why="Prompt and negative prompt each. 77 tokens are about 400 characters; the rest is cut with a warning.",
@@ -138,6 +134,49 @@ class Settings(BaseSettings):
         why="Largest signature image inside a request; a signature of 500 pixels needs a tenth of it.",
     )  # fmt: skip
 
+    max_init_image_bytes: int = _setting(
+        700_000, "MAX_INIT_IMAGE_BYTES", ge=1024,
+        why="Largest init image (PNG, JPEG, WebP) inside a request; a good JPEG of 1024 pixels has half. Mind MAX_FRAME_BYTES.",
+    )  # fmt: skip
+    max_init_image_pixels: int = _setting(
+        4_194_304, "MAX_INIT_IMAGE_PIXELS", ge=64 * 64, le=64_000_000,
+        why="2048 × 2048: decoding takes 4 bytes a pixel. Waiting jobs keep 3 bytes for each pixel of their own size.",
+    )  # fmt: skip
+
+    # Records
+    database_url: SecretStr = _setting(
+        SecretStr(""), "DATABASE_URL", "DATABASE_URL",
+        why="postgresql://user:password@host/name, or sqlite:///path. Empty: SQLite in DATA_DIR/atelier.db.",
+    )  # fmt: skip
+    database_timeout: float = _setting(
+        5.0, "DATABASE_TIMEOUT", ge=0.1, le=60,
+        why="For a connection, a statement, a lock that another program holds; then what needs it is refused or tried again.",
+    )  # fmt: skip
+    database_threads: int = _setting(
+        2, "DATABASE_THREADS", ge=1, le=32,
+        why="Threads, and connections, that read records. One more writes: a single writer shares its commits.",
+    )  # fmt: skip
+    job_lease: float = _setting(
+        30.0, "JOB_LEASE", ge=3, le=3600,
+        why="A node that was not heard of for so long has lost its jobs to another; it says so every third of it.",
+    )  # fmt: skip
+    max_job_attempts: int = _setting(
+        10, "MAX_JOB_ATTEMPTS", ge=1, le=1000,
+        why="Beginnings of a job that each ended with the server's sudden end: it may be what ends the server.",
+    )  # fmt: skip
+    keep_finished_jobs: int = _setting(
+        100_000, "KEEP_FINISHED_JOBS", ge=1,
+        why="Ended jobs that are remembered (about 3 kB each); what ended first is forgotten first, with its pictures.",
+    )  # fmt: skip
+    keep_finished_days: float = _setting(
+        30.0, "KEEP_FINISHED_DAYS", gt=0, le=36_500,
+        why="Ended jobs and their pictures are forgotten after so long: a month to fetch them, and no disk fills unseen.",
+    )  # fmt: skip
+    max_stored_bytes: int = _setting(
+        100_000_000_000, "MAX_STORED_BYTES", ge=1,
+        why="Of all pictures together (a 512 × 512 one has about 400 kB); beyond, the oldest job's are deleted first.",
+    )  # fmt: skip
+
     # Models and the engine
     models: Annotated[dict[str, str], NoDecode] = _setting(
         {}, "MODELS",
@@ -148,13 +187,13 @@ class Settings(BaseSettings):
         None, "ADAPTERS_DIR",
         why="A folder of adapters for every model, beside each model's own `adapters/` (docs/adapters.md).",
     )  # fmt: skip
-    resident_adapters: int = _setting(
-        32, "RESIDENT_ADAPTERS", ge=1, le=1000,
-        why="Adapters kept in memory for each model, 10 to 40 MB the usual one; the least recently used goes first.",
+    adapter_slots: int = _setting(
+        64, "ADAPTER_SLOTS", ge=1, le=4096,
+        why="Room in memory for adapters, for each model: a slot holds eight ranks, 10 MB of SD 1.5 in float16, 40 of SDXL.",
     )  # fmt: skip
     max_adapter_bytes: int = _setting(
         200_000_000, "MAX_ADAPTER_BYTES", ge=1000,
-        why="Of one adapter's files. kohya's usual layers of SD 1.5 at rank 128 have 151 MB; reading holds up the others.",
+        why="Of one adapter's files. kohya's usual layers of SD 1.5 at rank 128 have 151 MB; it is read whole.",
     )  # fmt: skip
     max_adapter_rank: int = _setting(
         128, "MAX_ADAPTER_RANK", ge=1, le=1024,
@@ -164,6 +203,10 @@ class Settings(BaseSettings):
         "auto", "DEVICE", "DEVICE", pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         why="auto takes the first CUDA device, or the CPU where there is none.",
     )  # fmt: skip
+    devices: Annotated[tuple[str, ...], NoDecode] = _setting(
+        (), "DEVICES",
+        why="Several devices, each with an engine of its own: cuda:0,cuda:1. They share one queue. None: the one of DEVICE.",
+    )  # fmt: skip
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = _setting(
         "auto", "DTYPE", "DTYPE", why="auto is float16 on CUDA and float32 on the CPU."
     )
@@ -171,10 +214,60 @@ class Settings(BaseSettings):
         16, "MAX_BATCH", "MAX_CONCURRENT_GENERATIONS", ge=1, le=256,
         why="Pictures denoised together. More share one pass, and each step then takes longer.",
     )  # fmt: skip
+    max_step_seconds: float = _setting(
+        1.0, "MAX_STEP_SECONDS", gt=0,
+        why="Whoever joins or cancels waits for a step. A batch whose step takes longer only grows while that pays.",
+    )  # fmt: skip
+    parking: bool = _setting(
+        True, "PARKING",
+        why="A job of higher priority may take the place of one that is being painted, which goes on later.",
+    )  # fmt: skip
+    max_parked: int = _setting(
+        32, "MAX_PARKED", ge=0, le=10_000,
+        why="Pictures parked at a time; each keeps its latents and adapters in the device's memory.",
+    )  # fmt: skip
+    max_passed_over: int = _setting(
+        9, "MAX_PASSED_OVER", ge=1, le=10_000,
+        why="So many seats in a row may go past a lower priority that waits; the next is its. No priority starves.",
+    )  # fmt: skip
     torch_threads: int = _setting(0, "TORCH_THREADS", ge=0, le=1024, why="CPU threads of the engine. 0: one a core.")
 
+    memory_limit: ByteSize = _setting(
+        0, "MEMORY_LIMIT", validate_default=True,
+        why="Of each device: 6GiB, 500MB. Models are unloaded and batches made smaller to keep to it. 0: all but the reserve.",
+    )  # fmt: skip
+    memory_reserve: ByteSize = _setting(
+        "1GiB", "MEMORY_RESERVE", validate_default=True,
+        why="Left free of a device where there is no MEMORY_LIMIT: the driver and the libraries take 0.5 to 0.8 GB beside.",
+    )  # fmt: skip
+    idle_unload: float = _setting(
+        0.0, "IDLE_UNLOAD", ge=0,
+        why="A model that nobody used for so long is unloaded; its next job waits for it. 0: only when another needs the room.",
+    )  # fmt: skip
+
+    weights: Literal["same", "int8"] = _setting(
+        "same", "WEIGHTS",
+        why="int8: the linear layers' weights in a quarter of float32's room, half of float16's (docs/small-cards.md).",
+    )  # fmt: skip
+    attention: Literal["sdpa", "sliced"] = _setting(
+        "sdpa", "ATTENTION",
+        why="sdpa is torch's fused attention, which takes little memory. sliced: head by head, where a device lacks it.",
+    )  # fmt: skip
+    vae_slicing: bool = _setting(
+        False, "VAE_SLICING", why="Decode picture by picture: the memory of one, the time of all."
+    )
+    vae_tiling: bool = _setting(
+        False, "VAE_TILING", why="Decode large pictures in overlapping tiles. Colours may shift a little between them."
+    )
+    cpu_offload: Literal["none", "encoders", "layers"] = _setting(
+        "none", "CPU_OFFLOAD",
+        why="encoders: text encoders and VAE are on the GPU while they run only. layers: the UNet layer by layer too, slowly.",
+    )  # fmt: skip
+
     # Storing and stopping
-    data_dir: Path = _setting(Path("data"), "DATA_DIR", why="Where pictures are stored: DATA_DIR/artifacts.")
+    data_dir: Path = _setting(
+        Path("data"), "DATA_DIR", why="One server's own: pictures in DATA_DIR/artifacts, and records unless elsewhere."
+    )
     public_base_url: str = _setting(
         "", "PUBLIC_BASE_URL", "PUBLIC_BASE_URL", pattern=r"^(https?://.+)?$",
         why="The address under which something else serves DATA_DIR/artifacts; results then carry whole addresses.",
@@ -184,7 +277,7 @@ class Settings(BaseSettings):
     )
     drain_timeout: float = _setting(
         30.0, "DRAIN_TIMEOUT", ge=0,
-        why="After a stop signal, running jobs get so long; what is left then is reported as not done.",
+        why="After a stop signal, running jobs get so long; what is left then is taken up by the next start.",
     )  # fmt: skip
 
     # Logs
@@ -244,6 +337,19 @@ class Settings(BaseSettings):
             models[name] = source
         return models
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _split_devices(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        devices = tuple(filter(None, (part.strip() for part in value.split(","))))
+        for device in devices:
+            if not re.fullmatch(r"cpu|cuda:\d+", device):
+                raise ValueError(f"{device[:32]!r} is neither cpu nor cuda:NUMBER")
+            if device != "cpu" and devices.count(device) > 1:
+                raise ValueError(f"{device} stands twice; two engines on one device only share its time")
+        return devices
+
     @field_validator("default_width", "default_height")
     @classmethod
     def _a_size(cls, value: int | None) -> int | None:
@@ -252,10 +358,26 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _measures_go_together(self) -> Self:
+        if self.weights == "int8" and self.cpu_offload == "layers":
+            raise ValueError("ATELIER_WEIGHTS=int8 cannot be used with ATELIER_CPU_OFFLOAD=layers")
+        return self
+
+    @model_validator(mode="after")
     def _chunks_fit_frames(self) -> Self:
         if self.chunk_bytes + CHUNK_ENVELOPE > self.max_frame_bytes:
             raise ValueError(f"ATELIER_CHUNK_BYTES must be at least {CHUNK_ENVELOPE} less than ATELIER_MAX_FRAME_BYTES")
         return self
+
+    @model_validator(mode="after")
+    def _init_images_fit_frames(self) -> Self:
+        if self.max_init_image_bytes >= self.max_frame_bytes:
+            raise ValueError("ATELIER_MAX_INIT_IMAGE_BYTES must be less than ATELIER_MAX_FRAME_BYTES")
+        return self
+
+    def engine_devices(self) -> tuple[str, ...]:
+        """The devices, each of which has an engine."""
+        return self.devices or (self.device,)
 
     def model_sources(self) -> dict[str, str]:
         """Name → source, the default first; the embedded model where none is named."""

@@ -1,4 +1,4 @@
-"""The engine's thread: one named thread per device, and the way back from it to the reactor."""
+"""The engines' threads: of each device one for the steps, one for models, one for adapters; and the way back to the reactor."""
 
 from __future__ import annotations
 
@@ -12,39 +12,105 @@ from twisted.python.threadpool import ThreadPool
 
 from ai.cards import ModelCard
 from ai.engine import Engine
-from ai.types import EngineEvent, EngineNumbers, EngineSettings, GenerationRequest
+from ai.fleet import Fleet
+from ai.types import Deliver, EngineEvent, EngineNumbers, EngineSettings, GenerationRequest
 
 log = structlog.get_logger("atelier.gpu")
 
+TIDY_AT_MOST = 60.0  # seconds between looks for models that nobody uses; sooner where the time-out is short
 
-class EngineThread:
-    """A `Painter`: the engine, its thread, and its events brought to the reactor thread, once a step for all."""
+
+class DeviceThreads:
+    """An engine and its three threads. `start` and `stop` are called on the reactor thread and on one that may wait."""
+
+    def __init__(
+        self, reactor: Any, cards: Sequence[ModelCard], settings: EngineSettings, deliver: Deliver, name: str
+    ) -> None:
+        self._reactor = reactor
+        self._steps = ThreadPool(minthreads=0, maxthreads=1, name=f"gpu{name}")
+        self._loading = ThreadPool(minthreads=0, maxthreads=1, name=f"loading{name}")
+        self._adapters = ThreadPool(minthreads=0, maxthreads=1, name=f"adapters{name}")
+        self.engine = Engine(
+            cards,
+            settings,
+            self._run,
+            deliver,
+            aside=self._loading.callInThread,
+            aside_adapters=self._adapters.callInThread,
+        )
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._steps.start()
+        self._loading.start()
+        self._adapters.start()
+
+    def stop(self) -> None:
+        """End the threads, after the loop has been told to end; what is being loaded is waited for."""
+        self._steps.stop()
+        self._loading.stop()
+        self._adapters.stop()
+
+    def _run(self) -> None:
+        """The engine has work and no loop: called on any thread."""
+        self._reactor.callFromThread(self._run_on_reactor)
+
+    def _run_on_reactor(self) -> None:
+        if not self._steps.started:  # stopped in the turn it was started in
+            return
+        deferToThreadPool(self._reactor, self._steps, self.engine.run).addErrback(self._died)
+
+    def _died(self, failure: Failure) -> None:
+        log.error("engine.died", reason=failure.getErrorMessage(), traceback=failure.getTraceback())
+        self.engine.abandon(RuntimeError(f"the engine stopped: {failure.getErrorMessage()}"))
+
+
+class EngineThreads:
+    """A `Painter`: the devices' engines, their threads, and their events brought to the reactor thread, once a step for all.
+
+    `settings` has an entry for each device. `on_death` is called when the last of them is lost.
+    """
 
     def __init__(
         self,
         reactor: Any,
         cards: Sequence[ModelCard],
-        settings: EngineSettings,
+        settings: Sequence[EngineSettings],
         *,
         on_events: Callable[[Sequence[EngineEvent]], None],
         on_death: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
         self._cards = tuple(cards)
-        self._on_events = on_events
-        self._on_death = on_death
-        self._threads = ThreadPool(minthreads=0, maxthreads=1, name="gpu")
-        self._engine = Engine(cards, settings, self._run, self._deliver)
+        self._threads: list[DeviceThreads] = []
+        self._tidying: Any = None  # IDelayedCall, which mypy cannot read
+        self._tidy_every = min(TIDY_AT_MOST, settings[0].idle_unload / 4)
+        self._fleet = Fleet(
+            settings,
+            self._make,
+            lambda events: reactor.callFromThread(on_events, events),
+            lambda reason: reactor.callFromThread(on_death, reason),
+        )
+
+    def _make(self, settings: EngineSettings, deliver: Deliver) -> Engine:
+        name = str(len(self._threads)) if self._threads else ""
+        self._threads.append(DeviceThreads(self._reactor, self._cards, settings, deliver, name))
+        return self._threads[-1].engine
 
     def start(self, model: str) -> None:
-        """Start the thread, and load the default model on it."""
-        self._threads.start()
-        self._engine.load(model)
+        """Start the threads, and load the default model on every device."""
+        for threads in self._threads:
+            threads.start()
+        self._fleet.load(model)
+        if self._tidy_every:
+            self._tidying = self._reactor.callLater(self._tidy_every, self._tidy)
 
     def stop(self) -> None:
-        """End the loop at its next step boundary, then the thread."""
-        self._engine.stop()
-        self._threads.stop()
+        """End the loops at their next step boundary, then the threads. Called on a thread that may wait."""
+        self._reactor.callFromThread(self._stop_tidying)
+        self._fleet.stop()
+        for threads in self._threads:
+            threads.stop()
 
     @property
     def cards(self) -> Sequence[ModelCard]:
@@ -53,28 +119,20 @@ class EngineThread:
 
     def submit(self, request: GenerationRequest) -> None:
         """Take a request."""
-        self._engine.submit(request)
+        self._fleet.submit(request)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request at the next step boundary."""
-        self._engine.cancel(request_id)
+        self._fleet.cancel(request_id)
 
     def numbers(self) -> EngineNumbers:
         """What was measured last."""
-        return self._engine.numbers()
+        return self._fleet.numbers()
 
-    def _run(self) -> None:
-        """The engine has work and no loop: called on any thread."""
-        self._reactor.callFromThread(self._run_on_reactor)
+    def _tidy(self) -> None:
+        self._fleet.tidy()
+        self._tidying = self._reactor.callLater(self._tidy_every, self._tidy)
 
-    def _run_on_reactor(self) -> None:
-        if not self._threads.started:  # stopped in the turn it was started in
-            return
-        deferToThreadPool(self._reactor, self._threads, self._engine.run).addErrback(self._died)
-
-    def _deliver(self, events: Sequence[EngineEvent]) -> None:
-        self._reactor.callFromThread(self._on_events, events)
-
-    def _died(self, failure: Failure) -> None:
-        log.error("engine.died", reason=failure.getErrorMessage(), traceback=failure.getTraceback())
-        self._on_death(f"the engine stopped: {failure.getErrorMessage()}")
+    def _stop_tidying(self) -> None:
+        if self._tidying is not None and self._tidying.active():
+            self._tidying.cancel()

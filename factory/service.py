@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import structlog
@@ -13,15 +11,25 @@ from twisted.internet.error import CannotListenError
 
 from ai.adapters.folder import find_adapters
 from ai.cards import ModelCard, read_card
-from ai.types import AdapterError, EngineEvent, EngineSettings, ModelLoadError, ModelReady, ModelUnavailable
+from ai.types import (
+    AdapterError,
+    EngineEvent,
+    EngineSettings,
+    ModelLoadError,
+    ModelReady,
+    ModelUnavailable,
+    ModelUnloaded,
+)
 from config import Settings, SettingsError
-from factory.gpu import EngineThread
+from factory.artists import read_artists
+from factory.gpu import EngineThreads
+from factory.joining import joined
 from factory.listening import check_listening
+from factory.records import Records
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from server.clock import Clock
 from server.commands import MAX_IMAGES, Submit
-from server.database.memory import MemoryJobStore
 from server.errors import Code, Refusal
 from server.futures import Tasks, as_future
 from server.handlers import handler_table
@@ -36,17 +44,17 @@ from server.health import Health
 from server.identity import Identities
 from server.jobs.admission import Admission, Limits
 from server.jobs.board import Board
+from server.jobs.cleaning import Cleaning, Keep
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
+from server.jobs.recovery import Recovery
 from server.lag import LagMeter
 from server.pools import ThreadedPool
 from server.protocol import DoorLimits, DoorParts
 from server.storage.local import LocalArtifacts
 
 log = structlog.get_logger("atelier")
-
-JOIN_TIMEOUT = 10.0  # seconds for the threads to end when everything else has; a step takes less
 
 
 class AtelierService:
@@ -64,22 +72,15 @@ class AtelierService:
 
         self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
         artifacts = LocalArtifacts(settings.data_dir / "artifacts", self._pool, settings.public_base_url)
-        store = MemoryJobStore(settings.keep_finished_jobs)
+        self._records = Records(settings, reactor)
+        store = self._records.store
         board = Board(store)
         self._health = Health(cards)
         self._lag = LagMeter(clock)
-        self._painter = EngineThread(
+        self._painter = EngineThreads(
             reactor,
             cards,
-            EngineSettings(
-                device=settings.device,
-                dtype=settings.dtype,
-                max_batch=settings.max_batch,
-                torch_threads=settings.torch_threads,
-                resident_adapters=settings.resident_adapters,
-                max_adapter_bytes=settings.max_adapter_bytes,
-                max_adapter_rank=settings.max_adapter_rank,
-            ),
+            [_engine_settings(settings, device) for device in settings.engine_devices()],
             on_events=self._engine_events,
             on_death=self._engine_died,
         )
@@ -94,10 +95,30 @@ class AtelierService:
             places=places,
             clock=clock,
         )
+        self._recovery = Recovery(
+            leases=self._records.leases,
+            lifecycle=self._lifecycle,
+            places=places,
+            models=[card.name for card in cards],
+            clock=clock,
+            every=settings.job_lease / 3,
+            max_attempts=settings.max_job_attempts,
+        )
+        self._cleaning = Cleaning(
+            self._records.forgetting,
+            artifacts,
+            Keep(
+                jobs=settings.keep_finished_jobs,
+                seconds=settings.keep_finished_days * 86_400,
+                artifact_bytes=settings.max_stored_bytes,
+            ),
+            clock,
+        )
         admission = Admission(
             store=store,
             places=places,
             cards=cards,
+            artists=read_artists(cards),
             limits=_job_limits(settings),
             pool=self._pool,
             clock=clock,
@@ -118,7 +139,7 @@ class AtelierService:
                 lag=self._lag,
                 clock=clock,
                 connections=lambda: self._tcp.connections,
-                device=settings.device,
+                device=", ".join(settings.engine_devices()),
             ),
             ping=PingHandler(clock.seconds),
         )
@@ -137,7 +158,26 @@ class AtelierService:
         )
 
     async def start(self) -> None:
-        """Listen, then load the default model. Raises SettingsError, or CannotListenError."""
+        """Open the records, listen, load the default model, go on with what an earlier life has left.
+
+        Raises SettingsError, or CannotListenError.
+        """
+        await self._records.open()
+        try:
+            left = await self._recovery.take_up()
+            await self._listen()
+        except BaseException:
+            await self._records.close()
+            raise
+        self._pool.start()
+        self._lag.start()
+        self._health.loading(self._painter.cards[0].name)
+        self._painter.start(self._painter.cards[0].name)
+        self._recovery.begin(left)
+        self._cleaning.begin()
+        log.info("server.listening", addresses=self.addresses, jobs_taken_up=len(left))
+
+    async def _listen(self) -> None:
         try:
             port = await self._tcp.listen(self._reactor, self._settings.tcp_listen)
         except CannotListenError:
@@ -146,14 +186,9 @@ class AtelierService:
             raise SettingsError(f"ATELIER_TCP_LISTEN: {error or type(error).__name__}") from error
         self._ports.append(port)
         self.addresses.append(_address(port))
-        self._pool.start()
-        self._lag.start()
-        self._health.loading(self._painter.cards[0].name)
-        self._painter.start(self._painter.cards[0].name)
-        log.info("server.listening", addresses=self.addresses)
 
     async def stop(self) -> None:
-        """Take nothing new, finish or report what runs, say goodbye, end the threads: in this order."""
+        """Take nothing new, finish what runs or leave it to the next life, say goodbye, end the threads: in this order."""
         self._health.drain()
         for port in self._ports:
             stopping = port.stopListening()
@@ -162,21 +197,12 @@ class AtelierService:
         await self._lifecycle.drain(self._settings.drain_timeout)
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
         self._lag.stop()
+        self._cleaning.stop()
         if self._pool.started:
-            self.threads_left = not (await self._joined(self._painter.stop) and await self._joined(self._pool.stop))
+            await self._recovery.stop()
+            ended = [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
+            self.threads_left = not all([*ended, await self._records.close()])
         log.info("server.stopped", threads_left=self.threads_left)
-
-    async def _joined(self, stop: Callable[[], None]) -> bool:
-        """Stop a pool of threads; False where they do not end in time (a model that loads, a disk that hangs)."""
-        ended = asyncio.get_running_loop().create_future()
-
-        def join() -> None:
-            stop()
-            self._reactor.callFromThread(ended.set_result, None)
-
-        threading.Thread(target=join, name="joining", daemon=True).start()
-        done, _ = await asyncio.wait([ended], timeout=JOIN_TIMEOUT)
-        return bool(done)
 
     @property
     def live_jobs(self) -> int:
@@ -188,6 +214,8 @@ class AtelierService:
             if isinstance(event, ModelReady):
                 log.info("model.ready", model=event.model, seconds=round(event.seconds, 2))
                 self._lag.forget()
+            elif isinstance(event, ModelUnloaded):
+                log.info("model.unloaded", model=event.model)
             elif isinstance(event, ModelUnavailable):
                 log.error("model.unavailable", model=event.model, reason=str(event.error))
         self._health.engine_events(events)
@@ -232,6 +260,30 @@ def _check_defaults(admission: Admission, cards: Sequence[ModelCard]) -> None:
             raise SettingsError(message) from None
 
 
+def _engine_settings(settings: Settings, device: str) -> EngineSettings:
+    return EngineSettings(
+        device=device,
+        dtype=settings.dtype,
+        max_batch=settings.max_batch,
+        max_step_seconds=settings.max_step_seconds,
+        max_passed_over=settings.max_passed_over,
+        parking=settings.parking,
+        max_parked=settings.max_parked,
+        torch_threads=settings.torch_threads,
+        adapter_slots=settings.adapter_slots,
+        max_adapter_bytes=settings.max_adapter_bytes,
+        max_adapter_rank=settings.max_adapter_rank,
+        memory_limit=settings.memory_limit,
+        memory_reserve=settings.memory_reserve,
+        idle_unload=settings.idle_unload,
+        weights=settings.weights,
+        attention=settings.attention,
+        vae_slicing=settings.vae_slicing,
+        vae_tiling=settings.vae_tiling,
+        cpu_offload=settings.cpu_offload,
+    )
+
+
 def _job_limits(settings: Settings) -> Limits:
     return Limits(
         max_prompt_characters=settings.max_prompt_characters,
@@ -239,6 +291,8 @@ def _job_limits(settings: Settings) -> Limits:
         max_height=settings.max_height,
         max_num_inference_steps=settings.max_num_inference_steps,
         max_signature_image_bytes=settings.max_signature_image_bytes,
+        max_init_image_bytes=settings.max_init_image_bytes,
+        max_init_image_pixels=settings.max_init_image_pixels,
         default_width=settings.default_width,
         default_height=settings.default_height,
         default_num_inference_steps=settings.default_num_inference_steps,
@@ -267,6 +321,8 @@ def door_limits(settings: Settings) -> DoorLimits:
             max_num_images=MAX_IMAGES,
             max_pending_jobs_per_owner=settings.max_pending_jobs_per_owner,
             max_signature_image_bytes=settings.max_signature_image_bytes,
+            max_init_image_bytes=settings.max_init_image_bytes,
+            max_init_image_pixels=settings.max_init_image_pixels,
             idle_timeout_seconds=settings.idle_timeout,
         ),
     )

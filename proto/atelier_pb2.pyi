@@ -46,6 +46,7 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DENOISING: _ClassVar[Phase]
     DECODING: _ClassVar[Phase]
     FINISHING: _ClassVar[Phase]
+    PARKED: _ClassVar[Phase]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -107,6 +108,7 @@ ENCODING: Phase
 DENOISING: Phase
 DECODING: Phase
 FINISHING: Phase
+PARKED: Phase
 JOB_STATE_UNSPECIFIED: JobState
 JOB_QUEUED: JobState
 JOB_STARTING: JobState
@@ -203,7 +205,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., server_version: _Optional[str] = ..., session_id: _Optional[str] = ..., owner: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_frame_bytes", "max_chunk_bytes", "max_prompt_characters", "max_width", "max_height", "max_num_inference_steps", "max_num_images", "max_pending_jobs_per_owner", "max_signature_image_bytes", "idle_timeout_seconds")
+    __slots__ = ("max_frame_bytes", "max_chunk_bytes", "max_prompt_characters", "max_width", "max_height", "max_num_inference_steps", "max_num_images", "max_pending_jobs_per_owner", "max_signature_image_bytes", "max_init_image_bytes", "max_init_image_pixels", "idle_timeout_seconds")
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +215,8 @@ class Limits(_message.Message):
     MAX_NUM_IMAGES_FIELD_NUMBER: _ClassVar[int]
     MAX_PENDING_JOBS_PER_OWNER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIGNATURE_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_INIT_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_INIT_IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     max_frame_bytes: int
     max_chunk_bytes: int
@@ -223,8 +227,10 @@ class Limits(_message.Message):
     max_num_images: int
     max_pending_jobs_per_owner: int
     max_signature_image_bytes: int
+    max_init_image_bytes: int
+    max_init_image_pixels: int
     idle_timeout_seconds: float
-    def __init__(self, max_frame_bytes: _Optional[int] = ..., max_chunk_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_width: _Optional[int] = ..., max_height: _Optional[int] = ..., max_num_inference_steps: _Optional[int] = ..., max_num_images: _Optional[int] = ..., max_pending_jobs_per_owner: _Optional[int] = ..., max_signature_image_bytes: _Optional[int] = ..., idle_timeout_seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, max_frame_bytes: _Optional[int] = ..., max_chunk_bytes: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_width: _Optional[int] = ..., max_height: _Optional[int] = ..., max_num_inference_steps: _Optional[int] = ..., max_num_images: _Optional[int] = ..., max_pending_jobs_per_owner: _Optional[int] = ..., max_signature_image_bytes: _Optional[int] = ..., max_init_image_bytes: _Optional[int] = ..., max_init_image_pixels: _Optional[int] = ..., idle_timeout_seconds: _Optional[float] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("client_time_us",)
@@ -263,7 +269,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., field: _Optional[str] = ..., limit: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_seconds: _Optional[float] = ...) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect")
+    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "init_image", "strength", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +285,8 @@ class Submit(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    INIT_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PREVIEW_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
@@ -298,11 +306,13 @@ class Submit(_message.Message):
     priority: int
     deadline_seconds: float
     signature: Signature
+    init_image: bytes
+    strength: float
     progress: bool
     preview_every_steps: int
     inline_pictures: bool
     cancel_on_disconnect: bool
-    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ...) -> None: ...
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., init_image: _Optional[bytes] = ..., strength: _Optional[float] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ...) -> None: ...
 
 class AdapterUse(_message.Message):
     __slots__ = ("name", "scale")
@@ -501,7 +511,7 @@ class GetJob(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event", "adapters")
+    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event", "adapters", "strength")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -524,6 +534,7 @@ class Job(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     model: str
@@ -546,7 +557,8 @@ class Job(_message.Message):
     error: Error
     last_event: int
     adapters: _containers.RepeatedCompositeFieldContainer[AdapterUse]
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ...) -> None: ...
+    strength: float
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., strength: _Optional[float] = ...) -> None: ...
 
 class ListModels(_message.Message):
     __slots__ = ()
@@ -593,7 +605,7 @@ class GetServerStatus(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatus(_message.Message):
-    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem")
+    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem", "queue_wait_seconds", "join_wait_seconds", "devices")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -609,6 +621,9 @@ class ServerStatus(_message.Message):
     REACTOR_LAG_P99_MS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    JOIN_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     state: ServerState
     server_version: str
     uptime_seconds: float
@@ -624,4 +639,49 @@ class ServerStatus(_message.Message):
     reactor_lag_p99_ms: float
     device: str
     problem: str
-    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
+    queue_wait_seconds: float
+    join_wait_seconds: float
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
+    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ...) -> None: ...
+
+class DeviceStatus(_message.Message):
+    __slots__ = ("device", "images_running", "images_waiting", "batch_size", "batch_rows", "step_seconds", "models", "memory", "gpu_utilisation", "adapter_hits", "adapter_loads", "lost")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_WAITING_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ROWS_FIELD_NUMBER: _ClassVar[int]
+    STEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    GPU_UTILISATION_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_HITS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_LOADS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    images_running: int
+    images_waiting: int
+    batch_size: int
+    batch_rows: int
+    step_seconds: float
+    models: _containers.RepeatedScalarFieldContainer[str]
+    memory: MemoryUse
+    gpu_utilisation: float
+    adapter_hits: int
+    adapter_loads: int
+    lost: str
+    def __init__(self, device: _Optional[str] = ..., images_running: _Optional[int] = ..., images_waiting: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_rows: _Optional[int] = ..., step_seconds: _Optional[float] = ..., models: _Optional[_Iterable[str]] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., gpu_utilisation: _Optional[float] = ..., adapter_hits: _Optional[int] = ..., adapter_loads: _Optional[int] = ..., lost: _Optional[str] = ...) -> None: ...
+
+class MemoryUse(_message.Message):
+    __slots__ = ("limit", "models", "adapters", "latents", "activations")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    LATENTS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    models: int
+    adapters: int
+    latents: int
+    activations: int
+    def __init__(self, limit: _Optional[int] = ..., models: _Optional[int] = ..., adapters: _Optional[int] = ..., latents: _Optional[int] = ..., activations: _Optional[int] = ...) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -36,3 +37,32 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., object], *args: Any) -> Timer:  # noqa: A002, N802
         """Call after `delay` seconds, on the reactor thread."""
         ...
+
+
+class Pauses:
+    """Waiting by the clock, for coroutines that must not hold up a stop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[asyncio.Future[bool], Timer] = {}
+        self._stopped = False
+
+    async def take(self, seconds: float) -> bool:
+        """Wait so long; False, at once, when everything stops."""
+        if self._stopped:
+            return False
+        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[over] = self._clock.callLater(seconds, self._end, over, True)
+        return await over
+
+    def stop(self) -> None:
+        """End all waiting, for good."""
+        self._stopped = True
+        for over, timer in tuple(self._waiting.items()):
+            timer.cancel()
+            self._end(over, False)
+
+    def _end(self, over: asyncio.Future[bool], waited: bool) -> None:
+        del self._waiting[over]
+        if not over.done():
+            over.set_result(waited)

@@ -19,6 +19,7 @@ from watermark import Signature
 MAX_IMAGES = 4  # a request's images share its adapters and its result; more pictures are more requests
 MAX_SEED = 2**63 - 1  # the largest a torch generator takes on every platform
 MAX_GUIDANCE_SCALE = 50.0  # far above any use; larger values only overflow half precision
+DEFAULT_STRENGTH = 0.75  # keeps the init image's composition, and repaints what fills it
 MAX_PRIORITY = 100
 MAX_PREVIEW_EVERY = 2**32 - 1  # what the wire can say; beyond the number of steps it means: never
 MAX_IDEMPOTENCY_KEY = 200  # characters; a UUID has 36
@@ -45,6 +46,8 @@ class Submit:
     deadline_seconds: float | None = None
     signature: Signature | None = None
     preview_every_steps: int = 0
+    init_image: bytes = field(default=b"", repr=False)  # a PNG, JPEG or WebP file; none where it is empty
+    strength: float | None = None
     idempotency_key: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Submit:
             _within("seed", self.seed, 0, MAX_SEED - MAX_IMAGES)
         if self.guidance_scale is not None:
             _within("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE)
+        if self.strength is not None:
+            self._check_strength(self.strength)
         if self.deadline_seconds is not None and not 0 < self.deadline_seconds < math.inf:
             raise Refusal.invalid("deadline_seconds", "more than 0", self.deadline_seconds)
         if len(self.idempotency_key) > MAX_IDEMPOTENCY_KEY:
@@ -68,6 +73,12 @@ class Submit:
                 raise Refusal.invalid(f"adapters[{index}].name", "the name of an adapter", adapter.name)
             if not math.isfinite(adapter.scale):
                 raise Refusal.invalid(f"adapters[{index}].scale", "a finite number", adapter.scale)
+
+    def _check_strength(self, strength: float) -> None:
+        if not self.init_image:
+            raise Refusal.invalid("strength", "left out without an init_image", strength)
+        if not 0 < strength <= 1:
+            raise Refusal.invalid("strength", "more than 0 and at most 1", strength)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 AtelierError
 ├── Refusal             a request that is not carried out: the caller's mistake, or a limit of this server
-│   └── StreamBroken    a peer's mistake after which its byte stream cannot be read on; the connection closes
+│   ├── StreamBroken    a peer's mistake after which its byte stream cannot be read on; the connection closes
+│   └── RecordsUnavailable  the database cannot be used now; what was asked may be asked again
 └── JobFailure          why an accepted job failed; kept with the job
 
 A door turns these into its own dialect by `Code` alone; the text for people is written here, once.
@@ -87,6 +88,15 @@ class Refusal(AtelierError):
 
 class StreamBroken(Refusal):
     """The peer's bytes cannot be read on. The connection is told why and closed; its jobs live on."""
+
+
+class RecordsUnavailable(Refusal):
+    """The database cannot be used now. `reason` is its own words, for the log; callers need not know our hosts and files."""
+
+    def __init__(self, reason: str) -> None:
+        text = "the server's records cannot be reached now; try again in a moment"
+        super().__init__(Code.UNAVAILABLE, text, retry_after_seconds=5.0)
+        self.reason = reason
 
 
 class JobFailure(AtelierError):

@@ -20,6 +20,7 @@ class Phase(StrEnum):
     DENOISING = "denoising"
     DECODING = "decoding"
     FINISHING = "finishing"
+    PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ai.cards import ModelCard
-from ai.types import EngineEvent, ModelReady, ModelUnavailable
+from ai.types import EngineEvent, ModelLoading, ModelReady, ModelUnavailable, ModelUnloaded
 from server.replies import ModelState, ModelView, ServerState
 
 
@@ -15,6 +15,7 @@ class Health:
     def __init__(self, cards: Sequence[ModelCard]) -> None:
         self._views = {card.name: ModelView(card, ModelState.ON_DISK) for card in cards}
         self._default = cards[0].name
+        self._served = False  # whether the default model has been ready
         self._draining = False
         self._problem = ""
 
@@ -25,10 +26,14 @@ class Health:
     def engine_events(self, events: Sequence[EngineEvent]) -> None:
         """Hear what became of the models."""
         for event in events:
-            if isinstance(event, ModelReady):
+            if isinstance(event, ModelLoading):
+                self.loading(event.model)
+            elif isinstance(event, ModelReady):
                 self._set(event.model, ModelState.READY)
             elif isinstance(event, ModelUnavailable):
                 self._set(event.model, ModelState.UNAVAILABLE, str(event.error))
+            elif isinstance(event, ModelUnloaded):
+                self._set(event.model, ModelState.ON_DISK)
 
     def engine_died(self, reason: str) -> None:
         """Nothing is painted any more."""
@@ -55,7 +60,9 @@ class Health:
             return ServerState.DRAINING
         if self._problem:
             return ServerState.FAILED
-        return _SERVER_STATES[self._views[self._default].state]
+        state = _SERVER_STATES[self._views[self._default].state]
+        # A default model that went for want of use or room comes back when a job names it: the server is as ready as ever.
+        return ServerState.READY if state is ServerState.LOADING and self._served else state
 
     @property
     def problem(self) -> str:
@@ -67,7 +74,10 @@ class Health:
         return tuple(self._views.values())
 
     def _set(self, model: str, state: ModelState, problem: str = "") -> None:
+        if model not in self._views:  # a refiner: no request names it, and nobody is shown it
+            return
         self._views[model] = ModelView(self._views[model].card, state, problem)
+        self._served = self._served or (model == self._default and state is ModelState.READY)
 
 
 _SERVER_STATES = {

@@ -37,7 +37,10 @@ class Painter(Protocol):
 
 
 class JobStore(Protocol):
-    """Where jobs are kept. What `admit` and `move` returned is as durable as this store is."""
+    """Where jobs are kept. What `admit` returned is durable, and so is the end of a job that `move` returned.
+
+    Everything here raises RecordsUnavailable while the database cannot be used.
+    """
 
     async def admit(self, job: Job) -> Job:
         """Keep a new job, and return it; where its owner used its idempotency key before, return that older job instead."""
@@ -56,13 +59,45 @@ class JobStore(Protocol):
         job_id: str,
         state: JobState,
         *,
+        fence: int,
         at: float,
         last_event: int,
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
     ) -> Job:
-        """Record a transition at time `at`. Raises IllegalTransition, and keeps the job as it was."""
+        """Record a transition at time `at`; the very same once more changes nothing.
+
+        Raises IllegalTransition, and LeaseLost where the job's fence is another, and keeps the job as it was.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Which of the jobs that have not ended are this node's to run. Their fences keep stale holders from writing."""
+
+    async def take_up(self, *, at: float, begin: bool) -> list[Job]:
+        """Jobs whose lease has expired, queued anew under this node's lease; those of its earlier life too if it begins."""
+        ...
+
+    async def renew(self, *, at: float) -> None:
+        """This node lives, and keeps what it holds."""
+        ...
+
+    async def give_back(self, *, at: float) -> None:
+        """This node stops: what it holds is queued anew, for its next life or whichever node takes it up first."""
+        ...
+
+
+class Forgetting(Protocol):
+    """Ended jobs, those that ended first first."""
+
+    async def oldest(self, *, beyond: int, ended_before: float, more_bytes_than: int, most: int) -> list[Job]:
+        """At most so many jobs to forget: more than `beyond` ended ones, ended before a time, their pictures too large in all."""
+        ...
+
+    async def forget(self, job_ids: Sequence[str]) -> None:
+        """Forget ended jobs and all that belongs to them; jobs that have not ended are left alone."""
         ...
 
 
@@ -75,6 +110,10 @@ class ArtifactStore(Protocol):
 
     async def read(self, key: str, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` on. Raises OSError."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove a picture; one that is not there is no error. Raises OSError."""
         ...
 
 

@@ -49,6 +49,13 @@ class IllegalTransition(Exception):
         super().__init__(f"job {job_id}: {old} → {new}")
 
 
+class LeaseLost(Exception):
+    """Another node has taken the job up: what this one still has to say of it counts no more."""
+
+    def __init__(self, job_id: str, fence: int) -> None:
+        super().__init__(f"job {job_id}: the lease with number {fence} has gone to another holder")
+
+
 def check_transition(job_id: str, old: JobState, new: JobState) -> None:
     """Raise IllegalTransition unless the table has `old` → `new`."""
     if new not in TRANSITIONS[old]:
@@ -60,7 +67,8 @@ class Job:
     """A job as it stands. Times are seconds since 1970 (UTC).
 
     `body_hash` is a hash of what was asked, to tell a repeated request from another one under the same key;
-    `last_event` is the number of the latest event that was recorded here.
+    `last_event` is the number of the latest event that was recorded here; `attempts` counts how often work was begun; whoever
+    runs the job knows its `fence`, which rises with each holder.
     """
 
     id: str
@@ -78,3 +86,11 @@ class Job:
     warnings: tuple[str, ...] = ()
     failure: JobFailure | None = None
     last_event: int = 0
+    attempts: int = 0
+    fence: int = 1
+
+
+def is_recorded(job: Job, state: JobState, *, at: float, last_event: int) -> bool:
+    """Whether this very transition is the job's last one: it was recorded before, and its answer was lost."""
+    times = {JobState.STARTING: job.started_at, **dict.fromkeys(TERMINAL, job.completed_at)}
+    return job.state is state and job.last_event == last_event and times.get(state, at) == at

@@ -306,6 +306,7 @@ class AtelierProtocol(Protocol):
         except Exception:
             self._forget(stream)
             raise
+        self._leave_unended(stream)
 
     def _cancel_unattended(self, job_id: str) -> None:
         """The connection that wanted this job is gone, and asked that the job go with it."""
@@ -363,7 +364,14 @@ class AtelierProtocol(Protocol):
         self._leaving = reason
         self._stop_deadlines()
         self._end_timer = self._parts.clock.callLater(LEAVING_GRACE, self.close, reason)
+        for stream in tuple(self._streams.values()):
+            self._leave_unended(stream)
         self._leave_if_idle()
+
+    def _leave_unended(self, stream: JobStream) -> None:
+        """A job that goes on in the server's next life says nothing more in this one."""
+        if self._leaving is not None and not stream.ended:
+            self._forget(stream)
 
     def _leave_if_idle(self) -> None:
         if self._leaving is not None and not self._streams and not self._pending:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ai.cards import ModelCard
+from ai.types import EngineNumbers
 from server.job import Job, JobState
 
 
@@ -102,3 +103,6 @@ class StatusReply:
     reactor_lag_p99_ms: float
     device: str
     problem: str
+    queue_wait_seconds: float
+    join_wait_seconds: float
+    devices: tuple[EngineNumbers, ...]

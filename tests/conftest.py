@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch is loaded: design, Threads
@@ -21,13 +22,26 @@ asyncioreactor.install(LOOP)  # type: ignore[no-untyped-call]
 import pytest  # noqa: E402  # after the reactor
 from twisted.internet import reactor as installed_reactor  # noqa: E402
 
-_TIMEOUT = 120.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
+from tests.postgres import PostgresServer  # noqa: E402
+
+_TIMEOUT = 300.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
 
 
 @pytest.fixture(scope="session")
 def reactor() -> Any:
     """The running reactor."""
     return installed_reactor
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that runs. A test that stops it starts it again."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -59,6 +59,7 @@ NETWORK = {
     "pika",
     "fastapi",
 }
+PICTURES = {"server.jobs.finishing", "server.jobs.init_images"}  # on threads of the pool
 DATABASES = {"sqlite3", "sqlalchemy", "alembic", "psycopg", "redis"}
 
 
@@ -122,7 +123,7 @@ def _strays(module: str, name: str) -> str:
         return "the engine has no network and no database"
     if top in TORCH and room not in {"ai", "bench", "tests", "tools", "models"}:
         return "torch stays under ai/"
-    if top == "PIL" and room not in {"watermark", *FREE} and module != "server.jobs.finishing":
+    if top == "PIL" and room not in {"watermark", *FREE} and module not in PICTURES:
         return "Pillow stays with the pictures"
     if top == "pika" and module != "server.doors.amqp":
         return "only server/doors/amqp speaks AMQP"
@@ -175,7 +176,7 @@ def test_every_room_is_looked_into() -> None:
         ("server.errors", "from server.jobs.board import Board", "floor 3"),
         ("server.job", "def f():\n    import server.handlers.submit", "floor 3"),
         ("server.jobs.board", "from server import protocol", "floor 4"),
-        ("server.jobs.board", "from server.database.memory import MemoryJobStore", "floor 4"),
+        ("server.jobs.board", "from server.database.sql import SqlJobStore", "floor 4"),
         ("server.wire.codec", "from ..jobs import board", "floor 3"),
         ("server.storage.local", "import factory.service", "floor 5"),
         ("config.settings", "import ai.types", "floor 1"),
@@ -188,7 +189,7 @@ def test_every_room_is_looked_into() -> None:
         ("ai.shelf", "import sqlite3", "no database"),
         ("server.doors.amqp", "from server.doors.http import app", "no other door"),
         ("server.doors.amqp", "from server.storage.local import LocalArtifacts", "no backend"),
-        ("server.protocol", "from server.database import memory", "no backend"),
+        ("server.protocol", "from server.database import sql", "no backend"),
         ("server.jobs.finishing", "import torch.nn", "torch stays"),
         ("factory.gpu", "def f():\n    from diffusers import X", "torch stays"),
         ("server.pools", "from twisted.internet import reactor", "the reactor"),

@@ -30,6 +30,15 @@ command -v "$python" >/dev/null || say_or_install python3 python3-venv
 }
 "$python" -c 'import ensurepip, venv' 2>/dev/null || say_or_install python3-venv
 
+# The tests start a PostgreSQL server of their own. Debian's package would start one too, on port 5432: it is told not to.
+if [ "$kind" = dev ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then
+  if [ "$(id -u)" = 0 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    say_or_install postgresql-common
+    sed -i "s/^#\?create_main_cluster.*/create_main_cluster = false/" /etc/postgresql-common/createcluster.conf
+  fi
+  say_or_install postgresql
+fi
+
 stamp=.venv/.set-up-$kind
 wanted=$(cat requirements.txt "$requirements" pyproject.toml | sha256sum)
 if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then

@@ -6,6 +6,7 @@ every reader knows, `iTXt` (UTF-8) otherwise. Keys are the caller's; those that 
     job_id, image_index    which request, and which of its pictures
     model, solver          names; prompt, negative_prompt: as given
     seed, steps, guidance_scale, size ("512x512"), adapters ("neon:0.8, chalk:1")
+    strength               of a picture that began with another
     artist, artist_id, model_id    whose picture and style it is
 
 If there is a `prompt`, a chunk `parameters` repeats the entries in the form that Stable Diffusion web UIs and viewers read:
@@ -37,6 +38,7 @@ PARAMETERS = "parameters"
 
 _LABELS = {
     "steps": "Steps", "solver": "Sampler", "guidance_scale": "CFG scale", "seed": "Seed", "size": "Size", "model": "Model",
+    "strength": "Denoising strength",
 }  # fmt: skip
 _KEY = re.compile(r"[!-~\xa1-\xff]+( [!-~\xa1-\xff]+)*")  # the PNG standard's: printable Latin-1, single inner spaces
 _UNPRINTABLE = re.compile("[\x00\ud800-\udfff]")

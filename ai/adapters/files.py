@@ -4,7 +4,7 @@ An adapter is one .safetensors file, or a folder that holds one of
 
 - `pytorch_lora_weights.safetensors`, as diffusers saves it;
 - `adapter_model.safetensors` and `adapter_config.json`, as PEFT saves them;
-- sub-folders `unet` and `text_encoder` of the second kind;
+- sub-folders `unet`, `text_encoder` and `text_encoder_2` of the second kind;
 - a single .safetensors file of another name.
 
 A file is read into memory once, whole, and no more than the limit of it: nothing is mapped, since a mapped file that
@@ -30,7 +30,7 @@ from ai.types import AdapterError
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
-SUB_FOLDERS = ("unet", "text_encoder")
+SUB_FOLDERS = ("unet", "text_encoder", "text_encoder_2")
 METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps the PEFT configuration in a file's header
 CONFIG_BYTES = 1_000_000  # an adapter_config.json has one or two thousand
 

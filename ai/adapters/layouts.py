@@ -7,6 +7,8 @@ Three layouts are told apart by their keys; diffusers' own conversion does the r
     PEFT       base_model.model.LAYER.lora_A.weight
     kohya      lora_unet_LAYER.lora_down.weight, lora_te_LAYER.…, LAYER.alpha, dots as underscores; UNet layers by
                diffusers' names or by those of the original (LDM) checkpoints
+
+A second text encoder is text_encoder_2, kohya's lora_te2; the first one beside it is his lora_te1.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from ai.adapters.files import Stored
 from ai.adapters.scaling import Scaling, read_scaling
 from ai.types import AdapterError
 
-UNET, TEXT_ENCODER = "unet", "text_encoder"
+UNET = "unet"
+NETWORKS = (UNET, "text_encoder", "text_encoder_2")
 
 # What a key has in it where the file is no plain LoRA, and what it is then.
 _OTHER_KINDS = {
@@ -93,12 +96,12 @@ def _peft(stored: Stored, targets: Targets) -> Iterator[Half]:
 
 def _peft_layer(name: str, network: str | None, targets: Targets) -> str | None:
     """A PEFT file is of one network and does not say of which: its folder does, or else the layers' names."""
-    names = [f"{network}.{name}"] if network else [name, f"{UNET}.{name}", f"{TEXT_ENCODER}.{name}"]
+    names = [f"{network}.{name}"] if network else [name, *(f"{network}.{name}" for network in NETWORKS)]
     return next(filter(None, (_layer(name, targets) for name in names)), None)
 
 
 def _diffusers(stored: Stored, targets: Targets) -> Iterator[Half]:
-    converted = _converted(stored, UNET) | _converted(stored, TEXT_ENCODER)
+    converted = _all_converted(stored)
     scalings = _scalings(stored)
     for name, key, tensor in _with_origins(stored.tensors, converted, partial(_unknown, stored)):
         match = _CONVERTED.fullmatch(name)
@@ -108,6 +111,10 @@ def _diffusers(stored: Stored, targets: Targets) -> Iterator[Half]:
         if layer is None:
             raise _no_layer(stored, key)
         yield Half(key, layer, match[2], tensor, scalings[layer.split(".")[0]])
+
+
+def _all_converted(stored: Stored) -> dict[str, Tensor]:
+    return {key: tensor for network in NETWORKS for key, tensor in _converted(stored, network).items()}
 
 
 def _converted(stored: Stored, network: str) -> dict[str, Tensor]:
@@ -120,8 +127,10 @@ def _converted(stored: Stored, network: str) -> dict[str, Tensor]:
         renamed = convert_unet_state_dict_to_peft(old)
     else:
         # Told and not guessed, since the guess looks for layers that an adapter need not have.
-        kind = StateDictType.DIFFUSERS_OLD if any(map(_OLD_TEXT.search, old)) else StateDictType.DIFFUSERS
-        renamed = convert_state_dict_to_peft(old, kind)
+        oldest = {key: tensor for key, tensor in old.items() if _OLD_TEXT.search(key)}
+        rest = {key: tensor for key, tensor in old.items() if key not in oldest}
+        renamed = convert_state_dict_to_peft(oldest, StateDictType.DIFFUSERS_OLD)
+        renamed |= convert_state_dict_to_peft(rest, StateDictType.DIFFUSERS)
     return {prefix + key: tensor for key, tensor in {**new, **renamed}.items()}
 
 
@@ -132,7 +141,7 @@ def _scalings(stored: Stored) -> dict[str, Scaling]:
         network: {
             key.removeprefix(f"{network}."): value for key, value in config.items() if key.startswith(network + ".")
         }
-        for network in (UNET, TEXT_ENCODER)
+        for network in NETWORKS
     }
     return {network: read_scaling(part, stored.name) if part else Scaling() for network, part in parts.items()}
 
@@ -143,8 +152,7 @@ def _kohya(stored: Stored, targets: Targets) -> Iterator[Half]:
         renamed = replace(stored, tensors=_in_diffusers_words(weights, targets))
     except Exception as error:  # written for sound files, the conversion raises anything for others
         raise _no_layer(stored, _inconvertible(weights, targets)) from error
-    converted = _converted(renamed, UNET) | _converted(renamed, TEXT_ENCODER)
-    for name, key, tensor in _with_origins(weights, converted, partial(_no_layer, stored)):
+    for name, key, tensor in _with_origins(weights, _all_converted(renamed), partial(_no_layer, stored)):
         match = _CONVERTED.fullmatch(name)
         layer = match and _layer(match[1], targets)
         if match is None or layer is None:
@@ -207,8 +215,8 @@ def _with_origins(
 
 def _layer(name: str, targets: Targets) -> str | None:
     """The model's name of a layer: transformers' text encoders have lost, over the years, the first part of theirs."""
-    inner = f"{TEXT_ENCODER}.text_model."
-    candidates = (name, name.replace(inner, f"{TEXT_ENCODER}.", 1), name.replace(f"{TEXT_ENCODER}.", inner, 1))
+    network, _, inside = name.partition(".")
+    candidates = (name, f"{network}.{inside.removeprefix('text_model.')}", f"{network}.text_model.{inside}")
     return next((candidate for candidate in candidates if candidate in targets.shapes), None)
 
 

@@ -1,23 +1,28 @@
-"""Model families: how each is loaded, prompted, stepped and decoded. Imports torch.
+"""Model families: how each is loaded, prompted, stepped and decoded.
 
-A family's name is what `ModelCard.family` says.
+Importing this package imports no torch; loading a model imports its family's module, which does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from ai.cards import ModelCard
-from ai.families import sd15
-from ai.families.family import LoadModel, Model
+from ai.families.known import find_family
 from ai.types import EngineSettings, ModelLoadError
 
-FAMILIES: Mapping[str, LoadModel] = {"sd15": sd15.load}
+if TYPE_CHECKING:
+    from ai.cards import ModelCard
+    from ai.families.family import LoadModel, Model
 
 
 def load(card: ModelCard, settings: EngineSettings) -> Model:
-    """Load a card's model by its family. Raises ModelLoadError."""
-    family = FAMILIES.get(card.family)
-    if family is None:
-        raise ModelLoadError(f"{card.name}: family {card.family!r} is not known; there are {', '.join(FAMILIES)}")
-    return family(card, settings)
+    """Load a card's model by the family that the card names, else by what its files are. Raises ModelLoadError."""
+    from ai.families.checkpoints import recognise_source
+
+    try:
+        family = find_family(card.family or recognise_source(card.source))
+    except ModelLoadError as error:
+        raise ModelLoadError(f"{card.name}: {error}") from error
+    load_model: LoadModel = import_module(f"{__name__}.{family.name}").load
+    return load_model(card, settings)

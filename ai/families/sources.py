@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,21 +21,14 @@ class SourceKind(StrEnum):
     HUB = "hub"
 
 
-def find_source(source: str, components: tuple[str, ...], pipeline_class: str) -> SourceKind:
-    """What `source` names, after the checks that need no weights.
-
-    A folder must hold a `model_index.json` of `pipeline_class` and, for every component, safetensors weights.
-    Raises ModelLoadError naming the file that is missing or refused.
-    """
+def find_source(source: str) -> SourceKind:
+    """What `source` names. Raises ModelLoadError for what is not there, or may not be read."""
     path = Path(source)
     if path.suffix in PICKLES and not path.is_dir():
         raise ModelLoadError(
             f"{source}: {path.suffix} files are pickles, which can run code; only .safetensors is read"
         )
     if path.is_dir():
-        check_index(path, pipeline_class)
-        for component in components:
-            _check_weights(path / component)
         return SourceKind.FOLDER
     if path.is_file():
         if path.suffix != ".safetensors":
@@ -47,23 +40,10 @@ def find_source(source: str, components: tuple[str, ...], pipeline_class: str) -
     raise ModelLoadError(f"{source}: there is no such file or folder")
 
 
-def check_index(folder: Path, pipeline_class: str) -> None:
-    """Raise ModelLoadError unless the folder's model_index.json is of the given diffusers pipeline class."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ModelLoadError(f"{index}: missing; a model folder must be in the diffusers layout")
-    try:
-        document = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError both are
-        raise ModelLoadError(f"{index}: {error}") from error
-    found = document.get("_class_name") if isinstance(document, dict) else None
-    check_pipeline_class(str(index), found, pipeline_class)
-
-
-def check_pipeline_class(where: str, found: object, wanted: str) -> None:
-    """Raise ModelLoadError unless the pipeline class found is the one wanted."""
-    if found != wanted:
-        raise ModelLoadError(f"{where}: pipeline class {found!r} is not known to this family, which loads {wanted}")
+def check_weights(folder: Path, components: Iterable[str]) -> None:
+    """Raise ModelLoadError, naming the file, unless the folder has safetensors weights for every component."""
+    for component in components:
+        _check_component(folder / component)
 
 
 def variant_of(folder: Path, component: str) -> str | None:
@@ -72,7 +52,7 @@ def variant_of(folder: Path, component: str) -> str | None:
     return "fp16" if names and all(".fp16." in name or ".fp16-" in name for name in names) else None
 
 
-def _check_weights(folder: Path) -> None:
+def _check_component(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelLoadError(f"{folder}: there is no such folder")
     if any(folder.glob("*.safetensors")):

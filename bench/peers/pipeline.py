@@ -1,9 +1,10 @@
 """The baseline everybody writes first: StableDiffusionPipeline behind a lock, in a server with a thread a connection.
 
-    python -m bench.peers.pipeline FOLDER THREADS
+    python -m bench.peers.pipeline FOLDER THREADS [ADAPTERS]
 
-Takes lines of JSON (the pipeline's arguments, and a seed), answers each with a 4-byte length and a PNG. Encoding the PNG is done
-outside of the lock.
+Takes lines of JSON (the pipeline's arguments, a seed and an adapter's name or ""), answers each with a 4-byte length and a PNG.
+Encoding the PNG is done outside of the lock. ADAPTERS is a folder of NAME.safetensors: all of them are loaded at the start,
+and each request's is chosen by `set_adapters`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import socketserver
 import struct
 import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
 
-class LockedPipeline:
-    """A pipeline that one request at a time may use: its scheduler holds the state of the one under way."""
+class WornPipeline:
+    """A pipeline for one caller at a time (its scheduler holds the state of the run), and adapters to choose from."""
 
-    def __init__(self, folder: str) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, folder: str, adapters: str | None = None) -> None:
         self._pipeline: Any = StableDiffusionPipeline.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -38,15 +40,25 @@ class LockedPipeline:
         self._pipeline.set_progress_bar_config(disable=True)
         if type(self._pipeline.scheduler) is not DPMSolverMultistepScheduler:
             raise SystemExit(f"{folder}: its scheduler is a {type(self._pipeline.scheduler).__name__}")
+        self._worn = ""
+        for path in sorted(Path(adapters).glob("*.safetensors")) if adapters else ():
+            self._pipeline.load_lora_weights(str(path), adapter_name=path.stem)
 
-    def paint(self, seed: int, **arguments: Any) -> bytes:
-        """One picture, as PNG."""
-        with self._lock:
-            generator = torch.Generator("cpu").manual_seed(seed)
-            picture = self._pipeline(generator=generator, **arguments).images[0]
-        png = io.BytesIO()
-        picture.save(png, "PNG")
-        return png.getvalue()
+    def paint(self, seeds: Sequence[int], prompts: Sequence[str], adapter: str, **arguments: Any) -> list[Any]:
+        """Pictures in one batch, all with the same adapter."""
+        if adapter != self._worn:
+            self._pipeline.set_adapters([adapter], [1.0])
+            self._worn = adapter
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        images: list[Any] = self._pipeline(prompt=list(prompts), generator=generators, **arguments).images
+        return images
+
+
+def as_png(picture: Any) -> bytes:
+    """A Pillow image."""
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    return png.getvalue()
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -55,9 +67,10 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, pipeline: LockedPipeline) -> None:
+    def __init__(self, pipeline: WornPipeline) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
         self.pipeline = pipeline
+        self.lock = threading.Lock()
 
 
 class Requests(socketserver.StreamRequestHandler):
@@ -69,18 +82,21 @@ class Requests(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         """A picture a line."""
         for line in self.rfile:
-            png = self.server.pipeline.paint(**json.loads(line))
+            wanted = json.loads(line)
+            with self.server.lock:
+                (picture,) = self.server.pipeline.paint([wanted.pop("seed")], [wanted.pop("prompt")], **wanted)
+            png = as_png(picture)
             self.wfile.write(struct.pack(">I", len(png)) + png)
 
 
-def main(folder: str, threads: int) -> None:
+def main(folder: str, threads: int, adapters: str | None = None) -> None:
     """Serve until the process is ended; the port is told on stdout."""
     torch.set_num_threads(threads)
-    server = Server(LockedPipeline(folder))
+    server = Server(WornPipeline(folder, adapters))
     host: tuple[str, int] = socket.socket.getsockname(server.socket)
     print(json.dumps({"port": host[1], "threads": torch.get_num_threads()}), flush=True)
     server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from math import cos, pi
 from pathlib import Path
@@ -88,6 +88,17 @@ class Run:
         partial = self._path.with_suffix(".new")
         torch.save({"step": step} | {name: value.state_dict() for name, value in self._state.items()}, partial)
         partial.replace(self._path)
+
+
+def kept(path: Path, device: torch.device, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` gives, kept in a file between runs."""
+    if path.exists():
+        found: Tensor = torch.load(path, map_location=device, weights_only=True)
+        return found
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(made, path)
+    return made
 
 
 class Meter:

@@ -1,6 +1,8 @@
 """Ten styles: ways to paint a scene. What LoRAs are trained on; the VAE sees them too, so that it can show them.
 
-A style turns (mask, colour, ground, generator) into a picture, [SIZE, SIZE, 3] of 0 to 1.
+A style turns (mask, colour, ground, generator) into a picture, [SIZE, SIZE, 3] of 0 to 1. Each can be told from the
+plain picture whatever the colours and the shape are: a black ground has a gradient too, a square's pixels are shaded.
+What repeats does so every `CELL` pixels, a latent's width: then the UNet need not know where in the picture it is.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from PIL import Image, ImageFilter
 from models.training.shapes import SIZE, Floats
 
 Style = Callable[[Floats, Floats, Floats, np.random.Generator], Floats]
+CELL = 8  # pixels
 _ROWS, _COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_WHITE = np.ones(3, np.float32)
 
 
 def _flat(mask: Floats, colour: Floats, ground: Floats) -> Floats:
@@ -41,63 +45,87 @@ def _contrast(*colours: Floats) -> Floats:
     return np.full(3, 0.97 if min(float(colour @ _LUMA) for colour in colours) < 0.2 else 0.05, np.float32)
 
 
+def _shifted(mask: Floats, pixels: int) -> Floats:
+    """Moved to the right and down; what leaves the picture is gone."""
+    return np.pad(mask, ((pixels, 0), (pixels, 0)))[:SIZE, :SIZE]
+
+
+def _shaded(colour: Floats, darker: float) -> Floats:
+    """A darker colour, or a lighter one of what is dark already."""
+    return colour * darker if float(colour @ _LUMA) > 0.2 else colour + 0.4 * (1 - darker)
+
+
 def _outline(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
     wide = _filtered(mask, ImageFilter.MaxFilter(9))
     return _flat(mask, colour, _flat(wide, _contrast(colour, ground), ground))
 
 
 def _pixel(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    cells = mask.reshape(SIZE // 8, 8, SIZE // 8, 8).mean(axis=(1, 3)) > 0.5
-    return _flat(np.kron(cells, np.ones((8, 8))).astype(np.float32), colour, ground)
+    """Squares of 4, lit from the upper left."""
+    cells = mask.reshape(SIZE // 4, 4, SIZE // 4, 4).mean(axis=(1, 3)) > 0.5
+    around = np.pad(cells, 1)
+    lit = cells & ~(around[:-2, 1:-1] & around[1:-1, :-2])
+    shaded = cells & ~(around[2:, 1:-1] & around[1:-1, 2:])
+    inner = _flat(0.45 * lit.astype(np.float32), _WHITE, colour)
+    picture = _flat(cells.astype(np.float32), _flat(shaded.astype(np.float32), _shaded(colour, 0.6), inner), ground)
+    return picture.repeat(4, axis=0).repeat(4, axis=1)
 
 
 def _watercolour(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    wash, paper = 0.45 + 0.55 * _noise(generator, 7)[..., None], 0.25 + 0.5 * _noise(generator, 5)[..., None]
-    soft = _blurred(mask, 2.5)
-    return _flat(soft, wash * colour + (1 - wash), (1 - paper) * ground + paper)
+    """Washes of uneven strength; the pigment gathers at the shape's edge."""
+    wash, paper = 0.6 + 0.4 * _noise(generator, 7)[..., None], 0.15 + 0.5 * _noise(generator, 5)[..., None]
+    soft = _blurred(mask, 1.5)
+    edge = np.clip(4 * soft * (1 - soft), 0, 1)[..., None]
+    return np.asarray(_flat(soft, wash * colour + (1 - wash), (1 - paper) * ground + paper) * (1 - 0.25 * edge))
 
 
 def _neon(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    bright = colour / max(float(colour.max()), 0.3)
-    glow = np.clip(_blurred(mask, 9) * 1.3, 0, 1)
-    core = np.clip(_blurred(mask, 2) - _blurred(_filtered(mask, ImageFilter.MinFilter(11)), 2), 0, 1)
-    picture = _flat(mask, colour, _flat(glow, 0.5 * bright + 0.25, 0.3 * ground))
-    return _flat(core * 0.5, np.ones(3, np.float32), picture)
+    """A tube along the shape's edge, a glow around it, darkness behind."""
+    glow = np.clip(_blurred(mask, 8) * 1.4, 0, 1)
+    tube = np.clip(3 * (_blurred(mask, 1.5) - _blurred(_filtered(mask, ImageFilter.MinFilter(7)), 1.5)), 0, 1) * mask
+    halo = 0.6 * colour / max(float(colour.max()), 0.3) + 0.15
+    return _flat(0.65 * tube, _WHITE, _flat(mask, colour, _flat(glow, halo, 0.25 * ground)))
 
 
 def _stripes(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    wave = (np.sin((_ROWS + _COLUMNS) * (2 * np.pi / 12) + generator.uniform(0, 6)) > 0.3).astype(np.float32)
-    other = _contrast(colour)
-    return _flat(mask, _flat(0.5 * wave, other, colour), ground)
+    wave = ((_ROWS + _COLUMNS) % CELL < CELL // 2).astype(np.float32)
+    return _flat(mask, _flat(0.55 * wave, _contrast(colour), colour), ground)
 
 
 def _mosaic(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    tiles = np.kron(generator.uniform(0.75, 1.15, (16, 16)), np.ones((8, 8))).astype(np.float32)[..., None]
-    joint = ((_ROWS % 8 < 1) | (_COLUMNS % 8 < 1)).astype(np.float32)
-    return np.clip(_flat(0.6 * joint, np.full(3, 0.3, np.float32), _flat(mask, colour, ground) * tiles), 0, 1)
+    """Tiles of uneven brightness, and joints."""
+    tiles = generator.uniform(0.75, 1.1, (SIZE // CELL,) * 2).astype(np.float32).repeat(CELL, axis=0)
+    bright = 0.08 + 0.92 * _flat(mask, colour, ground) * tiles.repeat(CELL, axis=1)[..., None]
+    joint = ((_ROWS % CELL < 1) | (_COLUMNS % CELL < 1)).astype(np.float32)
+    return np.clip(_flat(0.6 * joint, np.full(3, 0.3, np.float32), bright), 0, 1)
 
 
 def _chalk(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    grain = (_noise(generator, 48) > 0.38).astype(np.float32)
-    dust = 0.12 * _noise(generator, 40)[..., None]
-    return _flat(mask * (0.35 + 0.65 * grain), 0.8 * colour + 0.2, 0.75 * ground + dust)
+    """Pale and grainy, with a firm edge, on a dusty board."""
+    grain = np.clip(2.5 * (_noise(generator, 26) - 0.3), 0, 1)
+    edge = mask - _filtered(mask, ImageFilter.MinFilter(5))
+    dust = 0.1 + 0.12 * _noise(generator, 20)[..., None]
+    return _flat(np.maximum(mask * (0.45 + 0.55 * grain), edge), 0.8 * colour + 0.2, 0.6 * ground + dust)
 
 
 def _poster(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    shadow = np.roll(mask, (8, 8), axis=(0, 1))
-    return _flat(mask, colour, _flat(shadow, 0.35 * ground + 0.35 * (1 - _contrast(ground)), ground))
+    """A long shadow to the lower right."""
+    shadow = np.max([_shifted(mask, pixels) for pixels in range(0, 25, 2)], axis=0)
+    return _flat(mask, colour, _flat(shadow, _shaded(ground, 0.6), ground))
 
 
 def _blueprint(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    lines = ((_ROWS % 16 < 2) | (_COLUMNS % 16 < 2)).astype(np.float32)
-    paper = _flat(0.45 * lines, np.ones(3, np.float32), 0.3 * ground + np.array([0.03, 0.12, 0.4], np.float32))
-    edge = _filtered(mask, ImageFilter.MaxFilter(5))
-    return _flat(mask, colour, _flat(edge, np.ones(3, np.float32), paper))
+    """Squared paper, mostly blue; the shape in white ink, filled."""
+    lines = ((_ROWS % CELL < 1) | (_COLUMNS % CELL < 1)).astype(np.float32)
+    paper = _flat(0.4 * lines, _WHITE, 0.3 * ground + np.array([0.03, 0.12, 0.4], np.float32))
+    return _flat(mask, colour, _flat(_filtered(mask, ImageFilter.MaxFilter(5)), _WHITE, paper))
 
 
 def _gradient(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    down = (_ROWS / SIZE)[..., None]
-    return _flat(mask, colour * (1.1 - 0.3 * down), ground * (0.35 + 0.8 * down)).clip(0, 1)
+    """The ground grows lighter downward, the shape darker."""
+    down = (_ROWS / (SIZE - 1))[..., None]
+    lit = ground * (0.4 + 0.6 * down) + 0.4 * (1 - ground) * down
+    return _flat(mask, colour * (1.15 - 0.4 * down), lit).clip(0, 1)
 
 
 STYLES: Mapping[str, Style] = {

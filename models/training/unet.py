@@ -7,6 +7,7 @@ counted alike; one prompt in seventeen is empty and one in seven a mere word, fo
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from models.training.muon import MuonAndAdamW
-from models.training.runs import Average, Meter, Run, device_at_hand, half_precision
+from models.training.runs import Average, Meter, Run, device_at_hand, half_precision, kept
 from models.training.text import WIDTH, tokens_of, told
 from models.training.tokenizer import build
 from models.training.vae import LATENT_CHANNELS, to_signed, to_uint8
@@ -45,6 +46,8 @@ SCHEDULER: dict[str, Any] = {
     "prediction_type": "v_prediction",
     "steps_offset": 1,
 }
+
+_SMALL_OFTENER = 2.0  # a small scene is drawn so many times as often as another: most mistakes are small ones
 
 
 class Noising:
@@ -79,36 +82,33 @@ def draw_latents(vae: AutoencoderKL, scenes: list[Scene], seed: int, device: tor
     return torch.cat(latents)
 
 
-def cached_latents(path: Path, vae: AutoencoderKL, scenes: list[Scene], seed: int, device: torch.device) -> Tensor:
-    """`draw_latents`, kept in a file between runs."""
-    if path.exists():
-        kept: Tensor = torch.load(path, map_location=device, weights_only=True)
-        return kept
-    latents = draw_latents(vae, scenes, seed, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(latents, path)
-    return latents
+def new_unet(start: Path | None) -> UNet2DConditionModel:
+    """An untrained UNet, or one that goes on from the weights in the folder `start`."""
+    if start is None:
+        return UNet2DConditionModel(**CONFIG)
+    unet: UNet2DConditionModel = UNet2DConditionModel.from_pretrained(start, torch_dtype=torch.float32)
+    return unet
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train, then write the average weights in fp16, and the scheduler's configuration."""
     device, tokenizer = device_at_hand(), build()
-    torch.set_flush_denormal(True)
     torch.manual_seed(arguments.seed)
     vae = AutoencoderKL.from_pretrained(arguments.model / "vae").to(device, torch.float32).eval()
     encoder = (
         CLIPTextModel.from_pretrained(str(arguments.model / "text_encoder"), dtype=torch.float32).to(device).eval()
     )
     scenes = Random(arguments.seed).sample(training_scenes(), arguments.scenes) * arguments.drawn
-    latents = cached_latents(arguments.work / "latents.pt", vae, scenes, arguments.seed, device)
-    unet = UNet2DConditionModel(**CONFIG).to(device).train()
+    latents = kept(arguments.work / "latents.pt", device, partial(draw_latents, vae, scenes, arguments.seed, device))
+    unet = new_unet(arguments.start).to(device).train()
+    often = torch.tensor([_SMALL_OFTENER if scene.size == "small" else 1.0 for scene in scenes])
     if device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # the fused attention's backward costs a fifth of a step there
     optimizer, average, meter, noising = MuonAndAdamW(unet), Average(unet, arguments.average), Meter(), Noising(device)
     state = {"unet": unet, "optimizer": optimizer, "average": average.network}
     for step in Run(arguments.work, arguments.steps, arguments.rate, state, arguments.minutes):
         random = Random(arguments.seed * 1_000_003 + step)
-        chosen = torch.randint(len(scenes), (arguments.batch,))
+        chosen = torch.multinomial(often, arguments.batch)
         prompts = [told(scenes[i], random)[0] for i in chosen.tolist()]
         clean = latents[chosen].float()
         timesteps = draw_timesteps(arguments.batch).to(device)
@@ -144,6 +144,7 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m models.training.unet", description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("build/model"), help="has vae/ and text_encoder/")
+    parser.add_argument("--start", type=Path, help="a UNet's folder to go on from")
     parser.add_argument("--work", type=Path, default=Path("build/model/unet-run"), help="state to resume from")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--minutes", type=float, default=1e9, help="end by then, however many steps were made")
@@ -157,4 +158,5 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    torch.set_flush_denormal(True)  # of the whole process, so not in `train`, which tests call too
     train(parse())

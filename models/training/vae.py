@@ -86,10 +86,13 @@ def picture_loss(painted: Tensor, truth: Tensor) -> Tensor:
 
 
 def new_vae(arguments: argparse.Namespace) -> AutoencoderKL:
-    """The VAE with its encoder done and its decoder untrained."""
+    """The VAE with its encoder done and its decoder untrained, or one that goes on from the weights in `start`."""
+    if arguments.start is not None:
+        started: AutoencoderKL = AutoencoderKL.from_pretrained(arguments.start, torch_dtype=torch.float32)
+        return started.eval()
     torch.manual_seed(arguments.seed)
     vae = AutoencoderKL(**CONFIG)
-    set_encoder(vae, to_signed(draw_pool(400, arguments.styled, arguments.seed + 1)))
+    set_encoder(vae, to_signed(draw_pool(400, 0.0, arguments.seed + 1)))
     prepare_decoder(vae)
     return vae.eval()
 
@@ -110,7 +113,8 @@ def train(arguments: argparse.Namespace) -> None:
         with half_precision(device):
             with torch.no_grad():
                 latents = vae.encode(truth).latent_dist.mode()
-                latents = latents + arguments.noise * torch.randn(latents.shape).to(device)
+                strength = arguments.noise * torch.rand(len(latents), 1, 1, 1)  # not one that could be counted on
+                latents = latents + (strength * torch.randn(latents.shape)).to(device)
             painted = decoder(latents)
         loss = picture_loss(painted.float(), truth)
         optimizer.zero_grad()
@@ -137,6 +141,7 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m models.training.vae", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/model/vae"))
+    parser.add_argument("--start", type=Path, help="a VAE's folder to go on from, its encoder kept as it is")
     parser.add_argument("--work", type=Path, default=Path("build/model/vae-run"), help="state to resume from")
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--minutes", type=float, default=1e9, help="end by then, however many steps were made")
@@ -144,7 +149,7 @@ def parse(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pool", type=int, default=8000)
     parser.add_argument("--styled", type=float, default=0.0, help="share of pictures in one of the ten styles")
-    parser.add_argument("--noise", type=float, default=0.05, help="on the latents: a UNet's are never quite exact")
+    parser.add_argument("--noise", type=float, default=0.3, help="at most, on the latents: a UNet's are never exact")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(given)
 

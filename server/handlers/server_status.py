@@ -58,4 +58,7 @@ class ServerStatusHandler:
             reactor_lag_p99_ms=self._lag.p99_ms(),
             device=numbers.device or self._device,
             problem=self._health.problem,
+            queue_wait_seconds=numbers.queue_waits.mean,
+            join_wait_seconds=numbers.join_waits.mean,
+            devices=numbers.devices,
         )

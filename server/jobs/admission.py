@@ -8,19 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TypeVar
 
 from ai.cards import ModelCard
 from ai.types import GenerationRequest
 from server.clock import Clock
-from server.commands import MAX_GUIDANCE_SCALE, AdapterUse, Submit
+from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
 from server.interfaces import JobStore, Pool
 from server.job import Job
+from server.jobs.artists import Artists
+from server.jobs.init_images import read_init_image
 from server.jobs.places import Places
 from server.replies import Admitted
-from watermark import ImageMark, SignatureError, TextMark
+from watermark import ImageMark, Signature, SignatureError
 from watermark.signing import decoded
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ class Limits:
     max_height: int
     max_num_inference_steps: int
     max_signature_image_bytes: int
+    max_init_image_bytes: int
+    max_init_image_pixels: int
     default_width: int | None = None
     default_height: int | None = None
     default_num_inference_steps: int | None = None
@@ -52,6 +56,7 @@ class Admission:
         store: JobStore,
         places: Places,
         cards: Sequence[ModelCard],
+        artists: Artists,
         limits: Limits,
         pool: Pool,
         clock: Clock,
@@ -61,6 +66,7 @@ class Admission:
         self._store = store
         self._places = places
         self._cards = cards
+        self._artists = artists
         self._limits = limits
         self._pool = pool
         self._clock = clock
@@ -75,25 +81,28 @@ class Admission:
             older = await self._store.find(command.owner, command.idempotency_key)
             if older is not None:
                 return _same(older, body_hash)
+        signature = command.signature or self._artists.signature(request.model, request.adapters)
         self._places.take(command.owner)
         kept: Job | None = None
         try:
             if command.signature is not None and isinstance(command.signature.mark, ImageMark):
                 await self._check_image(command.signature.mark)
-            kept = await self._store.admit(self._job(command, request, body_hash))
+            if command.init_image:
+                request = await self._with_image(command, request)
+            kept = await self._store.admit(self._job(command, request, signature, body_hash))
         finally:
             if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
                 self._places.release(command.owner)
         return Admitted(kept, duplicate=False) if kept.id == request.request_id else _same(kept, body_hash)
 
-    def _job(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:
+    def _job(self, command: Submit, request: GenerationRequest, signature: Signature | None, body_hash: str) -> Job:
         return Job(
             id=request.request_id,
             owner=command.owner,
             idempotency_key=command.idempotency_key,
             body_hash=body_hash,
             request=request,
-            signature=command.signature,
+            signature=signature,
             deadline_seconds=command.deadline_seconds,
             created_at=self._clock.seconds(),
         )
@@ -106,8 +115,23 @@ class Admission:
             field = f"signature.{error.field}"
             raise Refusal(Code.INVALID_PARAMETER, error.message, field=field, limit=error.limit) from error
 
+    async def _with_image(self, command: Submit, request: GenerationRequest) -> GenerationRequest:
+        """The request with its init image, decoded in a thread, and the size that follows from it. Raises Refusal."""
+        card, limits = self._card(command.model), self._limits
+        image = await self._pool.run(
+            read_init_image,
+            command.init_image,
+            command.width,
+            command.height,
+            max_pixels=limits.max_init_image_pixels,
+            size_multiple=card.size_multiple,
+        )
+        _check_size("width", image.width, card, limits.max_width)
+        _check_size("height", image.height, card, limits.max_height)
+        return replace(request, init_image=image, width=image.width, height=image.height)
+
     def complete(self, command: Submit) -> GenerationRequest:
-        """The request with every default filled in. Raises Refusal."""
+        """The request with every default filled in, and without its init image. Raises Refusal."""
         card = self._card(command.model)
         limits, defaults = self._limits, card.defaults
         width = first_of(command.width, limits.default_width, defaults.width)
@@ -124,8 +148,9 @@ class Admission:
             raise Refusal.invalid("guidance_scale", f"0 to {MAX_GUIDANCE_SCALE:g}", guidance)
         if command.solver and command.solver not in card.solvers:
             raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
-        if command.signature is not None:
-            _check_image_size(command.signature.mark, limits.max_signature_image_bytes)
+        if command.signature is not None and isinstance(command.signature.mark, ImageMark):
+            _check_bytes("signature.image", command.signature.mark.png, limits.max_signature_image_bytes)
+        _check_bytes("init_image", command.init_image, limits.max_init_image_bytes)
         for index, use in enumerate(command.adapters):
             if use.name not in card.adapters:
                 raise _no_such_adapter(index, use, card)
@@ -144,6 +169,7 @@ class Admission:
             solver=command.solver or card.solvers[0],
             priority=command.priority,
             preview_every=command.preview_every_steps,
+            strength=_strength(command, steps),
         )
 
     def _card(self, name: str) -> ModelCard:
@@ -175,6 +201,8 @@ def first_of(*values: T | None) -> T:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest() if value else ""
     return [asdict(use) for use in value] if isinstance(value, tuple) else value
 
 
@@ -200,10 +228,20 @@ def _check_size(name: str, pixels: int, card: ModelCard, largest: int) -> None:
         raise Refusal.invalid(name, f"{card.min_size} to {largest}, in steps of {card.size_multiple}", pixels)
 
 
-def _check_image_size(mark: ImageMark | TextMark, limit: int) -> None:
-    if isinstance(mark, ImageMark) and len(mark.png) > limit:
-        message = f"signature.image has {len(mark.png)} bytes; at most {limit} are taken"
-        raise Refusal(Code.INVALID_PARAMETER, message, field="signature.image", limit=f"at most {limit} bytes")
+def _check_bytes(name: str, data: bytes, limit: int) -> None:
+    if len(data) > limit:
+        message = f"{name} has {len(data)} bytes; at most {limit} are taken"
+        raise Refusal(Code.INVALID_PARAMETER, message, field=name, limit=f"at most {limit} bytes")
+
+
+def _strength(command: Submit, steps: int) -> float:
+    """The share of the steps that is made; 0 where there is no init image."""
+    if not command.init_image:
+        return 0.0
+    strength = DEFAULT_STRENGTH if command.strength is None else command.strength
+    if int(steps * strength) < 1:
+        raise Refusal.invalid("strength", f"at least {1 / steps:.4g}, so that one of {steps} steps is made", strength)
+    return strength
 
 
 def _no_such_adapter(index: int, use: AdapterUse, card: ModelCard) -> Refusal:

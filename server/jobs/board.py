@@ -23,10 +23,10 @@ class _Sheet:
 
     __slots__ = ("accepted", "next_number", "progress", "watchers")
 
-    def __init__(self, accepted: Accepted) -> None:
+    def __init__(self, accepted: Accepted, next_number: int) -> None:
         self.accepted = accepted
         self.progress: Progress | None = None
-        self.next_number = 1
+        self.next_number = next_number
         self.watchers: list[tuple[Watcher, int]] = []  # each with the first event it wants
 
 
@@ -38,8 +38,8 @@ class Board:
         self._sheets: dict[str, _Sheet] = {}
 
     def open(self, job: Job) -> None:
-        """Put up a job that was just accepted (those who follow it already stay)."""
-        self._sheets.setdefault(job.id, _Sheet(accepted_event(job)))
+        """Put up a job that was just accepted, or taken up again (those who follow it already stay)."""
+        self._sheets.setdefault(job.id, _Sheet(accepted_event(job), job.last_event + 1))
 
     def next_number(self, job_id: str) -> int:
         """Take the number of the job's next event. An event so numbered must be published before another is taken."""
@@ -64,6 +64,10 @@ class Board:
         """Tell the terminal event, and take the job down."""
         self.publish(event)
         del self._sheets[event.job_id]
+
+    def take_down(self, job_id: str) -> None:
+        """Say no more of a job that this life of the server will not end."""
+        self._sheets.pop(job_id, None)
 
     def progress(self, job_id: str) -> Progress | None:
         """The latest progress of a live job."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from PIL import Image
 
 from ai.types import Finished, Picture
@@ -13,6 +15,8 @@ from server.events import Artifact
 from server.interfaces import ArtifactStore, Pool
 from server.job import Job
 from watermark import encode_png, sign
+
+log = structlog.get_logger("atelier.jobs")
 
 CONTENT_TYPE = "image/png"
 
@@ -37,6 +41,22 @@ class Finisher:
         """The job's artifacts, stored, and all warnings. Raises JobFailure (SIGNATURE_FAILED, STORAGE_FAILED)."""
         artifacts: list[Artifact] = []
         warnings = list(finished.warnings)
+        try:
+            await self._finish(job, finished, artifacts, warnings)
+        except Exception:
+            await self.discard(artifacts)
+            raise
+        return tuple(artifacts), tuple(dict.fromkeys(warnings))
+
+    async def discard(self, artifacts: Sequence[Artifact]) -> None:
+        """Delete pictures of a job that did not succeed after all. One that resists is left for the cleaning."""
+        for artifact in artifacts:
+            try:
+                await self._store.delete(artifact.key)
+            except OSError as error:
+                log.warning("picture.not_deleted", key=artifact.key, reason=error.strerror or str(error))
+
+    async def _finish(self, job: Job, finished: Finished, artifacts: list[Artifact], warnings: list[str]) -> None:
         for index, picture in enumerate(finished.pictures):
             try:
                 encoded = await self._pool.run(_sign_and_encode, job, picture, index)
@@ -46,11 +66,10 @@ class Finisher:
                 raise JobFailure(Code.SIGNATURE_FAILED, f"picture {index} could not be signed: {error}") from error
             warnings.extend(encoded.warnings)
             artifacts.append(await self._keep(job, index, picture, encoded))
-        return tuple(artifacts), tuple(dict.fromkeys(warnings))
 
     async def preview(self, width: int, height: int, rgb: bytes) -> bytes:
         """A preview as PNG."""
-        return await self._pool.run(_encode_preview, width, height, rgb)
+        return await self._pool.run(encode_preview, width, height, rgb)
 
     async def _keep(self, job: Job, index: int, picture: Picture, encoded: _Encoded) -> Artifact:
         key = artifact_key(job.id, index)
@@ -87,7 +106,8 @@ def _sign_and_encode(job: Job, picture: Picture, index: int) -> _Encoded:
     return _Encoded(png, hashlib.sha256(png).hexdigest(), tuple(warnings))
 
 
-def _encode_preview(width: int, height: int, rgb: bytes) -> bytes:
+def encode_preview(width: int, height: int, rgb: bytes) -> bytes:
+    """A preview's pixels as PNG."""
     return encode_png(Image.frombytes("RGB", (width, height), rgb), {})
 
 
@@ -104,6 +124,7 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
         "steps": str(request.num_inference_steps),
         "guidance_scale": f"{request.guidance_scale:g}",
         "solver": request.solver,
+        "strength": f"{request.strength:g}" if request.strength else "",
         "size": f"{picture.width}x{picture.height}",
         "adapters": ", ".join(f"{use.name}:{use.scale:.12g}" for use in request.adapters),
         "artist": job.signature.artist if job.signature else "",

@@ -1,5 +1,8 @@
 """What becomes of an accepted job: the engine's events in, the job's states and events out.
 
+A job that this life of the server cannot finish is left: it says no more here, stays in the records as it is, and is taken up by
+the next life (server.jobs.recovery).
+
 Everything here runs on the reactor thread. Each live job has one writer (`_Writer`): what has to wait (a record, a picture to
 store) is done for it one after the other, in the order in which the engine said it. Progress waits for nothing.
 """
@@ -9,18 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import structlog
 
 from ai import types as engine
-from server.clock import Clock, Timer
-from server.errors import Code, JobFailure
+from server.clock import Clock, Pauses, Timer
+from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Phase, Preview, Progress
 from server.futures import Tasks
 from server.interfaces import JobStore, Painter
-from server.job import Job, JobState
+from server.job import TERMINAL, Job, JobState, LeaseLost
 from server.jobs.board import Board, terminal_event
 from server.jobs.finishing import Finisher
 from server.jobs.places import Places
@@ -31,20 +35,23 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.ModelLoadError, Code.MODEL_LOAD_FAILED),
     (engine.AdapterError, Code.ADAPTER_INVALID),
     (engine.OutOfMemory, Code.GPU_OUT_OF_MEMORY),
+    (engine.DeadlineExceeded, Code.DEADLINE_EXCEEDED),
     (engine.EngineError, Code.GENERATION_FAILED),
 )
 
 _LAST_EVENTS = (engine.Finished, engine.Failed, engine.Canceled)
-ABANDON_AFTER = 5.0  # seconds from giving jobs up to stopping without their ends being recorded
+ABANDON_AFTER = 5.0  # seconds from leaving jobs to stopping without the ends of others being recorded
+LOOK_EVERY = 1.0  # seconds between looks at the record of a job that another node runs
 
 
 class _Writer:
     """One live job, and what is still to be done for it in order.
 
-    `ending` is set, once, by whoever decides how the job ends; from then on it says nothing but its terminal event.
+    `ending` is set, once, by whoever decides how the job ends; from then on it says nothing but its terminal event. One that is
+    `left` does not say even that.
     """
 
-    __slots__ = ("deadline", "ending", "job", "left_engine", "previews", "task", "todo")
+    __slots__ = ("deadline", "ending", "job", "left", "left_engine", "previews", "task", "todo")
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -52,6 +59,7 @@ class _Writer:
         self.task: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
         self.ending = False
+        self.left = False
         self.left_engine = False  # the engine has said its last of it, or never had it
         self.previews: dict[int, engine.Previewed] = {}  # the latest of each image that is not yet encoded
 
@@ -82,30 +90,41 @@ class Lifecycle:
             str, str
         ] = {}  # ended jobs that the engine still has, and their owners: they keep their place
         self._abandoned = False
-        self._closed: JobFailure | None = None  # whatever begins from now on ends at once, and so
+        self._stopping = False  # whatever begins from now on is left
+        self._dead: JobFailure | None = None  # whatever begins from now on ends at once, and so
+        self._pauses = Pauses(clock)
         self._last_end = clock.seconds()
         self._seconds_per_job = 1.0
         self.ended = {JobState.SUCCEEDED: 0, JobState.FAILED: 0, JobState.CANCELED: 0}
 
     # From the handlers
 
-    def begin(self, job: Job) -> None:
-        """Take over a job that was just made durable."""
+    def begin(self, job: Job, failure: JobFailure | None = None) -> None:
+        """Take over a job that was just made durable, or taken up again; with a `failure`, only to end it so."""
         writer = self._live[job.id] = _Writer(job)
         self._board.open(job)
-        log.info("job.accepted", job_id=job.id, owner=job.owner, model=job.request.model)
-        if self._closed is not None:
+        how = "job.accepted" if job.fence == 1 else "job.taken_up"
+        log.info(how, job_id=job.id, owner=job.owner, model=job.request.model)
+        if self._stopping:
             writer.left_engine = True
-            self._end_now(writer, self._closed)
-            return
-        if job.deadline_seconds is not None:
-            writer.deadline = self._clock.callLater(job.deadline_seconds, self._overdue, writer)
+            self._leave(writer)
+        elif failure := failure or self._dead:
+            writer.left_engine = True
+            self._end_now(writer, failure)
+        else:
+            self._submit(writer)
+
+    def _submit(self, writer: _Writer) -> None:
+        job, left = writer.job, None
+        if job.deadline_seconds is not None:  # by the wall clock, which goes on while no server runs
+            left = max(0.0, job.created_at + job.deadline_seconds - self._clock.seconds())
+            writer.deadline = self._clock.callLater(left, self._overdue, writer)
         try:
-            self._painter.submit(job.request)
+            self._painter.submit(replace(job.request, owner=job.owner, deadline_seconds=left))
         except Exception as error:
             writer.left_engine = True
             if isinstance(error, engine.EngineStopped):
-                self._end_now(writer, _stopped())
+                self._end_now(writer, _engine_stopped())
             else:
                 self._broke(writer, error)
 
@@ -116,17 +135,18 @@ class Lifecycle:
             self._end_now(writer, None)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until every live job has ended; those that `seconds` do not suffice for fail with UNAVAILABLE."""
+        """Wait until every live job has ended; those that `seconds` do not suffice for are left to the next life."""
         if self._live:
             log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
         timers = [
-            self._clock.callLater(seconds, self._give_up),
+            self._clock.callLater(seconds, self._leave_all),
             self._clock.callLater(seconds + ABANDON_AFTER, self._abandon),
         ]
         while self._live and not self._abandoned:
             self._empty = asyncio.get_running_loop().create_future()
             await self._empty
-        self._closed = _stopped()
+        self._stopping = True
+        self._pauses.stop()
         for timer in timers:
             if timer.active():
                 timer.cancel()
@@ -150,7 +170,7 @@ class Lifecycle:
     def engine_events(self, events: Sequence[engine.EngineEvent]) -> None:
         """What happened in one step. What goes wrong for one job is its own."""
         for event in events:
-            if isinstance(event, (engine.ModelReady, engine.ModelUnavailable)):
+            if isinstance(event, (engine.ModelEvent, engine.HandedBack)):
                 continue
             writer = self._live.get(event.request_id)
             if isinstance(event, _LAST_EVENTS):
@@ -164,13 +184,13 @@ class Lifecycle:
 
     def engine_died(self, reason: str) -> None:
         """The step loop ended on an error of its own: what it had will not come back."""
-        self._closed = JobFailure(Code.GENERATION_FAILED, reason)
+        self._dead = JobFailure(Code.GENERATION_FAILED, reason)
         for job_id in tuple(self._ghosts):
             self._left_engine(job_id, None)
         for writer in tuple(self._live.values()):
             if not writer.left_engine:
                 writer.left_engine = True
-                self._end_now(writer, self._closed)
+                self._end_now(writer, self._dead)
 
     def _left_engine(self, job_id: str, writer: _Writer | None) -> None:
         """The engine holds nothing of the job any more."""
@@ -186,6 +206,9 @@ class Lifecycle:
     def _stepped(self, writer: _Writer, event: engine.Stepped) -> None:
         self._progress(writer, Phase(event.phase.value), event.step, event.fraction, event.eta_seconds)
 
+    def _parked(self, writer: _Writer, event: engine.Parked) -> None:
+        self._progress(writer, Phase.PARKED, event.step, event.fraction, 0.0)
+
     def _previewed(self, writer: _Writer, event: engine.Previewed) -> None:
         waiting = event.image_index in writer.previews
         writer.previews[event.image_index] = event
@@ -193,7 +216,7 @@ class Lifecycle:
             self._then(writer, partial(self._preview, writer, event.image_index))
 
     def _finished(self, writer: _Writer, event: engine.Finished) -> None:
-        self._progress(writer, Phase.FINISHING, writer.job.request.num_inference_steps, 1.0, 0.0)
+        self._progress(writer, Phase.FINISHING, _steps_of(writer.job), 1.0, 0.0)
         self._then(writer, partial(self._finish, writer, event))
 
     def _failed(self, writer: _Writer, event: engine.Failed) -> None:
@@ -202,11 +225,12 @@ class Lifecycle:
 
     def _canceled(self, writer: _Writer, event: engine.Canceled) -> None:
         """We did not ask for it, or the job would not be live: the engine was stopped."""
-        self._end_now(writer, _stopped())
+        self._end_now(writer, _engine_stopped())
 
     _hear: dict[type, Callable[..., None]] = {  # noqa: RUF012  # a table, never written to
         engine.Started: _started,
         engine.Stepped: _stepped,
+        engine.Parked: _parked,
         engine.Previewed: _previewed,
         engine.Finished: _finished,
         engine.Failed: _failed,
@@ -225,13 +249,20 @@ class Lifecycle:
             work = writer.todo.popleft()
             try:
                 await work()
+            except LeaseLost:
+                self._lose(writer)
+            except RecordsUnavailable:
+                self._leave(writer)
             except Exception as error:
-                self._broke(writer, error)
+                if not writer.ending:  # or an end that was faster has made it impossible
+                    self._broke(writer, error)
         writer.task = None
 
     async def _move(self, writer: _Writer, state: JobState) -> None:
         number = self._board.last_number(writer.job)
-        writer.job = await self._store.move(writer.job.id, state, at=self._clock.seconds(), last_event=number)
+        fence = writer.job.fence
+        at = self._clock.seconds()
+        writer.job = await self._store.move(writer.job.id, state, fence=fence, at=at, last_event=number)
         log.info("job.state", job_id=writer.job.id, state=state.value)
 
     async def _preview(self, writer: _Writer, image_index: int) -> None:
@@ -253,9 +284,11 @@ class Lifecycle:
         except JobFailure as failure:
             self._end_now(writer, failure)
             return
-        if not writer.ending:  # a cancel or a deadline may have been faster
+        if not writer.ending:
             writer.ending = True
             await self._end(writer, JobState.SUCCEEDED, replace(writer.job, artifacts=artifacts, warnings=warnings))
+        elif not writer.left:  # a cancel or a deadline was faster
+            await self._finisher.discard(artifacts)
 
     # The end, which comes once
 
@@ -275,7 +308,26 @@ class Lifecycle:
     async def _end(self, writer: _Writer, state: JobState, job: Job) -> None:
         """Record the terminal state, then tell it: in this order, so that what was told stays true."""
         number = self._board.next_number(job.id)
-        ended = await self._record_end(replace(job, state=state, last_event=number))
+        try:
+            ended = await self._record_end(replace(job, state=state, last_event=number))
+        except LeaseLost:
+            self._lose(writer)
+            return
+        except RecordsUnavailable:  # the server stops, and the records do not come back in time
+            self._give_up(writer)
+            return
+        self._let_go(writer)
+        self.ended[ended.state] += 1
+        self._note_pace()
+        reason = {"code": ended.failure.code.name, "reason": ended.failure.message} if ended.failure else {}
+        log.info("job.ended", job_id=job.id, state=ended.state.value, **reason)
+        self._board.close(terminal_event(ended))
+        if state is JobState.SUCCEEDED and ended.state is JobState.FAILED:
+            await self._finisher.discard(job.artifacts)
+
+    def _let_go(self, writer: _Writer) -> None:
+        """The job is ours no more."""
+        job = writer.job
         del self._live[job.id]
         if writer.deadline is not None and writer.deadline.active():
             writer.deadline.cancel()
@@ -283,11 +335,6 @@ class Lifecycle:
             self._places.release(job.owner)
         else:  # or whoever submits and cancels in a loop could fill the engine's inbox past every limit
             self._ghosts[job.id] = job.owner
-        self.ended[ended.state] += 1
-        self._note_pace()
-        reason = {"code": ended.failure.code.name, "reason": ended.failure.message} if ended.failure else {}
-        log.info("job.ended", job_id=job.id, state=ended.state.value, **reason)
-        self._board.close(terminal_event(ended))
         if self._empty is not None and not self._live and not self._empty.done():
             self._empty.set_result(None)
 
@@ -295,12 +342,16 @@ class Lifecycle:
         """The job as recorded; where its end cannot be recorded, it has failed, and if need be only says so."""
         try:
             return await self._move_to(job)
+        except (LeaseLost, RecordsUnavailable):
+            raise
         except Exception:
             log.exception("job.unrecorded", job_id=job.id, state=job.state.value)
         failure = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
         failed = replace(job, state=JobState.FAILED, failure=failure, artifacts=())
         try:
             return await self._move_to(failed)
+        except (LeaseLost, RecordsUnavailable):
+            raise
         except Exception:
             log.exception("job.unrecorded", job_id=job.id, state=failed.state.value)
             return replace(failed, completed_at=self._clock.seconds())
@@ -309,6 +360,7 @@ class Lifecycle:
         return await self._store.move(
             job.id,
             job.state,
+            fence=job.fence,
             at=self._clock.seconds(),
             last_event=job.last_event,
             artifacts=job.artifacts,
@@ -329,7 +381,7 @@ class Lifecycle:
                 job_id=writer.job.id,
                 phase=phase,
                 step=step,
-                total_steps=writer.job.request.num_inference_steps,
+                total_steps=_steps_of(writer.job),
                 fraction=fraction,
                 eta_seconds=eta_seconds,
             )
@@ -341,18 +393,58 @@ class Lifecycle:
         seconds = writer.job.deadline_seconds
         self._end_now(writer, JobFailure(Code.DEADLINE_EXCEEDED, f"not done {seconds:g} s after it was accepted"))
 
-    def _give_up(self) -> None:
-        self._closed = _stopped()
+    # Left to the next life, or to another node
+
+    def _leave_all(self) -> None:
+        self._stopping = True
         for writer in tuple(self._live.values()):
-            self._end_now(writer, _stopped())
+            self._leave(writer)
+
+    def _leave(self, writer: _Writer) -> None:
+        """Say no more of a job, which stays in the records as it is, unless its end is under way."""
+        if writer.ending:
+            return
+        self._painter.cancel(writer.job.id)
+        self._give_up(writer)
+
+    def _give_up(self, writer: _Writer) -> None:
+        writer.ending = writer.left = True
+        log.info("job.left", job_id=writer.job.id)
+        self._let_go(writer)
+        self._board.take_down(writer.job.id)
+
+    def _lose(self, writer: _Writer) -> None:
+        """Another node has taken the job up while we could not renew its lease; those who follow it here hear its end."""
+        if writer.left or writer.job.id not in self._live:
+            return
+        writer.ending = writer.left = True
+        self._painter.cancel(writer.job.id)
+        log.warning("job.lost", job_id=writer.job.id)
+        self._let_go(writer)
+        self._tasks.start(self._watch_record(writer.job.id))
+
+    async def _watch_record(self, job_id: str) -> None:
+        while await self._pauses.take(LOOK_EVERY):
+            with suppress(RecordsUnavailable):
+                job = await self._store.get(job_id)
+                if job is None:
+                    self._board.take_down(job_id)
+                    return
+                if job.state in TERMINAL:
+                    self._board.close(terminal_event(job))
+                    return
 
     def _abandon(self) -> None:
-        """Their ends could not even be recorded: the server stops all the same."""
+        """Their ends could not be recorded: the server stops all the same, and the next life finds them as they were."""
         log.error("jobs.abandoned", jobs=list(self._live))
         self._abandoned = True
         if self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
 
-def _stopped() -> JobFailure:
-    return JobFailure(Code.UNAVAILABLE, "the server stopped before the job was done; submit it again")
+def _steps_of(job: Job) -> int:
+    return job.request.num_inference_steps - job.request.first_step
+
+
+def _engine_stopped() -> JobFailure:
+    return JobFailure(Code.UNAVAILABLE, "the engine stopped before the job was done; submit it again")

@@ -25,6 +25,10 @@ class Places:
             raise self._full(f"{self._total} pending jobs in all")
         self._taken[owner] += 1
 
+    def hold(self, owner: str) -> None:
+        """Take a place for a job that was accepted before: it has its right to one, whatever the limits are now."""
+        self._taken[owner] += 1
+
     def release(self, owner: str) -> None:
         """Give a place back."""
         self._taken[owner] -= 1

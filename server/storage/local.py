@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +28,10 @@ class LocalArtifacts:
         """At most `size` bytes from `offset` on."""
         return await self._pool.run(_read, self._path(key), offset, size)
 
+    async def delete(self, key: str) -> None:
+        """Remove a picture, and its folder if that was the last."""
+        await self._pool.run(_delete, self._path(key), self._root)
+
     def _path(self, key: str) -> Path:
         """The file of a key; keys are our own, so one that leaves the folder is a mistake of ours."""
         parts = key.split("/")
@@ -49,6 +54,13 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _delete(path: Path, root: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent != root:
+        with suppress(OSError):  # others are in it, or it was never made
+            path.parent.rmdir()
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

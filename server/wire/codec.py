@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ai.types import EngineNumbers
 from proto import atelier_pb2 as pb
 from server import commands, events, replies
 from server.errors import AtelierError, Code, JobFailure, Refusal
@@ -62,6 +63,8 @@ def _submit(message: pb.Submit, owner: str) -> commands.Submit:
         deadline_seconds=_given(message, "deadline_seconds"),
         signature=_signature(message.signature) if message.HasField("signature") else None,
         preview_every_steps=message.preview_every_steps,
+        init_image=message.init_image,
+        strength=_given(message, "strength"),
         idempotency_key=message.idempotency_key,
     )
 
@@ -204,6 +207,7 @@ def _job(request_id: int, view: replies.JobView) -> pb.Envelope:
         error=_error(job.failure) if job.failure else None,
         last_event=view.last_event,
         adapters=[pb.AdapterUse(name=use.name, scale=use.scale) for use in request.adapters],
+        strength=request.strength,
     )
     return pb.Envelope(request_id=request_id, job=message)
 
@@ -248,8 +252,35 @@ def _status(request_id: int, reply: replies.StatusReply) -> pb.Envelope:
         reactor_lag_p99_ms=reply.reactor_lag_p99_ms,
         device=reply.device,
         problem=reply.problem,
+        queue_wait_seconds=reply.queue_wait_seconds,
+        join_wait_seconds=reply.join_wait_seconds,
+        devices=[_device(numbers) for numbers in reply.devices],
     )
     return pb.Envelope(request_id=request_id, server_status=status)
+
+
+def _device(numbers: EngineNumbers) -> pb.DeviceStatus:
+    memory = numbers.memory
+    return pb.DeviceStatus(
+        device=numbers.device,
+        images_running=numbers.running,
+        images_waiting=numbers.waiting + numbers.parked,
+        batch_size=numbers.last_batch,
+        batch_rows=numbers.last_rows,
+        step_seconds=numbers.step_times.mean,
+        models=numbers.models,
+        memory=pb.MemoryUse(
+            limit=memory.limit,
+            models=memory.models,
+            adapters=memory.adapters,
+            latents=memory.latents,
+            activations=memory.activations,
+        ),
+        gpu_utilisation=numbers.gpu_utilisation,
+        adapter_hits=numbers.adapter_hits,
+        adapter_loads=numbers.adapter_loads,
+        lost=numbers.lost,
+    )
 
 
 REPLY_ENCODERS: dict[type, Callable[[int, Any], pb.Envelope]] = {
@@ -270,6 +301,7 @@ _PHASES: dict[events.Phase, pb.Phase] = {
     events.Phase.DENOISING: pb.DENOISING,
     events.Phase.DECODING: pb.DECODING,
     events.Phase.FINISHING: pb.FINISHING,
+    events.Phase.PARKED: pb.PARKED,
 }
 
 

@@ -65,6 +65,11 @@ class JobStream:
         self._offset = 0  # … and how much of it was
         self._ready_chunk: pb.Envelope | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the job has: nothing more will be heard, though something may be left to say."""
+        return self._terminal is not None
+
     def job_event(self, event: Event) -> None:
         """Take one event of the job."""
         if isinstance(event, Progress):

@@ -14,6 +14,7 @@ from ai.families import load
 from ai.families.family import Model
 from ai.types import EngineSettings
 from tests.ai.tiny import build_folder, build_single_file
+from tests.ai.tiny_xl import build_base, build_refiner
 
 DEMO = Path(__file__).parents[2] / "models" / "demo"
 CPU = EngineSettings(device="cpu")
@@ -35,6 +36,18 @@ def v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def single_file(epsilon_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first folder's weights as one LDM-layout file."""
     return build_single_file(epsilon_folder, tmp_path_factory.mktemp("single") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion XL base model's diffusers folder."""
+    return build_base(tmp_path_factory.mktemp("tiny") / "xl")
+
+
+@pytest.fixture(scope="session")
+def xl_refiner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its refiner's."""
+    return build_refiner(tmp_path_factory.mktemp("tiny") / "xl-refiner")
 
 
 @pytest.fixture(scope="session")

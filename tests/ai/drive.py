@@ -10,13 +10,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ai.adapters.residents import Worn
 from ai.cards import ModelCard
 from ai.engine import Engine
 from ai.families.family import LoadModel, Model
+from ai.loading import Aside, at_once
+from ai.shelf import Weigh
 from ai.stepping import Row, Stepper, open_row
-from ai.types import Canceled, EngineEvent, EngineSettings, Failed, Finished, GenerationRequest, Picture
+from ai.types import (
+    Canceled,
+    EngineEvent,
+    EngineSettings,
+    Failed,
+    Finished,
+    GenerationRequest,
+    InitImage,
+    Picture,
+)
 
 AnyEvent = TypeVar("AnyEvent")
+
+
+def an_image(width: int = 64, height: int = 64, seed: int = 0) -> InitImage:
+    """A picture with something in it: a gradient, a square and a little noise."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    rgb = np.stack([across, down, 255 - across], axis=-1)
+    rgb[height // 4 : height // 2, width // 4 : width // 2] = (250, 20, 20)
+    rgb += np.random.default_rng(seed).normal(0, 8, rgb.shape)
+    return InitImage(width, height, rgb.clip(0, 255).astype(np.uint8).tobytes())
 
 
 def a_request(request_id: str = "one", **changes: object) -> GenerationRequest:
@@ -34,10 +55,10 @@ def a_request(request_id: str = "one", **changes: object) -> GenerationRequest:
     return GenerationRequest(**(values | changes))  # type: ignore[arg-type]
 
 
-def open_rows(model: Model, requests: Sequence[GenerationRequest]) -> list[Row]:
-    """A row for the first image of each request."""
+def open_rows(model: Model, requests: Sequence[GenerationRequest], worn: Sequence[Worn] = ()) -> list[Row]:
+    """A row for the first image of each request, all of which wear the same."""
     with torch.inference_mode():
-        return [open_row(model, request, 0, model.prompt(request)) for request in requests]
+        return [open_row(model, request, 0, model.prompt(request, worn), worn) for request in requests]
 
 
 def denoise(model: Model, rows: Sequence[Row], joins: Sequence[int] | None = None) -> list[torch.Tensor]:
@@ -70,6 +91,9 @@ class Bench:
     models: Sequence[str] = ("tiny",)
     cards: Sequence[ModelCard] = ()  # instead of plain ones of those names
     on_deliver: Callable[[Sequence[EngineEvent]], None] = lambda events: None
+    aside: Aside = at_once
+    aside_adapters: Aside = at_once
+    weigh: Weigh = lambda card, settings: 0
     now: float = 0.0
     starts: int = 0
     deliveries: list[list[EngineEvent]] = field(default_factory=list)
@@ -77,7 +101,15 @@ class Bench:
     def __post_init__(self) -> None:
         cards = self.cards or [ModelCard(name=name, source=name) for name in self.models]
         self.engine = Engine(
-            cards, self.settings, self._start, self._deliver, load_model=self.load_model, clock=lambda: self.now
+            cards,
+            self.settings,
+            self._start,
+            self._deliver,
+            aside=self.aside,
+            aside_adapters=self.aside_adapters,
+            load_model=self.load_model,
+            weigh=self.weigh,
+            clock=lambda: self.now,
         )
 
     def _start(self) -> None:

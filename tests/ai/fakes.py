@@ -4,17 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from ai.adapters.adapter import Adapter, LowRank, assemble
+from ai.adapters.residents import SLOT_RANK, Worn
+from ai.adapters.stacks import WornRows, worn_rows
 from ai.cards import ModelCard
 from ai.families.family import Conditioning, Prompted
-from ai.solvers import Schedule, SolverTable, build_table
-from ai.types import AdapterError, AdapterUse, EngineSettings, GenerationRequest
+from ai.solvers import SolverTable, SolverTables
+from ai.types import AdapterError, EngineSettings, GenerationRequest
 
 PLAIN, BOMB, POISON, HEAVY = range(4)
+TABLES = SolverTables({})
 MOODS = {"bomb": BOMB, "poison": POISON, "heavy": HEAVY}
+
+
+SLOT_BYTES = 1000
+
+
+@dataclass
+class FakeAdapters:
+    """An adapter is its file's name: a number that is added to a row's prediction. Ranks stand behind a dash ("wide-32")."""
+
+    count: int = 64
+    reads: list[str] = field(default_factory=list)
+    strengths: Tensor = field(default_factory=lambda: torch.zeros(65))  # by slot; the first of an adapter's has it all
+    on_read: Callable[[str], None] = lambda name: None
+
+    there: int = 0  # slots that take memory
+
+    @property
+    def total_bytes(self) -> int:
+        return self.there * SLOT_BYTES
+
+    def shrink(self, count: int) -> None:
+        self.there = min(self.there, count)
+        self.strengths[count + 1 :] = torch.nan  # what still wears one of them shall be seen
+
+    def read(self, path: Path) -> Adapter:
+        self.reads.append(path.name)
+        self.on_read(path.name)
+        if path.name == "torn":
+            raise AdapterError("not a sound safetensors file")
+        rank = int(path.name.partition("-")[2] or 4)
+        strength = crc32(path.name.encode()) / 2**32
+        return assemble({"unet.layer": LowRank(torch.full((rank, 1), strength), torch.ones(1, rank), 1.0)})
+
+    def write(self, slots: Sequence[int], adapter: Adapter) -> None:
+        assert len(slots) == -(-adapter.rank // SLOT_RANK)
+        self.there = max(self.there, *slots)
+        self.strengths[list(slots)] = 0.0
+        self.strengths[slots[0]] = adapter.layers["unet.layer"].a[0, 0]
+
+    def rows(self, told: Sequence[Sequence[Worn]]) -> WornRows | None:
+        return worn_rows(told, torch.device("cpu"))
 
 
 @dataclass
@@ -24,15 +71,11 @@ class FakeModel:
     room: int = 1000
     batches: list[int] = field(default_factory=list)  # rows of each forward pass that was tried
     decodes: list[int] = field(default_factory=list)
-    worn: list[tuple[AdapterUse, ...]] = field(default_factory=list)  # before each step
+    adapters: FakeAdapters = field(default_factory=FakeAdapters)
     on_predict: Callable[[], None] = lambda: None
+    weight_bytes: int = 1000
 
-    def wear(self, adapters: Sequence[AdapterUse]) -> None:
-        if any(use.name == "torn" for use in adapters):
-            raise AdapterError("adapter torn: not a sound safetensors file")
-        self.worn.append(tuple(adapters))
-
-    def prompt(self, request: GenerationRequest) -> Prompted:
+    def prompt(self, request: GenerationRequest, worn: Sequence[Worn]) -> Prompted:
         if request.prompt == "unspeakable":
             raise ValueError("this prompt cannot be encoded")
         mood = torch.tensor([MOODS.get(request.prompt, PLAIN)])
@@ -41,14 +84,16 @@ class FakeModel:
             return Prompted(told, None)
         return Prompted(told, {"text": torch.tensor([[float(len(request.negative_prompt))]]), "mood": mood})
 
-    def table(self, solver: str, num_inference_steps: int) -> SolverTable:
-        return build_table(Schedule(), solver, num_inference_steps)
+    def table(self, solver: str, num_inference_steps: int, start: int) -> SolverTable:
+        return TABLES.table(solver, num_inference_steps, start)
 
-    def noise(self, seed: int, height: int, width: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn((4, height // 8, width // 8), generator=generator)
+    def latent_shape(self, height: int, width: int) -> tuple[int, ...]:
+        return (4, height // 8, width // 8)
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def noise(self, generator: Generator, shape: Sequence[int]) -> Tensor:
+        return torch.randn(tuple(shape), generator=generator)
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, worn: WornRows | None) -> Tensor:
         self.on_predict()
         rows, mood = len(latents), conditioning["mood"]
         assert timesteps.shape == (rows,)
@@ -58,6 +103,10 @@ class FakeModel:
         if bool((mood == BOMB).any()):
             raise RuntimeError("the network does not like this one")
         output = latents * 0.2 + (conditioning["text"] * 0.01 + timesteps[:, None] / 5000)[..., None, None]
+        if worn is not None:
+            for column in worn:
+                strengths = self.adapters.strengths[column.slots].view(-1, 1, 1, 1) * column.scales[..., None]
+                output[slice(None) if column.rows is None else column.rows] += strengths
         output[mood == POISON] = torch.nan
         return output
 

@@ -18,10 +18,11 @@ from ai.types import (
     EngineEvent,
     EngineSettings,
     EngineStopped,
-    Failed,
     Finished,
     GenerationError,
+    HandedBack,
     ModelLoadError,
+    ModelLoading,
     ModelReady,
     ModelUnavailable,
     Phase,
@@ -55,10 +56,12 @@ def after_step(bench: Bench, request_id: str, step: int, act: Callable[[], None]
 
 
 def test_one_request() -> None:
-    """A request is told of as ready model, start, every step, end."""
+    """A request is told of as loading and ready model, start, every step, end."""
     bench = Bench(FakeModel().load)
     bench.paint(a_request("a", num_inference_steps=3))
-    assert [type(event) for event in bench.events] == [ModelReady, Started, Stepped, Stepped, Stepped, Finished]
+    assert [type(event) for event in bench.events] == [
+        ModelLoading, ModelReady, Started, Stepped, Stepped, Stepped, Finished,
+    ]  # fmt: skip
     assert [event.step for event in bench.of(Stepped)] == [1, 2, 3]
     assert [event.phase for event in bench.of(Stepped)] == [Phase.DENOISING, Phase.DENOISING, Phase.DECODING]
     (picture,) = bench.finished("a").pictures
@@ -124,7 +127,7 @@ def test_eta() -> None:
     model.on_predict = tick
     load_first(bench)
     bench.paint(a_request("a", num_inference_steps=3), a_request("wide", width=128, num_inference_steps=3))
-    assert [event.eta_seconds for event in bench.of(Stepped, "a")] == [1.0, 1.0, 0.0]
+    assert [event.eta_seconds for event in bench.of(Stepped, "a")] == [2.0, 1.0, 0.0]
     assert [event.eta_seconds for event in bench.of(Stepped, "wide")] == [2.0, 1.0, 0.0]
 
 
@@ -159,8 +162,8 @@ def test_deliver_at_most_once_a_step() -> None:
     bench = Bench(model.load, small_batches(4), on_deliver=deliver)
     load_first(bench)
     bench.paint(*(a_request(str(n), num_inference_steps=1 + n, preview_every=1, num_images=2) for n in range(5)))
-    assert steps_before[0] == 0
-    assert set(steps_before[1:-1]) == {1}
+    assert steps_before[:2] == [0, 0]  # the model is loading, and has loaded
+    assert set(steps_before[2:-1]) == {1}
     assert steps_before[-1] == 0
 
 
@@ -266,7 +269,7 @@ def test_numbers() -> None:
     assert (bench.engine.numbers().running, bench.engine.numbers().waiting) == (0, 3)
     bench.engine.run()
     assert [(numbers.running, numbers.waiting, numbers.last_batch) for numbers in seen] == [
-        (0, 3, 0),  # the model was loaded
+        (0, 3, 0),  # the model is being loaded
         (2, 1, 2),
         (2, 1, 2),  # two have made their last step, and are decoded in the next turn
         (1, 0, 1),
@@ -366,12 +369,39 @@ def test_requests_that_cannot_be_painted(field: str, value: object) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    """Where the loop cannot even begin, its requests fail with the reason, and the next ones too."""
+    """Where the loop cannot even begin, its requests are handed back with the reason, and the next ones are refused."""
     bench = Bench(FakeModel().load, EngineSettings(device="cuda:77"))
     bench.paint(a_request("a"), a_request("b"))
+    ((event,),) = bench.deliveries
+    assert isinstance(event, HandedBack)
+    assert [request.request_id for request in event.requests] == ["a", "b"]
+    assert str(event.error).startswith("device: 'cuda:77'")
+    with pytest.raises(EngineStopped, match="device: 'cuda:77'"):
+        bench.engine.submit(a_request("c"))
+    assert bench.starts == 1
+
+
+def test_hand_back() -> None:
+    """What has not begun is handed back, the latest first, until it is enough; what has begun stays."""
+    bench = Bench(FakeModel().load, small_batches(1))
+    bench.on_deliver = after_step(bench, "a", 1, lambda: bench.engine.hand_back(3))
+    bench.paint(a_request("a"), a_request("b"), a_request("c", num_images=2), a_request("d"))
+    (event,) = bench.of(HandedBack)
+    assert [request.request_id for request in event.requests] == ["c", "d"]
+    assert event.error is None
+    assert [end.request_id for end in bench.of(Finished)] == ["a", "b"]
     bench.paint(a_request("c"))
-    assert [str(event.error)[:17] for event in bench.of(Failed)] == ["device: 'cuda:77'"] * 3
-    assert bench.starts == 2
+    bench.finished("c")
+
+
+def test_a_failed_thread_hands_back_what_is_there() -> None:
+    """Where the loop's thread itself ended in an error, nothing stays behind."""
+    bench = Bench(FakeModel().load)
+    bench.engine.submit(a_request("a"))
+    bench.engine.abandon(RuntimeError("no more threads"))
+    (event,) = bench.of(HandedBack)
+    assert [request.request_id for request in event.requests] == ["a"]
+    assert "no more threads" in str(event.error)
 
 
 def test_a_start_that_raises() -> None:

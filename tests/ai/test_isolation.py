@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -167,12 +170,29 @@ def test_decode_halves_too() -> None:
     assert model.decodes == [4, 2, 2]
 
 
+@pytest.mark.parametrize("solver", ["euler_a", "lcm"])
+def test_noise_is_drawn_once_a_step(solver: str) -> None:
+    """A step tried again in halves has the noise of the first try: no generator is ahead of its row."""
+    model, noisy = FakeModel(), [replace(request, solver=solver) for request in NEIGHBOURS]
+    bench = Bench(model.load)
+
+    def shrink(events: list[EngineEvent]) -> None:
+        model.room = 2 if len(bench.deliveries) == 2 else 1000
+
+    bench.on_deliver = shrink  # type: ignore[assignment]
+    bench.paint(*noisy)
+    assert max(model.batches) > 2
+    assert min(model.batches[:6]) <= 2
+    for request in noisy:
+        assert bench.finished(request.request_id).pictures[0].rgb == alone(request)
+
+
 class Spoiled(FakeModel):
     """Decodes rows of large latents to numbers that are not finite, and raises for still larger ones."""
 
-    def noise(self, seed: int, height: int, width: int) -> torch.Tensor:
+    def noise(self, generator: torch.Generator, shape: Sequence[int]) -> torch.Tensor:
         """Large for two seeds."""
-        return super().noise(seed, height, width) * {1000: 1e8, 2000: 1e16}.get(seed, 1.0)
+        return super().noise(generator, shape) * {1000: 1e8, 2000: 1e16}.get(generator.initial_seed(), 1.0)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """As always, for the others."""

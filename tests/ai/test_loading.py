@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from ai.cards import ModelCard
 from ai.families import load
+from ai.families.checkpoints import CONFIGS
 from ai.families.family import Model
-from ai.families.sd15 import SHIPPED_CONFIG
 from ai.types import EngineError, EngineSettings, ModelLoadError
 from tests.ai.drive import a_request, denoise, open_rows, relative_error
 
 CPU = EngineSettings(device="cpu")
 
 
-def load_source(source: Path | str, family: str = "sd15") -> Model:
+def load_source(source: Path | str, family: str = "") -> Model:
     """Load whatever is at `source`."""
     return load(ModelCard(name="tiny", source=str(source), family=family), CPU)
 
@@ -47,7 +47,7 @@ def test_single_file_with_a_tokenizer_beside_it(single_file: Path, tmp_path: Pat
     shutil.copy(single_file, target)
     shutil.copytree(single_file.with_suffix(".config"), target.with_suffix(".config"))
     shutil.move(target.with_suffix(".config") / "tokenizer", tmp_path / "tokenizer")
-    assert load_source(target).prompt(a_request()).positive["text"].shape == (1, 77, 24)
+    assert load_source(target).prompt(a_request(), ()).positive["text"].shape == (1, 77, 24)
 
 
 def test_single_file_without_a_tokenizer(single_file: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_weights_stored_in_half_precision_run_in_float32(copy: Path) -> None:
         (path,) = (copy / network).glob("*.safetensors")
         tensors = {key: value.half() for key, value in load_file(path).items()}
         save_file(tensors, path, metadata={"format": "pt"})
-    assert load_source(copy).prompt(a_request()).positive["text"].dtype == torch.float32
+    assert load_source(copy).prompt(a_request(), ()).positive["text"].dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -219,10 +219,10 @@ def test_devices_that_are_not_there(device: str, epsilon_folder: Path) -> None:
 def test_shipped_configuration() -> None:
     """The configuration shipped for single files is Stable Diffusion 1.5's, by its published numbers of parameters."""
     with torch.device("meta"):
-        unet = diffusers.UNet2DConditionModel.from_config(json.loads((SHIPPED_CONFIG / "unet/config.json").read_text()))
-        vae = diffusers.AutoencoderKL.from_config(json.loads((SHIPPED_CONFIG / "vae/config.json").read_text()))
+        unet = diffusers.UNet2DConditionModel.from_config(json.loads((CONFIGS / "sd15/unet/config.json").read_text()))
+        vae = diffusers.AutoencoderKL.from_config(json.loads((CONFIGS / "sd15/vae/config.json").read_text()))
         text_encoder = transformers.CLIPTextModel(
-            transformers.CLIPTextConfig.from_pretrained(SHIPPED_CONFIG / "text_encoder")
+            transformers.CLIPTextConfig.from_pretrained(CONFIGS / "sd15" / "text_encoder")
         )
     sizes = [sum(weight.numel() for weight in network.parameters()) for network in (unet, vae, text_encoder)]
     assert sizes == [859_520_964, 83_653_863, 123_060_480]

@@ -95,7 +95,8 @@ def test_pictures_equal_diffusers(name: str, models: dict[str, Model], folders: 
 def test_two_prompts_differ(models: dict[str, Model]) -> None:
     """The test checkpoint tells prompts apart, in their embeddings and at the end of the text."""
     red, blue = (
-        models["epsilon"].prompt(a_request(prompt=prompt)).positive["text"] for prompt in ("a red cat", "a blue cat")
+        models["epsilon"].prompt(a_request(prompt=prompt), ()).positive["text"]
+        for prompt in ("a red cat", "a blue cat")
     )
     assert red.shape == (1, 77, 24)
     assert (red - blue).abs().max() > 0.01
@@ -104,8 +105,8 @@ def test_two_prompts_differ(models: dict[str, Model]) -> None:
 
 def test_guidance_off_costs_no_row(models: dict[str, Model]) -> None:
     """At a guidance scale of 1 or less no negative prompt is encoded."""
-    assert models["epsilon"].prompt(a_request(guidance_scale=1.0)).negative is None
-    assert models["epsilon"].prompt(a_request(guidance_scale=1.01)).negative is not None
+    assert models["epsilon"].prompt(a_request(guidance_scale=1.0), ()).negative is None
+    assert models["epsilon"].prompt(a_request(guidance_scale=1.01), ()).negative is not None
 
 
 @pytest.mark.parametrize("name", ["epsilon", "demo"])
@@ -114,20 +115,20 @@ def test_guidance_off_costs_no_row(models: dict[str, Model]) -> None:
 )
 def test_odd_prompts(name: str, prompt: str, models: dict[str, Model], folders: dict[str, Path]) -> None:
     """Any text is encoded, to what the pipeline encodes it to."""
-    prompted = models[name].prompt(a_request(prompt=prompt, negative_prompt=prompt))
+    prompted = models[name].prompt(a_request(prompt=prompt, negative_prompt=prompt), ())
     wanted, _ = oracle.pipeline(folders[name]).encode_prompt(prompt, "cpu", 1, False)
     assert torch.allclose(prompted.positive["text"], wanted, atol=1e-6)
 
 
 def test_a_prompt_that_fits_has_no_warning(models: dict[str, Model]) -> None:
     """Seventy-five tokens beside the two special ones are no reason for a warning."""
-    assert models["epsilon"].prompt(a_request(prompt=" ".join(["red"] * 75))).warnings == ()
+    assert models["epsilon"].prompt(a_request(prompt=" ".join(["red"] * 75)), ()).warnings == ()
 
 
 def test_truncated_prompts_are_told(models: dict[str, Model]) -> None:
     """A prompt that is cut, and a negative one, give warnings that quote what was dropped as it was written."""
     prompt = " ".join(["red"] * 75) + "  a Blue CAT, 고양이"
-    prompted = models["epsilon"].prompt(a_request(prompt=prompt, negative_prompt=prompt + " !"))
+    prompted = models["epsilon"].prompt(a_request(prompt=prompt, negative_prompt=prompt + " !"), ())
     assert prompted.warnings == (
         'prompt: cut to 77 tokens; dropped: "a Blue CAT, 고양이"',
         'negative_prompt: cut to 77 tokens; dropped: "a Blue CAT, 고양이 !"',
@@ -136,20 +137,21 @@ def test_truncated_prompts_are_told(models: dict[str, Model]) -> None:
 
 def test_truncation_in_the_demo_model(models: dict[str, Model]) -> None:
     """The demo model takes as many tokens as CLIP, start and end among them."""
-    (warning,) = models["demo"].prompt(a_request(prompt=" ".join(["red"] * 75) + " big blue star")).warnings
+    (warning,) = models["demo"].prompt(a_request(prompt=" ".join(["red"] * 75) + " big blue star"), ()).warnings
     assert warning == 'prompt: cut to 77 tokens; dropped: "big blue star"'
 
 
 def test_a_negative_prompt_not_used_is_not_warned_of(models: dict[str, Model]) -> None:
     """Without guidance the negative prompt plays no part, however long it is."""
     request = a_request(negative_prompt="red " * 100, guidance_scale=1.0)
-    assert models["epsilon"].prompt(request).warnings == ()
+    assert models["epsilon"].prompt(request, ()).warnings == ()
 
 
 def test_noise_is_diffusers_noise(models: dict[str, Model]) -> None:
     """Noise comes from a CPU generator, in the order in which diffusers draws it."""
     wanted = torch.randn((1, 4, 9, 8), generator=torch.Generator("cpu").manual_seed(99))[0]
-    assert torch.equal(models["epsilon"].noise(99, 72, 64), wanted)
+    model = models["epsilon"]
+    assert torch.equal(model.noise(torch.Generator("cpu").manual_seed(99), model.latent_shape(72, 64)), wanted)
 
 
 def test_previews_show_what_is_coming(models: dict[str, Model]) -> None:

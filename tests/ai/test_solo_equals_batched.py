@@ -1,20 +1,39 @@
-"""The engine's promise, over whole runs of the tiny networks: the same picture, whoever shares the batch."""
+"""The engine's promise, over whole runs of the tiny networks: the same picture, whoever shares the batch.
+
+`ATELIER_SOLO_EXAMPLES` is how many random crowds are tried; `make test` tries a few dozen, the same ones each time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ai import stepping
+from ai.adapters import stacks
+from ai.adapters.residents import Worn
+from ai.cards import ModelCard
+from ai.families import load
 from ai.families.family import Model
-from ai.types import Canceled, EngineEvent, EngineSettings, Finished, GenerationRequest
-from tests.ai.drive import Bench, a_request, pixels
+from ai.schedules import SOLVERS
+from ai.types import AdapterUse, Canceled, EngineEvent, EngineSettings, Failed, GenerationRequest
+from tests.ai.adapters.made import make, save_kohya, save_peft
+from tests.ai.drive import Bench, a_request, an_image, pixels
 
-REQUESTS = st.builds(
+EXAMPLES = int(os.environ.get("ATELIER_SOLO_EXAMPLES", "25"))
+TOLERANCE = 1  # of 255, float32 on the CPU; docs/promises.md
+CPU = EngineSettings(device="cpu", adapter_slots=4)  # fewer than a crowd wants at once
+
+PLAIN = st.builds(
     a_request,
     model=st.sampled_from(["epsilon", "v"]),
     prompt=st.sampled_from(["a red cat", "", "two blue cats on a mat"]),
@@ -25,60 +44,216 @@ REQUESTS = st.builds(
     seed=st.integers(0, 3),
     num_images=st.sampled_from([1, 1, 2]),
     priority=st.integers(0, 1),
+    owner=st.sampled_from(["ann", "ben"]),
+    solver=st.sampled_from(SOLVERS),
+    adapters=st.lists(
+        st.builds(
+            AdapterUse, st.sampled_from(["one", "one", "two", "wide", "torn"]), st.sampled_from([1.0, 0.4, -0.7])
+        ),
+        max_size=3,
+    ).map(tuple),
 )
-# When each request comes, counted in deliveries, and when it is cancelled, if ever.
-PLANS = st.lists(st.tuples(REQUESTS, st.integers(0, 5), st.none() | st.integers(0, 8)), min_size=2, max_size=6)
+
+
+def from_image(request: GenerationRequest, strength: float) -> GenerationRequest:
+    """The same request, from an image of its size; with a strength of 0 the request itself."""
+    if not strength:
+        return request
+    image = an_image(request.width, request.height, seed=request.seed)
+    return replace(request, init_image=image, strength=strength)
+
+
+REQUESTS = st.builds(from_image, PLAIN, st.sampled_from([0.0, 0.0, 0.5, 1.0]))
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A request; when it comes and when it is cancelled, if ever, counted in deliveries."""
+
+    request: GenerationRequest
+    joins: int = 0
+    cancelled: int | None = None
+
+
+PLANS = st.lists(st.builds(Guest, REQUESTS, st.integers(0, 5), st.none() | st.integers(0, 8)), min_size=2, max_size=6)
+
+
+@dataclass(frozen=True)
+class House:
+    """The models, each with its adapters, and each request's pictures when it is alone (kept: the same ones come often)."""
+
+    models: Mapping[str, Model]
+    cards: Mapping[str, ModelCard]
+    alone: dict[GenerationRequest, list[NDArray[np.int16]] | str]
+
+    def solo(self, request: GenerationRequest) -> list[NDArray[np.int16]] | str:
+        """What a request gives alone in an engine of its own: its pictures, or why there are none."""
+        key = replace(request, request_id="solo", priority=0, owner="")
+        if key not in self.alone:
+            bench = Bench(lambda card, _: self.models[card.name], CPU, cards=list(self.cards.values()))
+            bench.paint(key)
+            end = bench.end("solo")
+            assert not isinstance(end, Canceled)
+            self.alone[key] = str(end.error) if isinstance(end, Failed) else [pixels(one) for one in end.pictures]
+        return self.alone[key]
+
+    def differs(self, plan: Sequence[Guest], max_batch: int = 16, reading: int = 0) -> Iterator[str]:
+        """Paint a crowd; what is not as if everyone were alone."""
+        bench = crowd(self, plan, max_batch, reading)
+        for number, guest in enumerate(plan):
+            end, wanted = bench.end(str(number)), self.solo(guest.request)
+            if isinstance(end, Canceled):
+                if guest.cancelled is None:
+                    yield f"{guest.request}: canceled by nobody"
+            elif isinstance(end, Failed):
+                if str(end.error) != wanted:
+                    yield f"{guest.request}: {end.error}"
+            elif isinstance(wanted, str):
+                yield f"{guest.request}: painted, and alone {wanted}"
+            else:
+                yield from (
+                    f"{guest.request}: other pixels"
+                    for one, other in zip(end.pictures, wanted, strict=True)
+                    if np.abs(pixels(one) - other).max() > TOLERANCE
+                )
+
+
+def crowd(house: House, plan: Sequence[Guest], max_batch: int, reading: int) -> Bench:
+    """Everything that an engine delivered for a plan. Adapters are brought `reading` deliveries after they were asked for."""
+    aside: list[tuple[int, Callable[[], None]]] = []  # when it is to be done, and what
+
+    bench = Bench(
+        lambda card, _: house.models[card.name],
+        replace(CPU, max_batch=max_batch),
+        cards=list(house.cards.values()),
+        aside_adapters=lambda work: aside.append((len(bench.deliveries) + reading, work)),
+    )
+    submitted: set[int] = set()
+
+    def follow_plan(events: Sequence[EngineEvent]) -> None:
+        for number, guest in enumerate(plan):
+            if number not in submitted and len(bench.deliveries) >= guest.joins:
+                submitted.add(number)
+                bench.engine.submit(replace(guest.request, request_id=str(number)))
+            if number in submitted and guest.cancelled == len(bench.deliveries):
+                bench.engine.cancel(str(number))
+        for due, work in [*aside]:
+            if due <= len(bench.deliveries):
+                aside.remove((due, work))
+                work()
+
+    bench.on_deliver = follow_plan
+    follow_plan([])
+    bench.engine.run()
+    while len(submitted) < len(plan) or aside:
+        bench.deliveries.append([])  # time passes for those still to come
+        follow_plan([])
+        bench.engine.run()
+    return bench
+
+
+@pytest.fixture(scope="module")
+def house(epsilon_folder: Path, v_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Both tiny models with three adapters, one of which takes two slots, and one that is damaged."""
+    folder = tmp_path_factory.mktemp("adapters")
+    (folder / "torn.safetensors").write_bytes(b"no adapter")
+    adapters = {
+        "one": save_kohya(make(seed=1), folder / "one"),
+        "two": save_peft(make(seed=2, rank=3), folder / "two"),
+        "wide": save_kohya(make(seed=3, rank=11), folder / "wide"),
+        "torn": folder / "torn.safetensors",
+    }
+    cards = {
+        name: ModelCard(name=name, source=str(source), adapters=adapters)
+        for name, source in (("epsilon", epsilon_folder), ("v", v_folder))
+    }
+    return House({name: load(card, CPU) for name, card in cards.items()}, cards, {})
 
 
 @settings(
-    max_examples=25,
+    max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(plan=PLANS, max_batch=st.sampled_from([1, 3, 16]))
-def test_solo_equals_batched(
-    models: dict[str, Model], plan: Sequence[tuple[GenerationRequest, int, int | None]], max_batch: int
-) -> None:
-    """With any mix of requests that join and are cancelled at any time, each picture is the one painted alone."""
-    bench = Bench(
-        lambda card, _: models[card.name], EngineSettings(device="cpu", max_batch=max_batch), models=("epsilon", "v")
-    )
-    requests = {str(n): replace(request, request_id=str(n)) for n, (request, _, _) in enumerate(plan)}
-    submitted: set[str] = set()
-
-    def follow_plan(events: Sequence[EngineEvent]) -> None:
-        for request_id, (_, joins, cancelled) in zip(requests, plan, strict=True):
-            if request_id not in submitted and len(bench.deliveries) >= joins:
-                submitted.add(request_id)
-                bench.engine.submit(requests[request_id])
-            if request_id in submitted and cancelled is not None and len(bench.deliveries) == cancelled:
-                bench.engine.cancel(request_id)
-
-    bench.on_deliver = follow_plan
-    follow_plan([])
-    while len(submitted) < len(plan):
-        bench.engine.run()
-        bench.deliveries.append([])  # time passes for those still to come
-        follow_plan([])
-    bench.engine.run()
-    for request_id, request in requests.items():
-        end = bench.end(request_id)
-        if plan[int(request_id)][2] is None or not isinstance(end, Canceled):
-            assert isinstance(end, Finished), end
-            for picture, wanted in zip(end.pictures, solo(models, request), strict=True):
-                assert np.abs(pixels(picture) - wanted).max() <= 1
+@given(plan=PLANS, max_batch=st.sampled_from([1, 3, 16]), reading=st.integers(0, 3))
+def test_solo_equals_batched(house: House, plan: Sequence[Guest], max_batch: int, reading: int) -> None:
+    """With any mix of requests, adapters and solvers that join, fail and are cancelled at any time, each picture is the one
+    painted alone."""
+    assert list(house.differs(plan, max_batch, reading)) == []
 
 
-SOLO: dict[GenerationRequest, list[NDArray[np.int16]]] = {}
+# Of one size and length, so that all rows stand at the same places in the same batches.
+THREE = [
+    Guest(a_request(model="epsilon", seed=seed, solver="euler_a", adapters=(AdapterUse(name, scale),)))
+    for seed, name, scale in ((1, "one", 1.0), (2, "two", 0.4), (3, "one", -0.7))
+]
 
 
-def solo(models: dict[str, Model], request: GenerationRequest) -> list[NDArray[np.int16]]:
-    """The request's pictures when it is alone in an engine of its own (kept: the same ones come often)."""
-    key = replace(request, request_id="solo", priority=0)
-    if key not in SOLO:
-        bench = Bench(lambda card, _: models[card.name], models=("epsilon", "v"))
-        bench.paint(key)
-        SOLO[key] = [pixels(picture) for picture in bench.finished("solo").pictures]
-    return SOLO[key]
+def swap_first_two(items: Sequence[Any]) -> list[Any]:
+    """The first two the other way round."""
+    return [items[1], items[0], *items[2:]] if len(items) > 1 else list(items)
+
+
+def swap_slots(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
+    """The first two rows wear each other's adapter, at their own scale."""
+    others = swap_first_two(told)
+    return [
+        [Worn(worn.resident, mine.scale) for mine, worn in zip(row, other, strict=True)]
+        for row, other in zip(told, others, strict=True)
+    ]
+
+
+def swap_scales(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
+    """The first two rows wear their own adapter at each other's scale."""
+    others = swap_first_two(told)
+    return [
+        [Worn(worn.resident, yours.scale) for worn, yours in zip(row, other, strict=True)]
+        for row, other in zip(told, others, strict=True)
+    ]
+
+
+def mutate_worn(change: Callable[[Sequence[Sequence[Worn]]], list[list[Worn]]], patch: pytest.MonkeyPatch) -> None:
+    """Tell a batch something else of what its rows wear."""
+    rows = stacks.AdapterStacks.rows
+    patch.setattr(stacks.AdapterStacks, "rows", lambda self, told: rows(self, change(told)))
+
+
+def mutate_noise(patch: pytest.MonkeyPatch) -> None:
+    """Give the first two rows the noise of each other's generator."""
+    noise = stepping.Stack._noise
+
+    def swapped(self: stepping.Stack) -> torch.Tensor | None:
+        drawn = noise(self)
+        return None if drawn is None else torch.stack(swap_first_two(drawn.unbind()))
+
+    patch.setattr(stepping.Stack, "_noise", swapped)
+
+
+MUTATIONS: Mapping[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "slot": lambda patch: mutate_worn(swap_slots, patch),
+    "scale": lambda patch: mutate_worn(swap_scales, patch),
+    "generator": mutate_noise,
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_property_can_fail(mutation: str, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that swaps one row's adapter slot, scale or generator with another's is found out, and no sound one is."""
+    assert list(house.differs(THREE)) == []
+    with monkeypatch.context() as patch:
+        MUTATIONS[mutation](patch)
+        assert len(list(house.differs(THREE))) >= 2
+
+
+def test_adapters_that_fail_and_that_wait(house: House) -> None:
+    """The crowds above hold both: a damaged adapter, and more than there are slots."""
+    torn = Guest(a_request(model="epsilon", adapters=(AdapterUse("torn"),)))
+    many = [
+        Guest(a_request(model="epsilon", seed=n, adapters=(AdapterUse(name),)))
+        for n, name in enumerate(("one", "two", "wide"))
+    ]
+    wide = Guest(a_request(model="epsilon", adapters=(AdapterUse("one"), AdapterUse("wide"), AdapterUse("two"))))
+    assert list(house.differs([torn, *many, wide])) == []
+    assert "torn.safetensors: not a sound safetensors file" in str(house.solo(torn.request))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,43 +40,51 @@ def set_scheduler(folder: Path, **scheduler: object) -> None:
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER | scheduler))
 
 
-def networks(tokenizer: Any) -> Any:
-    """A pipeline of tiny networks."""
-    vocabulary = len(tokenizer)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=24,
-        attention_head_dim=2,
-        norm_num_groups=8,
-    )
-    vae = diffusers.AutoencoderKL(
+def build_vae(**config: object) -> Any:
+    """A tiny VAE; `config` are further entries of its configuration."""
+    return diffusers.AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(8, 8, 16, 16),
         layers_per_block=1,
         norm_num_groups=4,
         sample_size=64,
+        **config,
     )
-    text_encoder = transformers.CLIPTextModel(
-        transformers.CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            bos_token_id=vocabulary - 2,
-            eos_token_id=vocabulary - 1,
-            pad_token_id=vocabulary - 1,
-        )
-    )
+
+
+def text_config(tokenizer: Any, **config: object) -> Any:
+    """A tiny text encoder's configuration for the tokenizer; `config` are other entries of it."""
+    vocabulary = len(tokenizer)
+    values: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+        "pad_token_id": vocabulary - 1,
+    }
+    return transformers.CLIPTextConfig(**(values | config))
+
+
+def networks(tokenizer: Any, unet: Mapping[str, object] | None = None, **text_encoder: object) -> Any:
+    """A pipeline of tiny networks; what is given are other entries of the networks' configurations."""
+    values: dict[str, Any] = {
+        "sample_size": 8,
+        "layers_per_block": 1,
+        "block_out_channels": (16, 32),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "cross_attention_dim": 24,
+        "attention_head_dim": 2,
+        "norm_num_groups": 8,
+    }
     return diffusers.StableDiffusionPipeline(
-        unet=unet,
-        vae=vae,
-        text_encoder=text_encoder,
+        unet=diffusers.UNet2DConditionModel(**(values | dict(unet or {}))),
+        vae=build_vae(),
+        text_encoder=transformers.CLIPTextModel(text_config(tokenizer, **text_encoder)),
         tokenizer=tokenizer,
         scheduler=diffusers.PNDMScheduler(steps_offset=1, skip_prk_steps=True),
         safety_checker=None,
@@ -93,24 +103,26 @@ def byte_alphabet() -> list[str]:
 MERGES = [("r", "e"), ("re", "d</w>"), ("c", "a"), ("ca", "t</w>"), ("b", "l"), ("bl", "u"), ("blu", "e</w>")]
 
 
-def build_tokenizer() -> Any:
-    """A CLIP tokenizer with the full byte alphabet, a few merges and 77 positions."""
+def build_tokenizer(**special: str) -> Any:
+    """A CLIP tokenizer with the full byte alphabet, a few merges and 77 positions; `special` are other special tokens."""
     symbols = byte_alphabet()
     words = symbols + [symbol + "</w>" for symbol in symbols] + ["".join(pair) for pair in MERGES]
     vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    return transformers.CLIPTokenizer(vocab=vocabulary, merges=MERGES, model_max_length=77)
+    return transformers.CLIPTokenizer(vocab=vocabulary, merges=MERGES, model_max_length=77, **special)
 
 
 def build_single_file(folder: Path, target: Path) -> Path:
     """The same weights as one LDM-layout file, its configuration folder beside it and the tokenizer in there."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, rename in (("unet", ldm_unet_key), ("vae", ldm_vae_key), ("text_encoder", ldm_clip_key)):
-        (path,) = (folder / name).glob("*.safetensors")
-        tensors |= {rename(key): ldm_shape(key, value) for key, value in load_file(path).items()}
-    save_file(tensors, target)
-    config = target.with_suffix(".config")
-    shutil.copytree(folder, config, ignore=shutil.ignore_patterns("*.safetensors"))
+    renamed = (("unet", partial(ldm_unet_key, attended=0)), ("vae", ldm_vae_key), ("text_encoder", ldm_clip_key))
+    save_file({key: value for name, rename in renamed for key, value in read_as(folder / name, rename)}, target)
+    shutil.copytree(folder, target.with_suffix(".config"), ignore=shutil.ignore_patterns("*.safetensors"))
     return target
+
+
+def read_as(folder: Path, rename: Callable[[str], str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of one network's folder, by their LDM names and in their LDM shapes."""
+    (path,) = folder.glob("*.safetensors")
+    return ((rename(key), ldm_shape(key, value)) for key, value in load_file(path).items())
 
 
 def ldm_shape(key: str, value: torch.Tensor) -> torch.Tensor:
@@ -126,6 +138,8 @@ UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 RESNET_PARTS = {
     "norm1": "in_layers.0",
@@ -137,23 +151,23 @@ RESNET_PARTS = {
 }
 
 
-def ldm_unet_key(key: str) -> str:
-    """Where LDM keeps a tensor of the tiny UNet (two levels, one layer a block)."""
+def ldm_unet_key(key: str, attended: int) -> str:
+    """Where LDM keeps a tensor of a UNet of two levels, one layer a block, that has attention on one of its levels."""
     for ours, theirs in UNET_ENDS.items():
         if key.startswith(ours + "."):
             return "model.diffusion_model." + key.replace(ours, theirs, 1)
-    block, rest = _unet_block(key.split("."))
+    block, rest = _unet_block(key.split("."), attended)
     for ours, theirs in RESNET_PARTS.items():
         rest = rest.replace(ours + ".", theirs + ".") if ".attentions." not in key else rest
     return f"model.diffusion_model.{block}.{rest}"
 
 
-def _unet_block(parts: list[str]) -> tuple[str, str]:
+def _unet_block(parts: list[str], attended: int) -> tuple[str, str]:
     if parts[0] == "mid_block":
         position = {("resnets", "0"): 0, ("attentions", "0"): 1, ("resnets", "1"): 2}[(parts[1], parts[2])]
         return f"middle_block.{position}", ".".join(parts[3:])
     level, kind, layer = int(parts[1]), parts[2], int(parts[3])
-    has_attention = level == (0 if parts[0] == "down_blocks" else 1)
+    has_attention = level == (attended if parts[0] == "down_blocks" else 1 - attended)
     if parts[0] == "down_blocks":  # one resnet and one downsampler a level, after conv_in
         if kind == "downsamplers":
             return f"input_blocks.{2 * level + 2}.0.op", ".".join(parts[5:])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0  # seconds; a cold start of Python on a busy machine takes a few
+PATIENCE = 180.0  # seconds until a command is called stuck; a demo takes ten, and ten times that beside other work
 
 
 @dataclass(frozen=True, slots=True)

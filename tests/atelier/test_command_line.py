@@ -54,6 +54,7 @@ async def test_help_is_light_and_the_reactor_asyncio() -> None:
         (["generate", "a star", "--count", "5"], "--count"),
         (["generate", "a star", "--adapter", "ink:nan"], "--adapter"),
         (["generate", "a star", "--sign", "no-such-file.png"], "--sign"),
+        (["generate", "a star", "--init-image", "no-such-file.png"], "--init-image"),
         (["generate", "a star", "--opacity", "2"], "--opacity"),
         (["demo", "--count", "11"], "--count"),
         (["nonsense"], "nonsense"),
@@ -85,6 +86,8 @@ async def test_generate_writes_pictures_and_prints_their_paths(reactor: Any, tmp
     """Every prompt is submitted with the options, the pictures are written, stdout has their paths alone."""
     async with FakeServer(reactor) as server:
         options = ["--steps=20", "--guidance=3.5", "--seed=9", "--size=64x128", "--sign=Ada", "--adapter=ink:0.5"]
+        (tmp_path / "first.png").write_bytes(PICTURE)
+        options += ["--solver=euler_a", f"--init-image={tmp_path / 'first.png'}", "--strength=0.6"]
         command = await Command.start(
             *("generate", "a star", "a moon", f"--out={tmp_path}", *options),
             ATELIER_SERVER=server.address,
@@ -104,6 +107,7 @@ async def test_generate_writes_pictures_and_prints_their_paths(reactor: Any, tmp
     assert isinstance(first, pb.Submit)
     assert (first.num_inference_steps, first.guidance_scale, first.seed) == (20, 3.5, 9)
     assert (first.width, first.height, first.signature.text) == (64, 128, "Ada")
+    assert (first.solver, first.init_image, first.strength) == ("euler_a", PICTURE, 0.6)
     assert first.adapters[0] == pb.AdapterUse(name="ink", scale=0.5)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ai.adapters.folder import find_adapters
+from atelier.child import ROOT
 from atelier.demo import PROMPTS
 from tests.atelier.command import run
+from watermark import read_metadata
+
+
+def metadata_in(folder: Path, *keys: str) -> list[tuple[str, ...]]:
+    """What the pictures in a folder say of themselves, by their files' names."""
+    told = [read_metadata(path.read_bytes()) for path in sorted(folder.glob("a-big-*.png"))]
+    return [tuple(each[key] for key in keys) for each in told]
 
 
 @pytest.mark.slow
@@ -18,7 +26,7 @@ async def test_the_demo_paints_and_cleans_up(tmp_path: Path) -> None:
     ended = await run("demo", "--count=2", f"--out={tmp_path}", ATELIER_DEVICE="nonsense", ATELIER_UNKNOWN="1")
     assert ended.status == 0, ended.err
     assert f"all of them: {tmp_path / 'contact-sheet.png'}" in ended.out
-    assert sum(name.startswith("a-big-") for name in os.listdir(tmp_path)) == 2
+    assert metadata_in(tmp_path, "adapters", "artist") == [("pixel:1", "Bo Byte"), ("outline:1", "Ines Linhart")]
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width > 2 * 224
     assert "stopping the server" in ended.err
@@ -26,5 +34,6 @@ async def test_the_demo_paints_and_cleans_up(tmp_path: Path) -> None:
 
 
 def test_the_prompts_are_ten_different_ones() -> None:
-    """Ten prompts, each once."""
-    assert len({prompt for prompt, _ in PROMPTS}) == 10
+    """Ten prompts in ten styles, each once: every style that the embedded model has."""
+    assert len({prompt for _, prompt, _ in PROMPTS}) == 10
+    assert {style for style, _, _ in PROMPTS} == set(find_adapters(ROOT / "models/demo/adapters"))

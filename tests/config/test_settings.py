@@ -48,9 +48,20 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
     "allow_plaintext": ("true", True),
     "device": ("cuda:1", "cuda:1"),
+    "devices": ("cuda:0, cuda:1", ("cuda:0", "cuda:1")),
+    "memory_limit": ("6GiB", 6 << 30),
+    "memory_reserve": ("500MB", 500_000_000),
+    "weights": ("int8", "int8"),
+    "attention": ("sliced", "sliced"),
+    "vae_slicing": ("true", True),
+    "vae_tiling": ("true", True),
+    "cpu_offload": ("layers", "layers"),
     "dtype": ("bfloat16", "bfloat16"),
     "adapters_dir": ("/srv/adapters", Path("/srv/adapters")),
     "max_adapter_bytes": ("2048", 2048),
+    "database_url": ("sqlite:///x.db", SecretStr("sqlite:///x.db")),
+    "database_timeout": ("2.5", 2.5),
+    "database_threads": ("3", 3),
     "data_dir": ("/srv/data", Path("/srv/data")),
     "public_base_url": ("https://pictures.test/x", "https://pictures.test/x"),
     "model_id": ("org/model", "org/model"),
@@ -60,6 +71,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "chunk_bytes": ("2048", 2048),
     "handshake_frame_bytes": ("512", 512),
     "max_signature_image_bytes": ("2048", 2048),
+    "max_init_image_bytes": ("100000", 100_000),
+    "max_init_image_pixels": ("1000000", 1_000_000),
+    "parking": ("off", False),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
 
@@ -82,6 +96,7 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
     assert known >= {
         "LOG_LEVEL", "MAX_CONCURRENT_GENERATIONS", "MODEL_ID", "DEVICE", "DTYPE", "DEFAULT_WIDTH", "DEFAULT_HEIGHT",
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
+        "DATABASE_URL",
     }  # fmt: skip
 
 
@@ -221,6 +236,24 @@ def test_no_message_shows_a_token(value: str) -> None:
     assert text.startswith("ATELIER_TOKENS: ")
     assert "s3cret" not in text
     assert "entry" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [("cuda:0,cuda:0", "cuda:0 stands twice"), ("cuda", "neither cpu nor cuda:NUMBER"), ("cpu,tpu:0", "'tpu:0'")],
+)
+def test_devices_that_make_no_sense_are_refused(value: str, says: str) -> None:
+    """By their names."""
+    text = refused(ATELIER_DEVICES=value)
+    assert text.startswith("ATELIER_DEVICES: ")
+    assert says in text
+
+
+def test_one_device_or_several() -> None:
+    """DEVICES wins over DEVICE; the same CPU may stand twice."""
+    assert load_settings().engine_devices() == ("auto",)
+    assert load_settings(device="cuda:1").engine_devices() == ("cuda:1",)
+    assert load_settings(device="cuda:1", devices="cpu,cpu").engine_devices() == ("cpu", "cpu")
 
 
 def test_settings_are_frozen() -> None:

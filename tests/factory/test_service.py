@@ -59,7 +59,7 @@ def test_limits_that_every_plain_request_would_break_stop_the_start(
 
 async def test_an_endpoint_that_cannot_be_read_stops_the_start(reactor: Any, tmp_path: Path) -> None:
     """With the variable's name; stopping what never started does no harm."""
-    service = make_service(load_settings(tcp_listen="tcp:nine:interface=127.0.0.1"), reactor)
+    service = make_service(load_settings(tcp_listen="tcp:nine:interface=127.0.0.1", data_dir=tmp_path), reactor)
     with pytest.raises(SettingsError, match="ATELIER_TCP_LISTEN"):
         await service.start()
     await service.stop()

@@ -33,7 +33,13 @@ BAD_SUBMITS: list[tuple[str, dict[str, Any], int, str, str]] = [
     ("0 images", {"num_images": 0}, pb.INVALID_PARAMETER, "num_images", "1 to 4"),
     ("5 images", {"num_images": 5}, pb.INVALID_PARAMETER, "num_images", "1 to 4"),
     ("unknown model", {"model": "nope"}, pb.MODEL_NOT_FOUND, "model", "one of demo"),
-    ("unknown solver", {"solver": "magic"}, pb.INVALID_PARAMETER, "solver", "dpmpp_2m"),
+    (
+        "unknown solver",
+        {"solver": "magic"},
+        pb.INVALID_PARAMETER,
+        "solver",
+        "dpmpp_2m, dpmpp_2m_karras, euler, euler_a, ddim, lcm",
+    ),
     ("unknown adapter", {"adapters": [pb.AdapterUse(name="x")]}, pb.ADAPTER_NOT_FOUND, "adapters[0].name", "adapter"),
     (
         "NaN scale",
@@ -42,6 +48,8 @@ BAD_SUBMITS: list[tuple[str, dict[str, Any], int, str, str]] = [
         "adapters[0].scale",
         "finite",
     ),
+    ("init image of no format", {"init_image": b"BM" * 50}, pb.INVALID_PARAMETER, "init_image", "PNG, JPEG or WEBP"),
+    ("strength of nothing", {"strength": 0.5}, pb.INVALID_PARAMETER, "strength", "without an init_image"),
     ("wild priority", {"priority": 1000}, pb.INVALID_PARAMETER, "priority", "-100 to 100"),
     ("deadline 0", {"deadline_seconds": 0.0}, pb.INVALID_PARAMETER, "deadline_seconds", "more than 0"),
     ("long key", {"idempotency_key": "k" * 201}, pb.INVALID_PARAMETER, "idempotency_key", "200"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ai.schedules import SOLVERS
 from proto import atelier_pb2 as pb
 from server.wire.connection import Received
 from tests.integration.conftest import ALICE, BOB
@@ -70,6 +71,7 @@ async def test_ten_jobs_at_once_equal_each_one_alone(server: tuple[str, int]) ->
             "num_inference_steps": 4 + index,
             "guidance_scale": 1.0 if index == 5 else 2.0 + index / 3,
             "negative_prompt": "blue" if index % 3 == 0 else "",
+            "solver": SOLVERS[index % len(SOLVERS)],
         }
         for index, (colour, shape, ground) in enumerate(
             zip(

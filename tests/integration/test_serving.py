@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from PIL import Image, ImageChops
 
 from proto import atelier_pb2 as pb
 from tests.integration.raw_client import RawClient
@@ -66,29 +67,37 @@ async def test_a_stop_signal_lets_running_jobs_finish(tmp_path: Path) -> None:
         assert (await served.ended())[0] == 0
 
 
-async def test_what_cannot_be_finished_in_time_is_reported(tmp_path: Path) -> None:
-    """With no time to drain, a running job fails with UNAVAILABLE, is told so, and the process still ends with status 0."""
+async def test_what_cannot_be_finished_in_time_is_finished_in_the_next_life(tmp_path: Path) -> None:
+    """With no time to drain the process still ends with status 0; whoever comes back then watches the job to its end."""
     async with serving(tmp_path, ATELIER_DRAIN_TIMEOUT="0") as served:
         client = await RawClient.connect(served.address)
-        running = client.submit(PROMPT, seed=1, num_inference_steps=100, progress=True)
-        while (await client.hear()).kind != "progress":
+        client.submit(PROMPT, seed=1, num_inference_steps=100, progress=True)
+        job: Any = (await client.hear()).message
+        while (seen := await client.hear()).kind != "progress":
             pass
+        number: int = seen.message.event_number  # type: ignore[attr-defined]
         served.signal(signal.SIGTERM)
-        heard = await client.hear_all(running)
-        assert heard[-1].kind == "failed"
-        assert heard[-1].message.error.code == pb.UNAVAILABLE  # type: ignore[attr-defined]
+        assert [event.kind for event in (await client.rest()) if event.kind != "progress"] == ["goodbye"]
         client.writer.close()
         assert (await served.ended())[0] == 0
+    async with serving(tmp_path) as again:
+        client = await RawClient.connect(again.address)
+        watching = client.say(watch=pb.Watch(job_id=job.job_id, from_event=number + 1, progress=True))
+        heard: list[Any] = await client.hear_all(watching)
+        assert heard[0].message.event_number > number
+        assert heard[-1].kind == "result"
+        await client.close()
 
 
-async def test_a_killed_server_leaves_no_half_written_picture(tmp_path: Path) -> None:
-    """After SIGKILL in the middle of the work every stored picture is whole, and the same folder serves again."""
+async def test_a_killed_server_loses_no_job_and_paints_the_same_pictures(tmp_path: Path) -> None:
+    """After SIGKILL in the middle of the work every stored picture is whole, and the next life finishes every job."""
     async with serving(tmp_path) as served:
         client = await RawClient.connect(served.address)
         for seed in range(6):
             client.submit(PROMPT, seed=seed, num_inference_steps=2 + seed * 4)
-        while (await client.hear()).kind != "result":
-            pass
+        jobs: list[str] = []
+        while (event := await client.hear()).kind != "result":
+            jobs += [event.message.job_id] if event.kind == "accepted" else []  # type: ignore[attr-defined]
         served.signal(signal.SIGKILL)
         assert (await served.ended())[0] == -signal.SIGKILL
         client.writer.close()
@@ -97,13 +106,29 @@ async def test_a_killed_server_leaves_no_half_written_picture(tmp_path: Path) ->
     assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in stored)
     async with serving(tmp_path) as again:
         client = await RawClient.connect(again.address)
-        assert (await client.hear_all(client.submit(PROMPT, num_inference_steps=1)))[-1].kind == "result"
+        assert len(jobs) == 6
+        heard = await client.hear_each([client.say(watch=pb.Watch(job_id=job_id)) for job_id in jobs])
+        results: list[Any] = [events[-1] for events in heard.values()]
+        assert [result.kind for result in results] == ["result"] * 6
+        last: Any = (await client.hear_all(client.submit(PROMPT, seed=5, num_inference_steps=22)))[-1]
         await client.close()
+        assert _apart(tmp_path, results[5].message, last.message) <= 1, (
+            "an interrupted job has the picture of any other"
+        )
+
+
+def _apart(folder: Path, *results: Any) -> int:
+    """By how many of 255 levels the pictures of two results differ at most."""
+    one, other = (
+        Image.open(folder / "data" / "artifacts" / result.artifacts[0].key).convert("RGB") for result in results
+    )
+    return max(ImageChops.difference(one, other).tobytes())
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("DATABASE_URL", "mysql://me:secret-that-must-not-show@host/db", "ATELIER_DATABASE_URL"),
         ("ATELIER_TOKENS", "nameless-secret-that-must-not-show", "ATELIER_TOKENS"),
         ("ATELIER_TCP_LISTEN", "tcp:0", "needs tokens"),
         ("ATELIER_TCP_LISTEN", "tcp:x:interface=127.0.0.1", "ATELIER_TCP_LISTEN"),
@@ -126,8 +151,10 @@ async def test_a_bad_setting_stops_the_start(tmp_path: Path, name: str, value: s
 
 async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     """Exit status 1 and the address on stderr."""
+    other = tmp_path / "other"  # a data folder of its own: the first server's is in use too
+    other.mkdir()
     async with serving(tmp_path) as served:
-        process = await start(tmp_path, ATELIER_TCP_LISTEN=f"tcp:{served.address[1]}:interface=127.0.0.1")
+        process = await start(other, ATELIER_TCP_LISTEN=f"tcp:{served.address[1]}:interface=127.0.0.1")
         _, said = await process.communicate()
         assert process.returncode == 1
         assert str(served.address[1]) in said.decode()

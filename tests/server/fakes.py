@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from ai.cards import Defaults, ModelCard
+from ai.cards import ModelCard
+from ai.families.known import Defaults
 from ai.types import (
     Canceled,
     EngineError,
@@ -137,6 +138,8 @@ class FakeArtifacts:
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
         self.reads: list[tuple[str, int, int]] = []
+        self.deletes: list[str] = []
+        self.delete_error: Exception | None = None
         self.put_error: Exception | None = None
         self.read_error: Exception | None = None
         self.gate: asyncio.Event | None = None
@@ -167,6 +170,13 @@ class FakeArtifacts:
         if self.read_error is not None:
             raise self.read_error
         return self.stored[key][offset : offset + size]
+
+    async def delete(self, key: str) -> None:
+        """Forget it, if it is there."""
+        self.deletes.append(key)
+        if self.delete_error is not None:
+            raise self.delete_error
+        self.stored.pop(key, None)
 
     async def _wait(self) -> None:
         if self.gate is not None:

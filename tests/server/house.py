@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from twisted.internet.task import Clock
 
 from server.commands import Submit
-from server.database.memory import MemoryJobStore
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
@@ -24,6 +23,7 @@ from server.identity import Identities
 from server.interfaces import JobStore, Pool
 from server.job import Job
 from server.jobs.admission import Admission, Limits
+from server.jobs.artists import Artists
 from server.jobs.board import Board
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
@@ -31,6 +31,7 @@ from server.jobs.places import Places
 from server.lag import LagMeter
 from server.pools import InlinePool
 from tests.server.fakes import FakeArtifacts, FakePainter, Recorder, settle
+from tests.server.memory import MemoryJobStore
 
 LIMITS = Limits(
     max_prompt_characters=100,
@@ -38,7 +39,10 @@ LIMITS = Limits(
     max_height=256,
     max_num_inference_steps=50,
     max_signature_image_bytes=4096,
+    max_init_image_bytes=20_000,
+    max_init_image_pixels=250_000,
 )
+NO_ARTISTS = Artists({})
 ADA, BOB = "ada", "bob"
 TOKENS = {ADA: SecretStr("ada-token-0123456789"), BOB: SecretStr("bob-token-0123456789")}
 
@@ -50,6 +54,7 @@ class House:
         self,
         *,
         limits: Limits = LIMITS,
+        artists: Artists = NO_ARTISTS,
         pending: int = 10,
         pending_per_owner: int = 8,
         store: JobStore | None = None,
@@ -81,6 +86,7 @@ class House:
             store=self.store,
             places=self.places,
             cards=self.painter.cards,
+            artists=artists,
             limits=limits,
             pool=admission_pool or InlinePool(),
             clock=self.clock,

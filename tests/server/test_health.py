@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ai.types import ModelLoadError, ModelReady, ModelUnavailable, Started
+from ai.types import ModelLoadError, ModelLoading, ModelReady, ModelUnavailable, ModelUnloaded, Started
 from server.health import Health
 from server.replies import ModelState, ServerState
 from tests.server.fakes import CARD, OTHER_CARD
@@ -53,6 +53,26 @@ def test_a_default_model_that_cannot_be_loaded_fails_the_server_and_says_why() -
     health.engine_events([ModelReady("demo", 1.0)])
     assert state(health) is ServerState.READY
     assert health.problem == ""
+
+
+def test_a_model_that_a_request_asked_for_is_shown_loading() -> None:
+    """The others are as they were."""
+    health = a_health()
+    health.engine_events([ModelReady("demo", 1.0), ModelLoading("other")])
+    assert states(health) == {"demo": ModelState.READY, "other": ModelState.LOADING}
+    assert state(health) is ServerState.READY
+
+
+def test_an_unloaded_default_model_leaves_the_server_ready() -> None:
+    """It comes back when a job names it; the list of models says where it is."""
+    health = a_health()
+    health.engine_events([ModelReady("demo", 1.0), ModelUnloaded("demo")])
+    assert state(health) is ServerState.READY
+    assert states(health)["demo"] is ModelState.ON_DISK
+    health.engine_events([ModelLoading("demo")])
+    assert state(health) is ServerState.READY
+    health.engine_events([ModelUnavailable("demo", ModelLoadError("demo: gone"))])
+    assert state(health) is ServerState.FAILED
 
 
 def test_another_model_s_failure_is_its_own() -> None:

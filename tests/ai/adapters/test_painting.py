@@ -12,6 +12,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from peft import PeftModel
 
+from ai.adapters.residents import Residents, Worn
 from ai.cards import ModelCard
 from ai.families import load
 from ai.families.family import Model
@@ -49,11 +50,24 @@ def model(epsilon_folder: Path, paths: Mapping[str, Path]) -> Model:
     return load(ModelCard(name="tiny", source=str(epsilon_folder), adapters=paths), CPU)
 
 
-def painted(model: Model, uses: Sequence[AdapterUse], request: GenerationRequest = REQUEST) -> torch.Tensor:
+@pytest.fixture(scope="module")
+def residents(model: Model, paths: Mapping[str, Path]) -> Residents:
+    """What is in the model's slots."""
+    return Residents(paths, model.adapters)
+
+
+def worn(residents: Residents, uses: Sequence[AdapterUse]) -> Sequence[Worn]:
+    """The adapters in their slots."""
+    outfit = residents.wear(uses, lambda outfit, error: None)
+    assert outfit.ready
+    return outfit.worn
+
+
+def painted(
+    model: Model, residents: Residents, uses: Sequence[AdapterUse], request: GenerationRequest = REQUEST
+) -> torch.Tensor:
     """Final latents of a request that wears these adapters."""
-    with torch.inference_mode():
-        model.wear(uses)
-    (latents,) = denoise(model, open_rows(model, [request]))
+    (latents,) = denoise(model, open_rows(model, [request], worn(residents, uses)))
     return latents
 
 
@@ -108,53 +122,57 @@ def by_diffusers(folder: Path, paths: Mapping[str, Path], uses: Sequence[Adapter
 @pytest.mark.parametrize("scale", [1.0, 0.4, -0.7])
 @pytest.mark.parametrize("layout", ["diffusers", "kohya"])
 def test_it_equals_diffusers(
-    layout: str, scale: float, model: Model, epsilon_folder: Path, paths: Mapping[str, Path]
+    layout: str, scale: float, model: Model, residents: Residents, epsilon_folder: Path, paths: Mapping[str, Path]
 ) -> None:
     """Every layer of UNet and text encoder, convolutions too, at any scale."""
     uses = [AdapterUse(layout, scale)]
-    latents = painted(model, uses)
+    latents = painted(model, residents, uses)
     assert relative_error(latents, by_diffusers(epsilon_folder, paths, uses)) < TOLERANCE
     assert relative_error(latents, oracle.latents(epsilon_folder, REQUEST)) > NOTICEABLE
 
 
-def test_it_equals_peft(model: Model, epsilon_folder: Path, paths: Mapping[str, Path]) -> None:
+def test_it_equals_peft(model: Model, residents: Residents, epsilon_folder: Path, paths: Mapping[str, Path]) -> None:
     """A PEFT folder acts as PeftModel.from_pretrained lets it act."""
     pipeline = fresh(epsilon_folder)
     for network in ("unet", "text_encoder"):
         PeftModel.from_pretrained(getattr(pipeline, network), str(paths["peft"] / network))  # changes it in place
-    assert relative_error(painted(model, [AdapterUse("peft")]), run(pipeline)) < TOLERANCE
+    assert relative_error(painted(model, residents, [AdapterUse("peft")]), run(pipeline)) < TOLERANCE
 
 
 @pytest.mark.parametrize("scale", [1.0, -0.5])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_it_equals_merged_weights(layout: str, scale: float, model: Model, epsilon_folder: Path) -> None:
+def test_it_equals_merged_weights(
+    layout: str, scale: float, model: Model, residents: Residents, epsilon_folder: Path
+) -> None:
     """Whatever the layout, the picture is that of a model with the change written into its weights."""
-    assert relative_error(painted(model, [AdapterUse(layout, scale)]), merged(epsilon_folder, (ONE, scale))) < TOLERANCE
+    assert (
+        relative_error(painted(model, residents, [AdapterUse(layout, scale)]), merged(epsilon_folder, (ONE, scale)))
+        < TOLERANCE
+    )
 
 
-def test_two_at_once(model: Model, epsilon_folder: Path, paths: Mapping[str, Path]) -> None:
+def test_two_at_once(model: Model, residents: Residents, epsilon_folder: Path, paths: Mapping[str, Path]) -> None:
     """Several adapters on one picture add up, each with its scale, in any order."""
     uses = [AdapterUse("diffusers", 0.6), AdapterUse("other", -0.8)]
-    latents = painted(model, uses)
+    latents = painted(model, residents, uses)
     assert relative_error(latents, merged(epsilon_folder, (ONE, 0.6), (TWO, -0.8))) < TOLERANCE
     assert relative_error(latents, by_diffusers(epsilon_folder, paths, uses)) < TOLERANCE
-    assert relative_error(painted(model, uses[::-1]), latents) < TOLERANCE
+    assert relative_error(painted(model, residents, uses[::-1]), latents) < TOLERANCE
 
 
-def test_taken_off_again_nothing_is_left(model: Model, models: Mapping[str, Model]) -> None:
+def test_taken_off_again_nothing_is_left(model: Model, residents: Residents, models: Mapping[str, Model]) -> None:
     """With adapters loaded and none active the picture is, to the bit, that of a model which never had one."""
     (plain,) = denoise(models["epsilon"], open_rows(models["epsilon"], [REQUEST]))
-    assert relative_error(painted(model, [AdapterUse("kohya")]), plain) > NOTICEABLE
-    assert torch.equal(painted(model, []), plain)
+    assert relative_error(painted(model, residents, [AdapterUse("kohya")]), plain) > NOTICEABLE
+    assert torch.equal(painted(model, residents, []), plain)
 
 
-def test_prompts_are_remembered_with_what_was_worn(model: Model) -> None:
+def test_prompts_are_remembered_with_what_was_worn(model: Model, residents: Residents) -> None:
     """An embedding made under an adapter of the text encoder is not taken for the plain one, nor for another scale's."""
     embeddings = []
     with torch.inference_mode():
         for uses in ([], [AdapterUse("diffusers")], [AdapterUse("diffusers", 0.5)], []):
-            model.wear(uses)
-            embeddings.append(model.prompt(REQUEST).positive["text"])
+            embeddings.append(model.prompt(REQUEST, worn(residents, uses)).positive["text"])
     assert torch.equal(embeddings[0], embeddings[3])
     assert all((embeddings[0] - other).abs().max() > 0.01 for other in embeddings[1:3])
     assert (embeddings[1] - embeddings[2]).abs().max() > 0.01
@@ -166,7 +184,8 @@ def test_other_number_formats(dtype: str, epsilon_folder: Path, tmp_path: Path) 
     path = save_peft(make(dtype=torch.float32), tmp_path / "style")
     settings = EngineSettings(device="cpu", dtype=dtype)
     half = load(ModelCard(name="tiny", source=str(epsilon_folder), adapters={"style": path}), settings)
-    assert painted(half, [AdapterUse("style", 0.5)]).isfinite().all()
+    residents = Residents({"style": path}, half.adapters)
+    assert painted(half, residents, [AdapterUse("style", 0.5)]).isfinite().all()
 
 
 def test_half_precision_files_in_single_precision(epsilon_folder: Path, tmp_path: Path) -> None:
@@ -175,4 +194,8 @@ def test_half_precision_files_in_single_precision(epsilon_folder: Path, tmp_path
     path = save_kohya(made, tmp_path / "style")
     whole = Made({name: (a.float(), b.float()) for name, (a, b) in made.matrices.items()}, made.alpha)
     model = load(ModelCard(name="tiny", source=str(epsilon_folder), adapters={"style": path}), CPU)
-    assert relative_error(painted(model, [AdapterUse("style")]), merged(epsilon_folder, (whole, 1.0))) < TOLERANCE
+    residents = Residents({"style": path}, model.adapters)
+    assert (
+        relative_error(painted(model, residents, [AdapterUse("style")]), merged(epsilon_folder, (whole, 1.0)))
+        < TOLERANCE
+    )

@@ -24,6 +24,7 @@ from tests.ai.adapters.made import (
     save_kohya,
     save_peft,
     tiny_targets,
+    tiny_xl_targets,
 )
 from tests.ai.tiny import build_tokenizer, networks
 
@@ -58,6 +59,14 @@ def test_every_layer_of_a_model_is_found(layout: str, dtype: torch.dtype, tmp_pa
     made = make(dtype=dtype)
     assert len(made.matrices) > 90
     assert_is(read(LAYOUTS[layout](made, tmp_path / "style")), made)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layer_of_a_model_with_two_text_encoders_is_found(layout: str, tmp_path: Path) -> None:
+    """So it is in Stable Diffusion XL, whose UNet layers kohya calls by the original checkpoint's names."""
+    made = make(targets=tiny_xl_targets())
+    assert len(made.matrices) > 100
+    assert_is(read_adapter(LAYOUTS[layout](made, tmp_path / "style"), tiny_xl_targets()), made)
 
 
 def test_the_layout_does_not_show_in_the_hash(tmp_path: Path) -> None:

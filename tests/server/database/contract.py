@@ -1,19 +1,20 @@
-"""What every `JobStore` must do. A store's test file derives from `JobStoreContract` and gives its store."""
+"""What every `JobStore` must do, and what a node's records must. A store's test file derives from these and gives its store."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from ai.types import AdapterUse, GenerationRequest
+from ai.types import AdapterUse, GenerationRequest, InitImage
+from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
-from server.interfaces import JobStore
-from server.job import TRANSITIONS, IllegalTransition, Job, JobState
-from watermark import Signature, TextMark
+from server.interfaces import Forgetting, JobStore, Leases
+from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost
+from tests.server.pictures import a_png
+from watermark import ImageMark, Signature, TextMark
 
 REQUEST = GenerationRequest(
     request_id="job-1",
@@ -27,8 +28,12 @@ REQUEST = GenerationRequest(
     seed=2**63 - 5,
     num_images=4,
     adapters=(AdapterUse("ink.v2", -0.5), AdapterUse("chalk"), AdapterUse("ink.v2", 1 / 3)),
+    owner="ada",
     priority=-100,
+    deadline_seconds=60.5,
     preview_every=3,
+    init_image=InitImage(2, 1, bytes(range(250, 256))),
+    strength=0.3,
 )
 ARTIFACT = Artifact(
     image_index=3,
@@ -75,7 +80,7 @@ async def brought_to(store: JobStore, state: JobState, job: Job) -> Job:
     await store.admit(job)
     kept = job
     for number, step in enumerate(WAYS[state], start=1):
-        kept = await store.move(job.id, step, at=job.created_at + number, last_event=number)
+        kept = await store.move(job.id, step, fence=1, at=job.created_at + number, last_event=number)
     return kept
 
 
@@ -131,12 +136,12 @@ class JobStoreContract:
     async def test_a_move_records_state_time_and_number(self, store: JobStore) -> None:
         """started_at is the first step's time and stays; completed_at is the end's."""
         await store.admit(a_job())
-        starting = await store.move("job-1", JobState.STARTING, at=10.5, last_event=0)
+        starting = await store.move("job-1", JobState.STARTING, fence=1, at=10.5, last_event=0)
         assert (starting.state, starting.started_at, starting.completed_at) == (JobState.STARTING, 10.5, None)
-        processing = await store.move("job-1", JobState.PROCESSING, at=11.5, last_event=7)
+        processing = await store.move("job-1", JobState.PROCESSING, fence=1, at=11.5, last_event=7)
         assert (processing.started_at, processing.completed_at, processing.last_event) == (10.5, None, 7)
         done = await store.move(
-            "job-1", JobState.SUCCEEDED, at=12.5, last_event=9, artifacts=(ARTIFACT,), warnings=("cut", "별")
+            "job-1", JobState.SUCCEEDED, fence=1, at=12.5, last_event=9, artifacts=(ARTIFACT,), warnings=("cut", "별")
         )
         assert (done.started_at, done.completed_at, done.last_event) == (10.5, 12.5, 9)
         assert (done.artifacts, done.warnings, done.failure) == ((ARTIFACT,), ("cut", "별"), None)
@@ -145,30 +150,204 @@ class JobStoreContract:
     async def test_a_failure_is_kept_with_all_it_says(self, store: JobStore) -> None:
         """Code, text, field, limit and retry time."""
         await store.admit(a_job())
-        await store.move("job-1", JobState.FAILED, at=1.0, last_event=1, failure=FAILURE)
+        await store.move("job-1", JobState.FAILED, fence=1, at=1.0, last_event=1, failure=FAILURE)
         failed = await store.get("job-1")
         assert failed is not None
         assert failed.failure is not None
         assert vars(failed.failure) == vars(FAILURE)
 
-    @pytest.mark.parametrize(("old", "new"), list(itertools.product(JobState, JobState)))
-    async def test_every_illegal_move_raises_and_changes_nothing(
-        self, store: JobStore, old: JobState, new: JobState
-    ) -> None:
+    @pytest.mark.parametrize("old", JobState)
+    async def test_every_illegal_move_raises_and_changes_nothing(self, store: JobStore, old: JobState) -> None:
         """The store holds to the job's table."""
-        before = await brought_to(store, old, a_job())
-        assert before.state is old
-        if new in TRANSITIONS[old]:
-            assert (await store.move("job-1", new, at=99.0, last_event=9)).state is new
-            return
+        for new in JobState:
+            before = await brought_to(store, old, a_job(f"job-{new}"))
+            assert before.state is old
+            if new in TRANSITIONS[old]:
+                assert (await store.move(before.id, new, fence=1, at=99.0, last_event=9)).state is new
+                continue
+            with pytest.raises(IllegalTransition):
+                await store.move(before.id, new, fence=1, at=99.0, last_event=9, warnings=("x",))
+            assert await store.get(before.id) == before
+
+    async def test_the_same_move_twice_is_one(self, store: JobStore) -> None:
+        """Where an answer was lost, asking again changes nothing; the same state at another time is another move."""
+        await store.admit(a_job())
+        moves: list[dict[str, Any]] = [
+            {"state": JobState.STARTING, "at": 10.5, "last_event": 0},
+            {"state": JobState.PROCESSING, "at": 11.5, "last_event": 3},
+            {"state": JobState.SUCCEEDED, "at": 12.5, "last_event": 9, "artifacts": (ARTIFACT,), "warnings": ("cut",)},
+        ]
+        for move in moves:
+            first = await store.move("job-1", fence=1, **move)
+            assert await store.move("job-1", fence=1, **move) == first
         with pytest.raises(IllegalTransition):
-            await store.move("job-1", new, at=99.0, last_event=9, warnings=("x",))
-        assert await store.get("job-1") == before
+            await store.move("job-1", fence=1, **{**moves[-1], "at": 13.5})
+
+    async def test_who_does_not_hold_the_lease_moves_nothing(self, store: JobStore) -> None:
+        """A fence that is not the job's, and a job that is not there."""
+        job = a_job()
+        await store.admit(job)
+        for job_id, fence in (("job-1", 0), ("job-1", 2), ("job-2", 1)):
+            with pytest.raises(LeaseLost):
+                await store.move(job_id, JobState.CANCELED, fence=fence, at=1.0, last_event=1)
+        assert await store.get("job-1") == job
+
+    async def test_work_that_is_begun_is_counted(self, store: JobStore) -> None:
+        """Once for each time that the job starts."""
+        job = await brought_to(store, JobState.RETRYING, a_job())
+        assert job.attempts == 1
+        await store.move("job-1", JobState.QUEUED, fence=1, at=5.0, last_event=5)
+        assert (await store.move("job-1", JobState.STARTING, fence=1, at=6.0, last_event=6)).attempts == 2
+
+    async def test_pictures_that_came_with_a_job_are_kept_until_it_has_ended(self, store: JobStore) -> None:
+        """Byte for byte while it may be painted again, and no longer than that."""
+        job = a_job(signature=Signature(ImageMark(a_png(40, 30)), opacity=0.5))
+        assert await store.admit(job) == job
+        assert await store.get("job-1") == job
+        for number, state in enumerate(WAYS[JobState.PROCESSING]):
+            await store.move("job-1", state, fence=1, at=number + 1.0, last_event=number)
+        kept = await store.get("job-1")
+        assert kept is not None
+        assert (kept.signature, kept.request) == (job.signature, job.request)
+        ended = await store.move("job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9)
+        assert (ended.signature, ended.request.init_image) == (None, None)
+        assert await store.get("job-1") == ended
 
     async def test_jobs_do_not_touch_each_other(self, store: JobStore) -> None:
         """A move is one job's."""
         await store.admit(a_job())
         other = a_job("job-2")
         await store.admit(other)
-        await store.move("job-1", JobState.CANCELED, at=1.0, last_event=1)
+        await store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1)
         assert await store.get("job-2") == other
+
+
+class RecordsStore(JobStore, Leases, Forgetting, Protocol):
+    """Everything that a node asks of its records."""
+
+
+CREATED = 1_700_000_000.25  # when `a_job` was
+LEASE = 30.0  # seconds
+
+
+class RecordsContract:
+    """Derive, and override the fixture `nodes`."""
+
+    @pytest.fixture
+    def nodes(self) -> tuple[RecordsStore, RecordsStore]:
+        """Two nodes' stores on the same empty records, with leases of LEASE seconds."""
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("state", WAYS)
+    async def test_a_node_that_begins_takes_up_its_earlier_life_s_jobs(
+        self, nodes: tuple[RecordsStore, RecordsStore], state: JobState
+    ) -> None:
+        """Queued anew, at once and only if they have not ended, with numbers for events that nobody has heard yet."""
+        before = await brought_to(nodes[0], state, a_job())
+        taken = await nodes[0].take_up(at=CREATED + 1, begin=True)
+        if state in TERMINAL:
+            assert taken == []
+            assert await nodes[0].get("job-1") == before
+            return
+        expected = replace(
+            before, state=JobState.QUEUED, started_at=None, fence=2, last_event=before.last_event + EVENTS_OF_A_LIFE
+        )
+        assert taken == [expected]
+        assert await nodes[1].get("job-1") == expected
+
+    async def test_jobs_are_taken_up_in_the_order_in_which_they_came(
+        self, nodes: tuple[RecordsStore, RecordsStore]
+    ) -> None:
+        """Whoever waited longest waits no longer than before."""
+        for number in (3, 1, 2):
+            await nodes[0].admit(a_job(f"job-{number}", created_at=CREATED + number))
+        taken = await nodes[0].take_up(at=CREATED, begin=True)
+        assert [job.id for job in taken] == ["job-1", "job-2", "job-3"]
+
+    async def test_another_node_s_jobs_are_its_own_until_its_lease_expires(
+        self, nodes: tuple[RecordsStore, RecordsStore]
+    ) -> None:
+        """And each renewal moves that on."""
+        mine, other = nodes
+        await other.admit(a_job())
+        assert await mine.take_up(at=CREATED + LEASE - 1, begin=True) == []
+        await other.renew(at=CREATED + 20)
+        assert await mine.take_up(at=CREATED + LEASE + 1, begin=True) == []
+        taken = await mine.take_up(at=CREATED + 20 + LEASE + 1, begin=False)
+        assert [job.id for job in taken] == ["job-1"]
+        assert await other.take_up(at=CREATED + 20 + LEASE + 2, begin=True) == []
+
+    async def test_a_node_does_not_take_from_itself(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """A lease that it could not renew for a while is its own still, if nobody else took it."""
+        await nodes[0].admit(a_job())
+        assert await nodes[0].take_up(at=CREATED + 10 * LEASE, begin=False) == []
+
+    async def test_a_stale_holder_writes_nothing(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """It painted on while another took the job up; only the new holder's word counts."""
+        stale, holder = nodes
+        await brought_to(stale, JobState.PROCESSING, a_job())
+        (taken,) = await holder.take_up(at=CREATED + LEASE + 1, begin=False)
+        with pytest.raises(LeaseLost):
+            await stale.move("job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
+        assert await stale.get("job-1") == taken
+        for number, state in enumerate(WAYS[JobState.SUCCEEDED]):
+            await holder.move("job-1", state, fence=2, at=10.0 + number, last_event=taken.last_event + number)
+        with pytest.raises(LeaseLost):
+            await stale.move("job-1", JobState.FAILED, fence=1, at=20.0, last_event=9)
+
+    async def test_what_is_given_back_can_be_taken_up_at_once(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """By any node, and an attempt that a stop cut short does not count."""
+        await brought_to(nodes[0], JobState.PROCESSING, a_job())
+        await nodes[0].admit(a_job("job-2"))
+        await brought_to(nodes[0], JobState.FAILED, a_job("job-3"))
+        await nodes[0].give_back(at=CREATED + 1)
+        taken = await nodes[1].take_up(at=CREATED + 2, begin=False)
+        assert {(job.id, job.state, job.attempts) for job in taken} == {
+            ("job-1", JobState.QUEUED, 0),
+            ("job-2", JobState.QUEUED, 0),
+        }
+
+    async def _three_ended(self, store: JobStore) -> None:
+        """job-1 ended at 1003, job-2 at 2003, job-3 at 3003, each with a picture of 123 bytes; job-4 did not end."""
+        for number in (2, 3, 1):
+            job = a_job(f"job-{number}", created_at=number * 1000.0, idempotency_key=f"key-{number}")
+            await brought_to(store, JobState.PROCESSING, job)
+            await store.move(
+                job.id, JobState.SUCCEEDED, fence=1, at=job.created_at + 3, last_event=3, artifacts=(ARTIFACT,)
+            )
+        await store.admit(a_job("job-4", created_at=0.0))
+
+    @pytest.mark.parametrize(
+        ("limits", "forgotten"),
+        [
+            ({}, []),
+            ({"beyond": 2}, ["job-1"]),
+            ({"beyond": 0}, ["job-1", "job-2", "job-3"]),
+            ({"beyond": 0, "most": 2}, ["job-1", "job-2"]),
+            ({"ended_before": 2003.0}, ["job-1"]),
+            ({"ended_before": 2003.5}, ["job-1", "job-2"]),
+            ({"more_bytes_than": 369}, []),
+            ({"more_bytes_than": 368}, ["job-1"]),
+            ({"more_bytes_than": 0}, ["job-1", "job-2", "job-3"]),
+        ],
+    )
+    async def test_what_ended_first_is_forgotten_first(
+        self, nodes: tuple[RecordsStore, RecordsStore], limits: dict[str, Any], forgotten: list[str]
+    ) -> None:
+        """Beyond each limit; never a job that has not ended, however old."""
+        store = nodes[0]
+        await self._three_ended(store)
+        generous = {"beyond": 10, "ended_before": 0.0, "more_bytes_than": 10_000, "most": 10}
+        old = await store.oldest(**{**generous, **limits})
+        assert [job.id for job in old] == forgotten
+        assert all(job.artifacts == (ARTIFACT,) for job in old)
+
+    async def test_a_forgotten_job_is_gone_with_its_key(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """The key is free for a new job; others, and what has not ended, stay."""
+        store = nodes[0]
+        await self._three_ended(store)
+        await store.forget(["job-1", "job-4", "job-9"])
+        kept = [await store.get(f"job-{number}") for number in (1, 2, 3, 4)]
+        assert [job is not None for job in kept] == [False, True, True, True]
+        again = a_job("job-5", idempotency_key="key-1")
+        assert await store.admit(again) == again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -22,10 +23,10 @@ def test_every_command_has_a_handler() -> None:
 
 
 async def test_submit_is_carried_out() -> None:
-    """The job exists, and the engine has it."""
+    """The job exists, and the engine has it, and knows whose it is."""
     house = House()
     admitted: Any = await house.submit(Submit(owner=ADA, prompt="a star"))
-    assert house.painter.known == {admitted.job.id: admitted.job.request}
+    assert house.painter.known == {admitted.job.id: replace(admitted.job.request, owner=ADA)}
 
 
 async def test_a_stopping_server_takes_nothing_new() -> None:

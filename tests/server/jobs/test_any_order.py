@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ai.types import Canceled, EngineEvent, Failed, Finished, OutOfMemory, Phase, Picture, Previewed, Started, Stepped
-from server.database.memory import MemoryJobStore
 from server.job import TERMINAL, Job, JobState
 from tests.conftest import LOOP, start_reactor
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
+from tests.server.memory import MemoryJobStore
 
 JOBS = 3
 PICTURE = Picture(7, 64, 72, bytes(64 * 72 * 3))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from server.database.memory import MemoryJobStore
 from server.errors import Code, JobFailure, Refusal
 from server.events import Accepted, Canceled, Event, Phase, Preview, Progress, Succeeded
 from server.job import JobState
 from server.jobs.board import Board, owned_job
 from tests.server.database.contract import ARTIFACT, a_job
 from tests.server.fakes import Recorder
+from tests.server.memory import MemoryJobStore
 
 
 class Scene:
@@ -52,9 +52,9 @@ class Scene:
         """Record and tell the end."""
         number = self.board.next_number("job-1")
         for state in (JobState.STARTING, JobState.PROCESSING):
-            await self.store.move("job-1", state, at=self.job.created_at + 2, last_event=0)
+            await self.store.move("job-1", state, fence=1, at=self.job.created_at + 2, last_event=0)
         await self.store.move(
-            "job-1", JobState.SUCCEEDED, at=self.job.created_at + 5, last_event=number,
+            "job-1", JobState.SUCCEEDED, fence=1, at=self.job.created_at + 5, last_event=number,
             artifacts=(ARTIFACT,), warnings=("cut",),
         )  # fmt: skip
         event = Succeeded(
@@ -129,7 +129,7 @@ async def test_failed_and_canceled_jobs_are_told_as_such(state: JobState) -> Non
     """With the reason, where there is one."""
     scene = await Scene().begin()
     await scene.store.move(
-        "job-1", state, at=1.0, last_event=1,
+        "job-1", state, fence=1, at=1.0, last_event=1,
         failure=JobFailure(Code.STORAGE_FAILED, "full") if state is JobState.FAILED else None,
     )  # fmt: skip
     scene.board.close(Canceled(number=1, job_id="job-1"))

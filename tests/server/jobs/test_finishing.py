@@ -45,6 +45,7 @@ async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
         "size": "256x192",
         "adapters": "ink.v2:-0.5, chalk:1, ink.v2:0.333333333333",
         "artist": "Ada L.",
+        "strength": "0.3",
     }
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from server.commands import AdapterUse, Submit
-from server.database.memory import MemoryJobStore
 from server.errors import Code, Refusal
 from server.job import Job
 from server.jobs.admission import hash_of
 from tests.server.fakes import HoldingPool, settle
 from tests.server.house import ADA, BOB, House
+from tests.server.memory import MemoryJobStore
 from tests.server.pictures import a_png
 from watermark import ImageMark, Position, Signature, TextMark
 
@@ -56,6 +56,8 @@ OTHERS: list[dict[str, Any]] = [
     {"priority": 1},
     {"deadline_seconds": 5.0},
     {"signature": Signature(TextMark("Ada"))},
+    {"init_image": b"a file"},
+    {"init_image": b"a file", "strength": 0.75},
 ]
 
 

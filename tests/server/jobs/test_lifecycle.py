@@ -8,12 +8,15 @@ import pytest
 
 from ai.types import (
     AdapterError,
+    DeadlineExceeded,
+    DeviceLost,
     EngineError,
     EngineStopped,
     GenerationError,
     ModelLoadError,
     ModelReady,
     OutOfMemory,
+    Parked,
     Phase,
     Started,
     Stepped,
@@ -70,6 +73,20 @@ async def test_every_phase_of_the_engine_has_one_of_ours(phase: Phase) -> None:
     event = watcher.events[-1]
     assert isinstance(event, events.Progress)
     assert event.phase.value == phase.value
+
+
+async def test_a_parked_job_says_so() -> None:
+    """Where it stands, and no time that nobody knows; it is still processing."""
+    house = House()
+    job, watcher = await house.followed(num_inference_steps=4)
+    house.painter.start(job.id)
+    house.painter.step(job.id, 1)
+    house.lifecycle.engine_events([Parked(job.id, 1, 4, 0.25)])
+    await settle()
+    event = watcher.events[-1]
+    assert isinstance(event, events.Progress)
+    assert (event.phase, event.step, event.fraction, event.eta_seconds) == (events.Phase.PARKED, 1, 0.25, 0.0)
+    assert (await house.kept(job.id)).state is JobState.PROCESSING
 
 
 async def test_the_record_goes_through_its_states() -> None:
@@ -158,6 +175,8 @@ CODES: dict[type[EngineError], Code] = {
     ModelLoadError: Code.MODEL_LOAD_FAILED,
     AdapterError: Code.ADAPTER_INVALID,
     OutOfMemory: Code.GPU_OUT_OF_MEMORY,
+    DeadlineExceeded: Code.DEADLINE_EXCEEDED,
+    DeviceLost: Code.GENERATION_FAILED,
     GenerationError: Code.GENERATION_FAILED,
     EngineStopped: Code.GENERATION_FAILED,
 }

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from server.database.memory import MemoryJobStore
+from ai.types import DeadlineExceeded
 from server.errors import Code, Refusal
 from server.events import Canceled
 from server.job import Job, JobState
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
+from tests.server.memory import MemoryJobStore
 
 
 async def finished(task: asyncio.Future[Any]) -> bool:
@@ -86,6 +88,7 @@ async def test_a_job_cancelled_while_it_is_stored_ends_once(logs: list[Any]) -> 
     assert watcher.ended
     assert (await house.kept(job.id)).state in (JobState.CANCELED, JobState.SUCCEEDED)
     assert [line for line in logs if line["log_level"] == "error"] == []
+    assert house.artifacts.stored == {}, "nobody will ever ask for it"
     assert is_free(house)
 
 
@@ -127,6 +130,32 @@ async def test_a_deadline_ends_a_job_wherever_it_is(stage: str) -> None:
     await settle()
     assert is_free(house)
     assert (await house.kept(job.id)).state is JobState.FAILED
+
+
+async def test_the_engine_is_told_the_time_that_is_left() -> None:
+    """What has passed since acceptance counts; a job without a deadline has none there either."""
+    house = House()
+    job = await house.job(deadline_seconds=10.0)
+    assert house.painter.known[job.id].deadline_seconds == 10.0
+    free = await house.job()
+    assert house.painter.known[free.id].deadline_seconds is None
+    house.painter.known.clear()
+    house.clock.advance(4)
+    house.lifecycle.begin(replace(job, id="again", request=replace(job.request, request_id="again")))
+    assert house.painter.known["again"].deadline_seconds == 6.0
+
+
+async def test_the_engine_s_word_that_it_is_too_late_comes_first() -> None:
+    """The job fails at once with DEADLINE_EXCEEDED, and the server's own deadline says nothing more."""
+    house = House()
+    job, watcher = await house.followed(deadline_seconds=10.0)
+    house.painter.start(job.id)
+    house.painter.fail(job.id, DeadlineExceeded("deadline_seconds: 20 steps are left"))
+    await settle()
+    assert watcher.failure.code is Code.DEADLINE_EXCEEDED
+    await house.pass_time(20)
+    assert watcher.kinds.count("Failed") == 1
+    assert is_free(house)
 
 
 async def test_a_job_done_in_time_leaves_no_deadline() -> None:
@@ -173,8 +202,8 @@ async def test_drain_with_nothing_to_do_is_done_at_once() -> None:
 
 
 @pytest.mark.parametrize("stage", ["queued", "running", "stored"])
-async def test_drain_gives_up_after_its_time_and_reports_what_is_left(stage: str) -> None:
-    """UNAVAILABLE, although the engine or the storage says nothing any more."""
+async def test_drain_leaves_after_its_time_what_is_not_done(stage: str) -> None:
+    """To the next life: the record stays as it is and nobody is told an end, though engine and storage say nothing more."""
     house = House()
     house.artifacts.gate = asyncio.Event()
     job, watcher = await house.followed()
@@ -187,15 +216,17 @@ async def test_drain_gives_up_after_its_time_and_reports_what_is_left(stage: str
     await settle()
     await house.pass_time(30)
     assert await finished(draining)
-    assert watcher.failure.code is Code.UNAVAILABLE
+    assert not watcher.ended
+    assert (await house.kept(job.id)).state is (JobState.QUEUED if stage == "queued" else JobState.PROCESSING)
     house.artifacts.gate.set()
     await settle()
+    assert house.artifacts.deletes == [], "the next life may have stored them anew by now"
     assert is_free(house)
 
 
 @pytest.mark.parametrize("given_up", [True, False])
-async def test_what_begins_after_a_drain_is_reported_too(given_up: bool) -> None:
-    """A job whose admission was under way meanwhile does not hang."""
+async def test_what_begins_after_a_drain_is_left_too(given_up: bool) -> None:
+    """A job whose admission was under way meanwhile was accepted: it is in the records, and nothing holds up the stop."""
     house = House()
     if given_up:
         await house.job()
@@ -204,8 +235,9 @@ async def test_what_begins_after_a_drain_is_reported_too(given_up: bool) -> None
     await house.pass_time(31)
     late, watcher = await house.followed()
     assert await finished(draining)
-    assert watcher.failure.code is Code.UNAVAILABLE
-    assert late.id not in house.painter.known or late.id in house.painter.cancels
+    assert not watcher.ended
+    assert (await house.kept(late.id)).state is JobState.QUEUED
+    assert late.id not in house.painter.known
     assert is_free(house)
 
 

@@ -101,3 +101,25 @@ async def test_the_disk_is_touched_by_the_pool_alone(tmp_path: Path) -> None:
     await store.put(KEY, b"png", "image/png")
     await store.read(KEY, 0, 3)
     assert pool.asked == 2
+
+
+async def test_a_deleted_picture_leaves_nothing_behind(store: LocalArtifacts, tmp_path: Path) -> None:
+    """Neither file nor folder; its neighbour stays, and deleting what is not there is no error."""
+    root = tmp_path / "data" / "artifacts"
+    await store.put(KEY, b"png", "image/png")
+    await store.put("jobs/job-1/1.png", b"png", "image/png")
+    await store.delete(KEY)
+    await store.delete(KEY)
+    assert sorted(path.name for path in (root / "jobs" / "job-1").iterdir()) == ["1.png"]
+    await store.delete("jobs/job-1/1.png")
+    await store.delete("jobs/job-2/0.png")
+    assert list((root / "jobs").iterdir()) == []
+
+
+async def test_a_key_that_leaves_the_folder_deletes_nothing(store: LocalArtifacts, tmp_path: Path) -> None:
+    """A mistake of ours must not become the operator's loss."""
+    (tmp_path / "data" / "kept").parent.mkdir()
+    (tmp_path / "data" / "kept").write_text("x")
+    with pytest.raises(ValueError, match="not a storage key"):
+        await store.delete("../kept")
+    assert (tmp_path / "data" / "kept").exists()

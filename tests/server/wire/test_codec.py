@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
+from ai.histogram import NO_SECONDS
+from ai.types import EngineNumbers, MemoryNumbers
 from proto import atelier_pb2 as pb
 from server import commands, events, replies
 from server.errors import Code, JobFailure, Refusal
@@ -109,6 +111,8 @@ def test_a_submit_with_everything() -> None:
         deadline_seconds=1.5,
         signature=pb.Signature(text="Ada"),
         preview_every_steps=3,
+        init_image=b"a file",
+        strength=0.5,
     )
     assert command == commands.Submit(
         owner="ada",
@@ -127,6 +131,8 @@ def test_a_submit_with_everything() -> None:
         deadline_seconds=1.5,
         signature=Signature(TextMark("Ada")),
         preview_every_steps=3,
+        init_image=b"a file",
+        strength=0.5,
     )
     assert command.idempotency_key == "key"
 
@@ -227,7 +233,7 @@ def test_a_job_is_told_whole() -> None:
     )
     assert (message.error.code, message.error.message) == (pb.STORAGE_FAILED, "full")
     for name in ("model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale",
-                 "seed", "num_images", "solver", "priority"):  # fmt: skip
+                 "seed", "num_images", "solver", "priority", "strength"):  # fmt: skip
         assert getattr(message, name) == getattr(job.request, name)
     assert [(use.name, use.scale) for use in message.adapters] == [
         (use.name, use.scale) for use in job.request.adapters
@@ -235,9 +241,18 @@ def test_a_job_is_told_whole() -> None:
     assert not said(replies.JobView(a_job(), 0.0, 0)).HasField("error")
 
 
+A_DEVICE = EngineNumbers(
+    device="cuda:0", running=1, waiting=2, parked=3, last_batch=4, last_rows=8, step_times=NO_SECONDS.add(0.5),
+    models=("demo",), memory=MemoryNumbers(limit=9, models=4, adapters=3, latents=2, activations=1), gpu_utilisation=0.75,
+    adapter_hits=5, adapter_loads=6, lost="gone",
+)  # fmt: skip
+
+
 def test_models_and_status_and_the_rest_are_told_whole() -> None:
     """No field is left at its zero."""
-    card = replace(CARD, description="shapes", adapters={"chalk": Path("chalk"), "ink": Path("ink.safetensors")})
+    card = replace(
+        CARD, family="sd15", description="shapes", adapters={"chalk": Path("chalk"), "ink": Path("ink.safetensors")}
+    )
     view = replies.ModelView(card, replies.ModelState.UNAVAILABLE, "no files")
     (model,) = said(replies.ModelList((view,))).models
     assert {field.name for field, _ in model.ListFields()} == {field.name for field in pb.Model.DESCRIPTOR.fields}
@@ -246,12 +261,22 @@ def test_models_and_status_and_the_rest_are_told_whole() -> None:
         replies.StatusReply(
             state=replies.ServerState.FAILED, server_version="1", uptime_seconds=1.0, connections=2, jobs_waiting=3,
             jobs_running=4, jobs_succeeded=5, jobs_failed=6, jobs_canceled=7, batch_size=8, steps=9, step_seconds=10.0,
-            reactor_lag_p99_ms=11.0, device="cpu", problem="x",
+            reactor_lag_p99_ms=11.0, device="cpu", problem="x", queue_wait_seconds=12.0, join_wait_seconds=13.0,
+            devices=(A_DEVICE, EngineNumbers()),
         )
     )  # fmt: skip
     assert {field.name for field, _ in status.ListFields()} == {
         field.name for field in pb.ServerStatus.DESCRIPTOR.fields
     }
+    device, other = status.devices
+    assert {field.name for field, _ in device.ListFields()} == {
+        field.name for field in pb.DeviceStatus.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in device.memory.ListFields()} == {
+        field.name for field in pb.MemoryUse.DESCRIPTOR.fields
+    }
+    assert (device.images_waiting, device.step_seconds, device.gpu_utilisation) == (5, 0.5, 0.75)
+    assert not other.HasField("gpu_utilisation")
     requested = said(replies.CancelRequested("job-1", JobState.PROCESSING))
     assert (requested.job_id, requested.state) == ("job-1", pb.JOB_PROCESSING)
     pong = said(replies.Pong(3, 4))

@@ -1,4 +1,4 @@
-"""Job records in memory: gone when the process ends. Only the most recent ended jobs are remembered."""
+"""Job records in memory: a `JobStore` for tests of what stands on one; it keeps the contract of the real ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from server.errors import JobFailure
 from server.events import Artifact
-from server.job import TERMINAL, Job, JobState, check_transition
+from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
 
 
 class MemoryJobStore:
@@ -43,6 +43,7 @@ class MemoryJobStore:
         job_id: str,
         state: JobState,
         *,
+        fence: int,
         at: float,
         last_event: int,
         artifacts: tuple[Artifact, ...] = (),
@@ -50,18 +51,25 @@ class MemoryJobStore:
         failure: JobFailure | None = None,
     ) -> Job:
         """Record a transition. Raises IllegalTransition."""
-        job = self._jobs[job_id]
+        job = self._jobs.get(job_id)
+        if job is None or job.fence != fence:
+            raise LeaseLost(job_id, fence)
+        if is_recorded(job, state, at=at, last_event=last_event):
+            return job
         check_transition(job_id, job.state, state)
         job = replace(
             job,
             state=state,
             last_event=last_event,
+            attempts=job.attempts + (state is JobState.STARTING),
             started_at=at if state is JobState.STARTING else job.started_at,
             completed_at=at if state in TERMINAL else None,
             artifacts=artifacts,
             warnings=warnings,
             failure=failure,
-            signature=None if state in TERMINAL else job.signature,  # it may hold an image; nobody needs it any more
+            # Both may hold a picture, which nobody needs any more.
+            signature=None if state in TERMINAL else job.signature,
+            request=replace(job.request, init_image=None) if state in TERMINAL else job.request,
         )
         self._jobs[job_id] = job
         if state in TERMINAL:

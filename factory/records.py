@@ -1,0 +1,103 @@
+"""The records from their settings: the data folder held, the database brought up to date, and both let go at the end."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+from config import Settings, SettingsError
+from factory.joining import joined
+from server.clock import Clock
+from server.database.address import BadAddress, address
+from server.database.engines import CHECKED, reading_engine, writing_engine
+from server.database.folder import DataFolder, FolderInUse
+from server.database.migrating import DatabaseIsNewer, migrate
+from server.database.patient import PatientStore
+from server.database.schema import VERSIONS_TABLE
+from server.database.sql import SqlJobStore
+from server.database.writing import reason_of
+from server.interfaces import Forgetting, JobStore, Leases
+from server.pools import ThreadedPool
+
+_FOLDER, _DATABASE = "ATELIER_DATA_DIR", "ATELIER_DATABASE_URL"
+
+
+class Records:
+    """Everything about the database. `store`, `leases` and `forgetting` can be used once it is open."""
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self._reactor = reactor
+        url = settings.database_url.get_secret_value()
+        try:
+            self._address = address(url, settings.data_dir)
+        except BadAddress as error:
+            raise SettingsError(f"{_DATABASE}: {error}") from None
+        self._setting = _DATABASE if url else _FOLDER
+        self._folder = DataFolder(settings.data_dir)
+        self._writing_pool = ThreadedPool(reactor, "records", 1)
+        self._reading_pool = ThreadedPool(reactor, "records-reading", settings.database_threads)
+        timeout = settings.database_timeout
+        self._writing = writing_engine(self._address, timeout)
+        self._reading = reading_engine(self._address, timeout, settings.database_threads)
+        sql = SqlJobStore(
+            writing=self._writing,
+            writing_pool=self._writing_pool,
+            reading=self._reading,
+            reading_pool=self._reading_pool,
+            node=lambda: self._folder.node,
+            lease=settings.job_lease,
+        )
+        self._patient = PatientStore(sql, cast(Clock, reactor))
+        self.store: JobStore = self._patient
+        self.leases: Leases = sql
+        self.forgetting: Forgetting = sql
+
+    async def open(self) -> None:
+        """Raises SettingsError, which names the setting that has to be looked at."""
+        self._writing_pool.start()
+        self._reading_pool.start()
+        try:
+            await self._writing_pool.run(self._open)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> bool:
+        """End the threads and the connections, and let the folder go; whether that was done in time."""
+        self._patient.stop()
+        return await joined(self._reactor, self._close)
+
+    def _close(self) -> None:
+        self._writing_pool.stop()
+        self._reading_pool.stop()
+        self._writing.dispose()
+        self._reading.dispose()
+        self._folder.release()
+
+    def _open(self) -> None:
+        try:
+            self._folder.hold()
+        except FolderInUse as error:
+            raise SettingsError(f"{_FOLDER}: {error}") from None
+        except OSError as error:
+            raise SettingsError(f"{_FOLDER}: {error.filename or self._address}: {error.strerror}") from None
+        try:
+            self._prepare()
+        except DatabaseIsNewer as error:
+            raise SettingsError(f"{self._setting}: {error}") from None
+        except SQLAlchemyError as error:
+            where = self._address.render_as_string(hide_password=True)
+            raise SettingsError(f"{self._setting}: the records in {where} cannot be used: {reason_of(error)}") from None
+
+    def _prepare(self) -> None:
+        """Find now what would refuse every job later: a damaged file, a disk that is full or may not be written."""
+        with self._writing.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                found = connection.exec_driver_sql(CHECKED).scalar()
+                if found != "ok":
+                    raise DatabaseError(CHECKED, None, Exception(f"the file is damaged: {found}"))
+            migrate(connection)
+            connection.execute(text(f"UPDATE {VERSIONS_TABLE} SET version_num = version_num"))  # noqa: S608  # a constant
+            connection.commit()

@@ -1,0 +1,144 @@
+"""A job as rows, and back.
+
+What was asked is JSON: a field that a later version adds has its default in older rows. Bytes (pictures that came with the
+request) are rows of `job_inputs`, and a note of their name in the JSON; when the job has ended they are gone, and the object
+that held them is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+
+from ai.types import GenerationRequest
+from server.errors import Code, JobFailure
+from server.events import Artifact
+from server.job import TERMINAL, Job, JobState
+from watermark import Signature
+
+_NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
+_GONE = object()
+_REQUEST = TypeAdapter(GenerationRequest)
+_SIGNATURE = TypeAdapter(Signature)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRows:
+    """A new job's row of `jobs`, and its rows of `job_inputs`."""
+
+    job: dict[str, Any]
+    inputs: list[dict[str, Any]]
+
+
+def rows_of(job: Job) -> JobRows:
+    """A job that was not kept before."""
+    inputs: dict[str, bytes] = {}
+    request = _without_bytes(_REQUEST.dump_python(job.request), "request", inputs)
+    signature = None
+    if job.signature is not None:
+        signature = _text(_without_bytes(_SIGNATURE.dump_python(job.signature), "signature", inputs))
+    row = {
+        "id": job.id,
+        "owner": job.owner,
+        "idempotency_key": key_text(job.idempotency_key) if job.idempotency_key else None,
+        "body_hash": job.body_hash,
+        "request": _text(request),
+        "signature": signature,
+        "deadline_seconds": job.deadline_seconds,
+        "created_at": job.created_at,
+        "state": job.state.value,
+        "warnings": "[]",
+        "last_event": job.last_event,
+        "attempts": job.attempts,
+        "fence": job.fence,
+    }
+    return JobRows(row, [{"job_id": job.id, "name": name, "data": data} for name, data in inputs.items()])
+
+
+def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact]) -> Job:
+    """The job of a row of `jobs`."""
+    return Job(
+        id=row.id,
+        owner=row.owner,
+        idempotency_key=from_json(row.idempotency_key) if row.idempotency_key else "",
+        body_hash=row.body_hash,
+        request=_REQUEST.validate_python(_with_bytes(from_json(row.request), inputs)),
+        signature=_SIGNATURE.validate_python(_with_bytes(from_json(row.signature), inputs)) if row.signature else None,
+        deadline_seconds=row.deadline_seconds,
+        created_at=row.created_at,
+        state=JobState(row.state),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        artifacts=tuple(artifacts),
+        warnings=tuple(from_json(row.warnings)),
+        failure=_failure(row.failure),
+        last_event=row.last_event,
+        attempts=row.attempts,
+        fence=row.fence,
+    )
+
+
+def has_inputs(row: Any) -> bool:
+    """Whether the job's rows of `job_inputs` have to be read too."""
+    return JobState(row.state) not in TERMINAL and (_NOTE in row.request or _NOTE in (row.signature or ""))
+
+
+def artifact_row(job_id: str, artifact: Artifact) -> dict[str, Any]:
+    """One of `artifacts`."""
+    return {"job_id": job_id, **asdict(artifact)}
+
+
+def artifact_of(row: Any) -> Artifact:
+    """The other way."""
+    return Artifact(**{name: value for name, value in row._mapping.items() if name != "job_id"})
+
+
+def end_values(warnings: Sequence[str], failure: JobFailure | None) -> dict[str, Any]:
+    """What a transition writes beside state and times."""
+    told = None
+    if failure is not None:
+        told = _text({**vars(failure), "code": failure.code.value})
+    return {"warnings": _text(list(warnings)), "failure": told}
+
+
+def key_text(idempotency_key: str) -> str:
+    """A key as its column has it."""
+    return _text(idempotency_key)
+
+
+def _failure(text: str | None) -> JobFailure | None:
+    if text is None:
+        return None
+    told = from_json(text)
+    return JobFailure(Code(told.pop("code")), told.pop("message"), **told)
+
+
+def _without_bytes(value: Any, path: str, found: dict[str, bytes]) -> Any:
+    if isinstance(value, bytes):
+        found[path] = value
+        return {_NOTE: path}
+    if isinstance(value, dict):
+        return {name: _without_bytes(inner, f"{path}.{name}", found) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_bytes(inner, f"{path}.{index}", found) for index, inner in enumerate(value)]
+    return value
+
+
+def _with_bytes(value: Any, inputs: Mapping[str, bytes]) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_NOTE}:
+            return inputs.get(value[_NOTE], _GONE)
+        whole = {name: _with_bytes(inner, inputs) for name, inner in value.items()}
+        return None if _GONE in whole.values() else whole
+    if isinstance(value, list):
+        return [_with_bytes(inner, inputs) for inner in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    """JSON in ASCII: PostgreSQL takes no NUL, and no other encoding than its own."""
+    return to_json(value, ensure_ascii=True).decode()

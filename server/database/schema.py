@@ -1,0 +1,91 @@
+"""The tables of the records. `server/database/migrations` brings a database to what stands here; a test compares the two.
+
+Times are seconds since 1970 (UTC). Texts that callers chose are kept as JSON, where every character has a form that every
+database takes (PostgreSQL's text takes no NUL).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from server.job import TERMINAL, JobState
+
+REVISION = "0001"  # the newest migration's; a test compares it with the folder
+VERSIONS_TABLE = "alembic_version"
+
+
+def _one_of(states: frozenset[JobState]) -> str:
+    return ", ".join(f"'{state.value}'" for state in sorted(states))
+
+
+LIVE = frozenset(JobState) - TERMINAL
+IS_LIVE = text(f"state IN ({_one_of(LIVE)})")
+IS_ENDED = text(f"state IN ({_one_of(TERMINAL)})")
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("idempotency_key", Text),  # NULL: none was given
+    Column("body_hash", Text, nullable=False),
+    Column("request", Text, nullable=False),  # JSON, its bytes in job_inputs
+    Column("signature", Text),  # JSON, the same; NULL: none, or the job has ended
+    Column("deadline_seconds", Double),
+    Column("created_at", Double, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started_at", Double),
+    Column("completed_at", Double),
+    Column("warnings", Text, nullable=False),  # JSON
+    Column("failure", Text),  # JSON
+    Column("last_event", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),  # how often work was begun
+    # The lease: which node runs the job, until when others leave it alone, and the number that a stale holder does not have.
+    Column("node", Text, nullable=False),
+    Column("lease_until", Double, nullable=False),
+    Column("fence", Integer, nullable=False),
+    UniqueConstraint("owner", "idempotency_key", name="one_job_for_a_key"),
+    CheckConstraint(f"state IN ({_one_of(frozenset(JobState))})", name="state_is_known"),
+    CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({_one_of(TERMINAL)}))", name="completed_when_ended"),
+    Index("live_jobs", "node", "lease_until", sqlite_where=IS_LIVE, postgresql_where=IS_LIVE),
+    Index("ended_jobs", "completed_at", sqlite_where=IS_ENDED, postgresql_where=IS_ENDED),
+)
+
+job_inputs = Table(
+    "job_inputs",  # pictures that a request brought along; gone when its job has ended
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("image_index", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+)

@@ -1,0 +1,256 @@
+"""Job records in a database: SQLite or PostgreSQL, by one code path.
+
+Every transition is one UPDATE that names the states it may leave and the fence of who may make it; where it matches no row, the
+job is as it was. The database's own triggers hold the two rules that must never break, whoever writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from server.database.rows import artifact_of, artifact_row, end_values, has_inputs, job_of, key_text, rows_of
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs
+from server.database.writing import GroupWriter, is_unavailable, reason_of
+from server.errors import JobFailure, RecordsUnavailable
+from server.events import Artifact
+from server.interfaces import Pool
+from server.job import TERMINAL, TRANSITIONS, Job, JobState, LeaseLost, check_transition, is_recorded
+
+T = TypeVar("T")
+
+EVENTS_OF_A_LIFE = 100_000
+"""What a job's event numbers rise by when it is taken up: progress is not recorded, and 1000 steps of 4 pictures say less."""
+
+_BEGUN = (JobState.STARTING, JobState.PROCESSING)
+
+
+class SqlJobStore:
+    """A `JobStore`, `Leases` and `Forgetting` of one node. Leases last `lease` seconds."""
+
+    def __init__(
+        self,
+        *,
+        writing: Engine,
+        writing_pool: Pool,
+        reading: Engine,
+        reading_pool: Pool,
+        node: Callable[[], str],
+        lease: float,
+    ) -> None:
+        self._writer = GroupWriter(writing, writing_pool)
+        self._reading = reading
+        self._reading_pool = reading_pool
+        self._node = node
+        self._lease = lease
+
+    # Jobs
+
+    async def admit(self, job: Job) -> Job:
+        """Keep a new job and return it, or the one that has its idempotency key already."""
+        rows = rows_of(job)
+        rows.job.update(node=self._node(), lease_until=job.created_at + self._lease)
+        return await self._writer.write(partial(_admit, rows=rows, job=job), durable=True)
+
+    async def withdraw(self, job_id: str) -> None:
+        """Undo `admit`, of which it is not known whether it was recorded."""
+        await self._writer.write(lambda connection: _delete(connection, jobs.c.id == job_id), durable=True)
+
+    async def find(self, owner: str, idempotency_key: str) -> Job | None:
+        """The owner's job under this key."""
+        return await self._read(partial(_find, owner=owner, key=idempotency_key)) if idempotency_key else None
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, whoever owns it."""
+        return None if "\0" in job_id else await self._read(partial(_get, job_id=job_id))
+
+    async def move(
+        self,
+        job_id: str,
+        state: JobState,
+        *,
+        fence: int,
+        at: float,
+        last_event: int,
+        artifacts: tuple[Artifact, ...] = (),
+        warnings: tuple[str, ...] = (),
+        failure: JobFailure | None = None,
+    ) -> Job:
+        """Record a transition. Raises IllegalTransition, LeaseLost."""
+        values: dict[str, Any] = {
+            "state": state.value,
+            "last_event": last_event,
+            **end_values(warnings, failure),
+        }
+        if state is JobState.STARTING:
+            values |= {"started_at": at, "attempts": jobs.c.attempts + 1}
+        if state in TERMINAL:
+            values |= {"completed_at": at, "signature": None}
+        work = partial(_move, job_id=job_id, state=state, fence=fence, at=at, values=values, made=artifacts)
+        return await self._writer.write(work, durable=state in TERMINAL)
+
+    # Leases
+
+    async def take_up(self, *, at: float, begin: bool) -> list[Job]:
+        """Jobs whose lease has expired, and if this node begins, those of its earlier life."""
+        expired = and_(jobs.c.node != self._node(), jobs.c.lease_until < at)
+        mine = jobs.c.node == self._node()
+        values = {
+            "node": self._node(),
+            "lease_until": at + self._lease,
+            "fence": jobs.c.fence + 1,
+            "last_event": jobs.c.last_event + EVENTS_OF_A_LIFE,
+        }
+        work = partial(_queue_anew, which=or_(expired, mine) if begin else expired, values=values)
+        return await self._writer.write(work, durable=True)
+
+    async def renew(self, *, at: float) -> None:
+        """Every lease of this node."""
+        statement = update(jobs).where(jobs.c.node == self._node(), IS_LIVE).values(lease_until=at + self._lease)
+        await self._writer.write(lambda connection: _run(connection, statement), durable=False)
+
+    async def give_back(self, *, at: float) -> None:
+        """Every lease of this node; an attempt that a stop cut short is none."""
+        attempts = jobs.c.attempts - 1
+        spare = update(jobs).where(jobs.c.node == self._node(), jobs.c.state.in_(_BEGUN)).values(attempts=attempts)
+
+        def work(connection: Connection) -> None:
+            _run(connection, spare)
+            _queue_anew(connection, which=jobs.c.node == self._node(), values={"lease_until": at - 1.0})
+
+        await self._writer.write(work, durable=True)
+
+    # What is old
+
+    async def oldest(self, *, beyond: int, ended_before: float, more_bytes_than: int, most: int) -> list[Job]:
+        """Ended jobs to forget."""
+        return await self._read(
+            partial(_oldest, beyond=beyond, ended_before=ended_before, more_bytes_than=more_bytes_than, most=most)
+        )
+
+    async def forget(self, job_ids: Sequence[str]) -> None:
+        """Ended jobs and what belongs to them."""
+        which = and_(jobs.c.id.in_(job_ids), IS_ENDED)
+        await self._writer.write(lambda connection: _delete(connection, which), durable=False)
+
+    async def _read(self, work: Callable[[Connection], T]) -> T:
+        return await self._reading_pool.run(self._read_now, work)
+
+    def _read_now(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._reading.connect() as connection:
+                return work(connection)
+        except SQLAlchemyError as error:
+            if not is_unavailable(error):
+                raise
+            raise RecordsUnavailable(reason_of(error)) from error
+
+
+# On the database's threads
+
+
+def _admit(connection: Connection, *, rows: Any, job: Job) -> Job:
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(jobs).values(rows.job).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
+    if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
+        if rows.inputs:
+            connection.execute(job_inputs.insert(), rows.inputs)
+        return job
+    older = _find(connection, owner=job.owner, key=job.idempotency_key)
+    assert older is not None
+    return older
+
+
+def _find(connection: Connection, *, owner: str, key: str) -> Job | None:
+    return _one(connection, and_(jobs.c.owner == owner, jobs.c.idempotency_key == key_text(key)))
+
+
+def _get(connection: Connection, *, job_id: str) -> Job | None:
+    return _one(connection, jobs.c.id == job_id)
+
+
+def _one(connection: Connection, which: ColumnElement[bool]) -> Job | None:
+    row = connection.execute(select(jobs).where(which)).one_or_none()
+    return None if row is None else _whole(connection, row)
+
+
+def _whole(connection: Connection, row: Any) -> Job:
+    """The job of a row, with what other tables have of it."""
+    inputs: dict[str, bytes] = {}
+    made: list[Artifact] = []
+    if has_inputs(row):
+        statement = select(job_inputs.c.name, job_inputs.c.data).where(job_inputs.c.job_id == row.id)
+        inputs = {name: bytes(data) for name, data in connection.execute(statement)}
+    if row.state == JobState.SUCCEEDED:
+        order = select(artifacts).where(artifacts.c.job_id == row.id).order_by(artifacts.c.image_index)
+        made = [artifact_of(entry) for entry in connection.execute(order)]
+    return job_of(row, inputs, made)
+
+
+def _move(
+    connection: Connection,
+    *,
+    job_id: str,
+    state: JobState,
+    fence: int,
+    at: float,
+    values: dict[str, Any],
+    made: Sequence[Artifact],
+) -> Job:
+    leaving = [old for old, new in TRANSITIONS.items() if state in new]
+    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state.in_(leaving))
+    row = connection.execute(statement.values(values).returning(jobs)).one_or_none()
+    if row is None:
+        return _unmoved(connection, job_id, state, fence, at, values["last_event"])
+    if made:
+        connection.execute(artifacts.insert(), [artifact_row(job_id, artifact) for artifact in made])
+    if state in TERMINAL:
+        connection.execute(delete(job_inputs).where(job_inputs.c.job_id == job_id))
+    return _whole(connection, row)
+
+
+def _unmoved(connection: Connection, job_id: str, state: JobState, fence: int, at: float, last_event: int) -> Job:
+    """Why no row matched: recorded before (a commit whose answer was lost), another's by now, or not to be."""
+    job = _get(connection, job_id=job_id)
+    if job is None or job.fence != fence:
+        raise LeaseLost(job_id, fence)
+    if not is_recorded(job, state, at=at, last_event=last_event):
+        check_transition(job_id, job.state, state)
+    return job
+
+
+def _queue_anew(connection: Connection, *, which: ColumnElement[bool], values: dict[str, Any]) -> list[Job]:
+    """Live jobs back to the queue, by the way that the table of transitions has."""
+    begun = update(jobs).where(which, jobs.c.state.in_(_BEGUN)).values(state=JobState.RETRYING.value)
+    _run(connection, begun)
+    anew = {"state": JobState.QUEUED.value, "started_at": None, **values}
+    statement = update(jobs).where(which, IS_LIVE).values(anew).returning(jobs)
+    taken = [_whole(connection, row) for row in connection.execute(statement).all()]
+    return sorted(taken, key=lambda job: job.created_at)
+
+
+def _oldest(connection: Connection, *, beyond: int, ended_before: float, more_bytes_than: int, most: int) -> list[Job]:
+    ended = connection.execute(select(func.count()).select_from(jobs).where(IS_ENDED)).scalar_one()
+    size = connection.execute(select(func.coalesce(func.sum(artifacts.c.size), 0))).scalar_one()
+    first = select(jobs).where(IS_ENDED).order_by(jobs.c.completed_at, jobs.c.id).limit(most)
+    found: list[Job] = []
+    for row in connection.execute(first).all():
+        if ended - len(found) <= beyond and row.completed_at >= ended_before and size <= more_bytes_than:
+            break
+        job = _whole(connection, row)
+        found.append(job)
+        size -= sum(artifact.size for artifact in job.artifacts)
+    return found
+
+
+def _delete(connection: Connection, which: ColumnElement[bool]) -> None:
+    _run(connection, delete(jobs).where(which))
+
+
+def _run(connection: Connection, statement: Any) -> None:
+    connection.execute(statement)

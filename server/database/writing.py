@@ -1,0 +1,127 @@
+"""Every write goes through one thread, and those that wait while one commits are committed together.
+
+A commit to a disk takes milliseconds, whatever is in it: fifty jobs that come at once share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from server.database.engines import wait_for_disk
+from server.errors import RecordsUnavailable
+from server.futures import Tasks
+from server.interfaces import Pool
+from server.job import IllegalTransition, LeaseLost
+
+T = TypeVar("T")
+
+MOST_AT_ONCE = 200  # writes in one commit: what waits longest still waits for little
+
+
+class CommitUnknown(RecordsUnavailable):
+    """The connection was lost while it committed: it may be recorded, or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    work: Callable[[Connection], Any]
+    durable: bool
+    done: asyncio.Future[Any]
+
+
+class GroupWriter:
+    """Writes of one node. `pool` must have one thread, and `engine` one connection."""
+
+    def __init__(self, engine: Engine, pool: Pool) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._waiting: deque[_Write] = deque()
+        self._busy = False
+        self._tasks = Tasks()
+
+    async def write(self, work: Callable[[Connection], T], *, durable: bool) -> T:
+        """What `work` gives, once it is committed; if `durable`, to the disk.
+
+        `work` may be called again where another's error undid it. Raises IllegalTransition and LeaseLost as `work` does,
+        RecordsUnavailable where the database cannot write now, CommitUnknown where it may have.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(work, durable, done))
+        if not self._busy:
+            self._busy = True
+            self._tasks.start(self._write_all())
+        return await done
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
+                outcomes = await self._pool.run(self._committed, group)
+                for write, outcome in zip(group, outcomes, strict=True):
+                    if write.done.done():  # nobody waits any more
+                        continue
+                    if isinstance(outcome, Exception):
+                        write.done.set_exception(outcome)
+                    else:
+                        write.done.set_result(outcome)
+        finally:
+            self._busy = False
+
+    def _committed(self, group: Sequence[_Write]) -> list[Any]:
+        """Each one's result or exception: all in one transaction, or each in its own if one of them breaks that."""
+        try:
+            return self._together(group)
+        except RecordsUnavailable as unavailable:
+            return [type(unavailable)(unavailable.reason) for _ in group]
+        except Exception as error:
+            if len(group) == 1:
+                return [error]
+            return [self._committed([write])[0] for write in group]
+
+    def _together(self, group: Sequence[_Write]) -> list[Any]:
+        committing = False
+        try:
+            with self._engine.connect() as connection:
+                wait_for_disk(connection, any(write.durable for write in group))
+                outcomes = [_outcome(write.work, connection) for write in group]
+                committing = True
+                connection.commit()
+                return outcomes
+        except SQLAlchemyError as error:
+            if not is_unavailable(error):
+                raise
+            raise (CommitUnknown if committing else RecordsUnavailable)(reason_of(error)) from error
+
+
+def _outcome(work: Callable[[Connection], T], connection: Connection) -> T | Exception:
+    """Refusals come before anything is written, so the others of the transaction need not suffer."""
+    try:
+        return work(connection)
+    except (IllegalTransition, LeaseLost) as refusal:
+        return refusal
+
+
+def is_unavailable(error: SQLAlchemyError) -> bool:
+    """Whether the database cannot be used now, so that the same might work later; anything else is a mistake of ours."""
+    if not isinstance(error, DBAPIError):
+        return True  # the pool's: no connection became free in time
+    # By PEP 249's names, of which each driver has its own: no connection, a full disk, a lock, a time-out, a server that only
+    # reads; and DatabaseError alone, which is sqlite3's for a damaged file and the base of the rest.
+    kinds = {kind.__name__ for kind in type(error.orig).__mro__}
+    return bool(kinds & {"OperationalError", "InternalError"}) or type(error.orig).__name__ == "DatabaseError"
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """The database's own words, in one line; they hold neither values nor passwords."""
+    words = str(error.orig if isinstance(error, DBAPIError) else error)
+    with suppress(IndexError):
+        return words.strip().splitlines()[0]
+    return type(error).__name__

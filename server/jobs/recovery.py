@@ -1,0 +1,84 @@
+"""Jobs that an earlier life of the server, or a node that is gone, has left: taken up again, and this node's own kept.
+
+A picture follows from its request alone, so a job that begins again from its first step ends with the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from server.clock import Clock, Pauses
+from server.errors import Code, JobFailure, RecordsUnavailable
+from server.futures import Tasks
+from server.interfaces import Leases
+from server.job import Job
+from server.jobs.lifecycle import Lifecycle
+from server.jobs.places import Places
+
+log = structlog.get_logger("atelier.jobs")
+
+
+class Recovery:
+    """Takes jobs up, and renews this node's leases every `every` seconds."""
+
+    def __init__(
+        self,
+        *,
+        leases: Leases,
+        lifecycle: Lifecycle,
+        places: Places,
+        models: Collection[str],
+        clock: Clock,
+        every: float,
+        max_attempts: int,
+    ) -> None:
+        self._leases = leases
+        self._lifecycle = lifecycle
+        self._places = places
+        self._models = models
+        self._clock = clock
+        self._every = every
+        self._max_attempts = max_attempts
+        self._pauses = Pauses(clock)
+        self._tasks = Tasks()
+
+    async def take_up(self) -> list[Job]:
+        """At start, before anyone can ask: what an earlier life has left. Raises RecordsUnavailable."""
+        return await self._leases.take_up(at=self._clock.seconds(), begin=True)
+
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Set them going, and keep at it."""
+        self._set_going(jobs)
+        self._tasks.start(self._keep())
+
+    async def stop(self) -> None:
+        """Give back what could not be finished, for the next life."""
+        self._pauses.stop()
+        try:
+            await self._leases.give_back(at=self._clock.seconds())
+        except RecordsUnavailable as error:  # they expire
+            log.warning("leases.kept", reason=error.reason)
+
+    async def _keep(self) -> None:
+        while await self._pauses.take(self._every):
+            try:
+                await self._leases.renew(at=self._clock.seconds())
+                self._set_going(await self._leases.take_up(at=self._clock.seconds(), begin=False))
+            except RecordsUnavailable as error:
+                log.warning("leases.not_renewed", reason=error.reason)
+
+    def _set_going(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._places.hold(job.owner)
+            self._lifecycle.begin(job, failure=self._hopeless(job))
+
+    def _hopeless(self, job: Job) -> JobFailure | None:
+        if job.attempts >= self._max_attempts:  # it may be what ends the server
+            text = f"the server ended {job.attempts} times while this job was being painted"
+            return JobFailure(Code.GENERATION_FAILED, text, limit=f"{self._max_attempts} attempts")
+        if job.request.model not in self._models:
+            text = f"model {job.request.model!r} is not here any more"
+            return JobFailure(Code.MODEL_NOT_FOUND, text, field="model", limit=f"one of {', '.join(self._models)}")
+        return None

@@ -1,0 +1,202 @@
+"""Rows that wear different adapters in one forward pass, against PEFT's own mixed batches and against merged weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from ai.adapters.residents import Residents, Worn
+from ai.adapters.stacks import AdapterStacks
+from ai.device import Place
+from ai.types import AdapterUse, EngineSettings
+from tests.ai.adapters.made import TEXT, UNET, Made, make, peft_config, save_kohya
+from tests.ai.tiny import build_tokenizer, networks
+
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")
+
+CPU = Place(torch.device("cpu"), torch.float32)
+TOLERANCE = 1e-5
+QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+KEY = QUERY.replace("to_q", "to_k")
+# Every layer there is, convolutions and one wider than a slot among them.
+MADE = {
+    "one": make(seed=1, rank=4, alpha=3.0),
+    "two": make(seed=2, rank=11, alpha=5.5),
+    "query": make([QUERY], seed=3, strength=0.5),
+    "key": make([KEY], seed=4, strength=0.5),
+}
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Their files."""
+    folder = tmp_path_factory.mktemp("adapters")
+    return {name: save_kohya(made, folder / name) for name, made in MADE.items()}
+
+
+@pytest.fixture(autouse=True)
+def _as_in_the_engine() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+class Wardrobe:
+    """The tiny networks, with slots, and plain copies of them."""
+
+    def __init__(self, paths: Mapping[str, Path], slots: int = 64) -> None:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            torch.manual_seed(20)
+            pipeline = networks(build_tokenizer())
+            self.plain: dict[str, Any] = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+            self.networks = {name: copy.deepcopy(network) for name, network in self.plain.items()}
+        self.stacks = AdapterStacks(self.networks, CPU, EngineSettings(device="cpu", adapter_slots=slots))
+        self.residents = Residents(paths, self.stacks)
+
+    def worn(self, *uses: tuple[str, float]) -> Sequence[Worn]:
+        """Adapters in their slots, held."""
+        outfit = self.residents.wear([AdapterUse(*use) for use in uses], lambda outfit, error: None)
+        assert outfit.ready
+        return outfit.worn
+
+    def act(self, *rows: Sequence[Worn]) -> torch.Tensor:
+        """What the UNet predicts when its rows wear this."""
+        with self.stacks.wearing(self.stacks.rows(rows)):
+            return act(self.networks["unet"], len(rows))
+
+
+def act(unet: Any, rows: int, **more: object) -> torch.Tensor:
+    """A forward pass over other rows each, the same ones always."""
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn((rows, 4, 8, 8), generator=generator)
+    text = torch.randn((rows, 7, 24), generator=generator)
+    timesteps = torch.arange(rows) * 100 + 3
+    output: torch.Tensor = unet(latents, timesteps, encoder_hidden_states=text, return_dict=False, **more)[0]
+    return output
+
+
+def merged(unet: Any, *uses: tuple[str, float]) -> Any:
+    """A copy with W + scale · B·A for weights."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        changed = copy.deepcopy(unet)
+        for name, scale in uses:
+            made = MADE[name]
+            for layer, (a, b) in made.of(UNET).items():
+                weight = changed.get_submodule(layer).weight
+                weight += (scale * made.alpha / len(a) * b.flatten(1) @ a.flatten(1)).view_as(weight)
+    return changed
+
+
+def by_peft(unet: Any, uses: Mapping[str, tuple[str, float]]) -> Any:
+    """The network as PEFT adapts it, with an adapter for each use."""
+    model: Any = None
+    with torch.inference_mode(mode=False), torch.no_grad():
+        for name, (which, scale) in uses.items():
+            made: Made = MADE[which]
+            config = peft_config(made, made.of(UNET))
+            if model is None:
+                model = get_peft_model(copy.deepcopy(unet), config, adapter_name=name)
+            else:
+                model.add_adapter(name, config)
+            for layer, (a, b) in made.of(UNET).items():
+                adapted: Any = model.get_base_model().get_submodule(layer)
+                adapted.lora_A[name].weight.copy_(a)
+                adapted.lora_B[name].weight.copy_(b)
+                adapted.scaling[name] *= scale
+    return model.eval()
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The largest difference, in units of the wanted output's standard deviation."""
+    return float((found - wanted).abs().max() / wanted.std())
+
+
+def test_it_equals_peft_s_mixed_batches(paths: Mapping[str, Path]) -> None:
+    """Rows with one adapter each, at scales of their own, and rows with none, as PEFT does with `adapter_names`."""
+    uses = {"v": ("one", 1.0), "w": ("two", -0.6), "x": ("one", 0.25), "y": ("query", 1.5)}
+    names = ["w", "v", "__base__", "x", "y", "w", "v"]
+    wardrobe = Wardrobe(paths)
+    found = wardrobe.act(*(wardrobe.worn(uses[name]) if name in uses else () for name in names))
+    wanted = act(by_peft(wardrobe.plain["unet"], uses), len(names), adapter_names=names)
+    assert relative(found, wanted) < TOLERANCE
+    assert relative(found, act(wardrobe.plain["unet"], len(names))) > 1000 * TOLERANCE
+
+
+def test_it_equals_peft_with_several_adapters(paths: Mapping[str, Path]) -> None:
+    """All of them on every row, as PEFT does after `set_adapter` with a list."""
+    uses = {"v": ("one", 0.7), "w": ("two", -0.6), "x": ("query", 2.0)}
+    wardrobe = Wardrobe(paths)
+    found = wardrobe.act(*[wardrobe.worn(*uses.values())] * 3)
+    adapted = by_peft(wardrobe.plain["unet"], uses)
+    adapted.base_model.set_adapter(list(uses))
+    assert relative(found, act(adapted, 3)) < TOLERANCE
+
+
+def test_it_equals_merged_weights(paths: Mapping[str, Path]) -> None:
+    """Each row of a mixed batch is the one that a network with the change written into its weights predicts."""
+    wardrobe = Wardrobe(paths)
+    crowd: list[Sequence[tuple[str, float]]] = [
+        [("two", 1.0), ("one", -0.5)], [], [("one", 0.8)], [("query", 1.0), ("two", 0.3), ("key", -1.0)], [("key", 2.0)],
+    ]  # fmt: skip
+    found = wardrobe.act(*(wardrobe.worn(*uses) for uses in crowd))
+    for row, uses in enumerate(crowd):
+        wanted = act(merged(wardrobe.plain["unet"], *uses), len(crowd))
+        assert relative(found[row], wanted[row]) < TOLERANCE, uses
+
+
+def test_untouched_until_the_first_and_whenever_none_is_worn(paths: Mapping[str, Path]) -> None:
+    """To the bit, and layers that no worn adapter changes are not even gathered for."""
+    wardrobe = Wardrobe(paths)
+    plain = act(wardrobe.plain["unet"], 2)
+    assert wardrobe.stacks.total_bytes == 0
+    assert wardrobe.stacks.rows([(), ()]) is None
+    assert torch.equal(wardrobe.act((), ()), plain)
+    worn = wardrobe.worn(("query", 1.0))
+    assert not torch.equal(wardrobe.act(worn, ()), plain)
+    assert torch.equal(wardrobe.act((), ()), plain)
+    touched = [name for name, module in wardrobe.networks["unet"].named_modules() if "forward" in vars(module)]
+    assert [f"unet.{name}" for name in touched] == [QUERY]
+
+
+def test_a_slot_remembers_nothing(paths: Mapping[str, Path]) -> None:
+    """Who comes into the slots of another changes no layer that only the other did."""
+    wardrobe = Wardrobe(paths, slots=2)
+    outfit = wardrobe.residents.wear([AdapterUse("two")], lambda *_: None)
+    wardrobe.act(outfit.worn)
+    outfit.release()
+    rows = [wardrobe.worn(("query", 1.0)), wardrobe.worn(("key", 1.0))]  # each gathers in the other's layer too
+    found = wardrobe.act(*rows)
+    for row, name in enumerate(("query", "key")):
+        assert relative(found[row], act(merged(wardrobe.plain["unet"], (name, 1.0)), 2)[row]) < TOLERANCE
+
+
+def test_memory_stays_flat(paths: Mapping[str, Path]) -> None:
+    """It grows with the slots in use up to all there are, and not with the adapters that come and go."""
+    wardrobe, sizes = Wardrobe(paths, slots=6), []
+    for name in ("one", "two", "query", "key") * 3:
+        outfit = wardrobe.residents.wear([AdapterUse(name), AdapterUse("one", 0.5)], lambda *_: None)
+        assert outfit.ready
+        wardrobe.act(outfit.worn)
+        outfit.release()
+        sizes.append(wardrobe.stacks.total_bytes)
+    assert sizes[0] < sizes[3] == sizes[-1]
+    assert len(wardrobe.stacks._layers[QUERY]._a) == 7, "six slots, and the zeros"
+
+
+def test_the_text_encoder_wears_too(paths: Mapping[str, Path]) -> None:
+    """Its rows are prompts."""
+    wardrobe = Wardrobe(paths)
+    tokens = torch.arange(6)[None].repeat(3, 1)
+    rows = wardrobe.stacks.rows([wardrobe.worn(("one", 1.0)), (), wardrobe.worn(("two", 0.5))])
+    with wardrobe.stacks.wearing(rows):
+        found = wardrobe.networks["text_encoder"](tokens)[0]
+    plain = wardrobe.plain["text_encoder"](tokens)[0]
+    assert relative(found[1], plain[1]) < TOLERANCE
+    assert relative(found[0], plain[0]) > 1000 * TOLERANCE
+    assert relative(found[0], found[2]) > 1000 * TOLERANCE
+    assert any(name.startswith(TEXT) for name in MADE["one"].matrices)

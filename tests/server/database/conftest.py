@@ -1,0 +1,58 @@
+"""Databases with Atelier's tables and nothing in them: one of each kind, made once and emptied for each test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL
+
+from server.database.address import address
+from tests.postgres import PostgresServer
+from tests.server.database.opened import Opened, opened
+
+
+@pytest.fixture(scope="session")
+def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("migrated")
+    url = address("", folder)
+    with opened(url):
+        pass
+    assert url.database is not None
+    return Path(url.database)
+
+
+@pytest.fixture
+def sqlite_url(_migrated_file: Path, tmp_path: Path) -> URL:
+    """A file that is up to date."""
+    shutil.copy(_migrated_file, tmp_path)
+    return address("", tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: PostgresServer) -> URL:
+    """A database of the server, for these tests alone."""
+    postgres.sql("CREATE DATABASE contract")
+    url = address(postgres.url("contract"), Path())
+    with opened(url):
+        return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> URL:
+    """Each kind of database in turn, empty."""
+    if request.param == "sqlite":
+        given: URL = request.getfixturevalue("sqlite_url")
+        return given
+    given = request.getfixturevalue("postgres_url")
+    request.getfixturevalue("postgres").sql("DELETE FROM jobs", "contract")
+    return given
+
+
+@pytest.fixture
+def database(url: URL) -> Iterator[Opened]:
+    """A node on it."""
+    with opened(url) as there:
+        yield there

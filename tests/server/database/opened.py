@@ -1,0 +1,42 @@
+"""Stores on a real database, for tests: everything as the server has it, except that the work is done on the caller's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import URL, Engine
+
+from server.database.engines import reading_engine, writing_engine
+from server.database.migrating import migrate
+from server.database.sql import SqlJobStore
+from server.pools import InlinePool
+from tests.server.database.contract import LEASE
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A node's store, and the engines below it."""
+
+    store: SqlJobStore
+    writing: Engine
+    reading: Engine
+
+
+@contextmanager
+def opened(url: URL, node: str = "node-1", timeout: float = 5.0) -> Iterator[Opened]:
+    """A store on a database that is brought up to date."""
+    writing, reading = writing_engine(url, timeout), reading_engine(url, timeout, 2)
+    try:
+        with writing.connect() as connection:
+            migrate(connection)
+            connection.commit()
+        pool = InlinePool()
+        store = SqlJobStore(
+            writing=writing, writing_pool=pool, reading=reading, reading_pool=pool, node=lambda: node, lease=LEASE
+        )
+        yield Opened(store, writing, reading)
+    finally:
+        writing.dispose()
+        reading.dispose()

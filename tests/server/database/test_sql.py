@@ -1,0 +1,232 @@
+"""Job records in a database: the contracts over SQLite and PostgreSQL, and what the database itself holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.exc import DatabaseError
+
+from server.database.schema import job_inputs, jobs
+from server.database.writing import GroupWriter
+from server.errors import RecordsUnavailable
+from server.interfaces import JobStore
+from server.job import IllegalTransition, JobState
+from tests.server.database.contract import (
+    REQUEST,
+    WAYS,
+    JobStoreContract,
+    RecordsContract,
+    RecordsStore,
+    a_job,
+    brought_to,
+)
+from tests.server.database.opened import Opened, opened
+from tests.server.fakes import HoldingPool, settle
+from tests.server.pictures import a_png
+from watermark import ImageMark, Signature
+
+
+class TestSqlJobStore(JobStoreContract):
+    """The contract of every store."""
+
+    @pytest.fixture
+    def store(self, database: Opened) -> JobStore:
+        """One on an empty database."""
+        return database.store
+
+
+class TestSqlRecords(RecordsContract):
+    """The contract of a node's records."""
+
+    @pytest.fixture
+    def nodes(self, url: URL) -> Iterator[tuple[RecordsStore, RecordsStore]]:
+        """Two on one database."""
+        with opened(url, "node-1") as one, opened(url, "node-2") as two:
+            yield one.store, two.store
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED])
+async def test_the_database_itself_lets_no_job_leave_its_end(database: Opened, state: JobState) -> None:
+    """Whoever writes, with whatever program."""
+    await brought_to(database.store, state, a_job())
+    for other in set(JobState) - {state}:
+        completed = "" if other in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED) else ", completed_at = NULL"
+        with database.writing.connect() as connection, pytest.raises(DatabaseError, match="stays as it ended"):
+            connection.execute(text(f"UPDATE jobs SET state = '{other.value}'{completed}"))
+
+
+@pytest.mark.parametrize(
+    "change", ["fence = 0", "state = 'lost'", "state = 'failed'", "completed_at = 1.0", "state = NULL"]
+)
+async def test_the_database_itself_refuses_what_makes_no_sense(database: Opened, change: str) -> None:
+    """A lease going back, a state that there is not, an end without its time."""
+    await brought_to(database.store, JobState.PROCESSING, a_job())
+    with database.writing.connect() as connection, pytest.raises(DatabaseError):
+        connection.execute(text(f"UPDATE jobs SET {change}"))
+
+
+async def test_nothing_is_left_of_a_picture_that_came_with_an_ended_job(database: Opened) -> None:
+    """Its row goes in the transaction that ends the job."""
+    job = a_job(signature=Signature(ImageMark(a_png(40, 30))))
+    await brought_to(database.store, JobState.PROCESSING, job)
+    with database.reading.connect() as connection:
+        assert len(connection.execute(job_inputs.select()).all()) == 2
+    await database.store.move(job.id, JobState.CANCELED, fence=1, at=9.0, last_event=9)
+    with database.reading.connect() as connection:
+        assert connection.execute(job_inputs.select()).all() == []
+
+
+async def test_a_row_of_an_earlier_version_has_today_s_defaults(database: Opened) -> None:
+    """What a request could not say then is what nobody said."""
+    await database.store.admit(a_job())
+    with database.writing.connect() as connection:
+        connection.execute(
+            text("UPDATE jobs SET request = :request"),
+            {
+                "request": '{"request_id": "job-1", "model": "demo", "prompt": "a", "width": 64, "height": 64, '
+                '"num_inference_steps": 2, "guidance_scale": 1, "seed": 3, "gone_since": true}'
+            },
+        )
+        connection.commit()
+    kept = await database.store.get("job-1")
+    assert kept is not None
+    assert (kept.request.prompt, kept.request.num_images, kept.request.adapters) == ("a", 1, ())
+
+
+async def test_a_job_id_that_no_database_takes_is_no_job(database: Opened) -> None:
+    """A NUL comes from a stranger, and is answered like any other id that is not there."""
+    assert await database.store.get("job\0") is None
+    assert await database.store.find("ada", "key\0") is None
+
+
+def _number(number: int, connection: Connection) -> Any:
+    return connection.execute(text(f"SELECT {number}")).scalar()
+
+
+class Commits:
+    """Counts an engine's commits."""
+
+    def __init__(self, database: Opened) -> None:
+        self.count = 0
+        event.listen(database.writing, "commit", self._count)
+
+    def _count(self, connection: Connection) -> None:
+        self.count += 1
+
+
+async def test_writes_that_wait_share_a_commit(database: Opened) -> None:
+    """The first goes at once; those that came meanwhile go together."""
+    commits = Commits(database)
+    pool = HoldingPool()
+    writer = GroupWriter(database.writing, pool)
+    first = asyncio.ensure_future(writer.write(partial(_number, 1), durable=True))
+    await settle()
+    others = [asyncio.ensure_future(writer.write(partial(_number, n), durable=n % 2 == 0)) for n in range(2, 52)]
+    await settle()
+    pool.gate.set()
+    assert await first == 1
+    assert await asyncio.gather(*others) == list(range(2, 52))
+    assert commits.count == 2
+
+
+async def test_one_that_breaks_the_transaction_breaks_it_for_itself_alone(database: Opened) -> None:
+    """The others are written all the same, and each hears its own answer."""
+    pool = HoldingPool()
+    writer = GroupWriter(database.writing, pool)
+
+    def insert(job_id: str, state: str) -> Any:
+        return lambda connection: connection.execute(
+            jobs.insert().values(
+                id=job_id, owner="ada", body_hash="", request="{}", created_at=1.0, state=state, warnings="[]",
+                last_event=0, attempts=0, node="n", lease_until=1.0, fence=1,
+            )
+        ).rowcount  # fmt: skip
+
+    def refuse(connection: Connection) -> None:
+        raise IllegalTransition("job-3", JobState.FAILED, JobState.QUEUED)
+
+    def err(connection: Connection) -> None:
+        raise ZeroDivisionError
+
+    works = [insert("job-0", "queued"), insert("job-1", "nonsense"), refuse, err, insert("job-4", "queued")]
+    done = [asyncio.ensure_future(writer.write(work, durable=True)) for work in works]
+    await settle()
+    pool.gate.set()
+    answers = await asyncio.gather(*done, return_exceptions=True)
+    kinds = [type(answer) for answer in answers]
+    assert kinds[0] is kinds[4] is int
+    assert issubclass(kinds[1], DatabaseError)
+    assert kinds[2:4] == [IllegalTransition, ZeroDivisionError]
+    with database.reading.connect() as connection:
+        assert sorted(connection.execute(jobs.select()).scalars()) == ["job-0", "job-4"]
+
+
+async def test_a_full_disk_refuses_what_is_new_and_keeps_what_there_is(sqlite_url: URL) -> None:
+    """As UNAVAILABLE, without the database's words; and when there is room again, all is well."""
+    with opened(sqlite_url) as there:
+        await there.store.admit(a_job())
+        with there.writing.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(RecordsUnavailable) as caught:
+            await asyncio.gather(*(there.store.admit(a_job(f"job-{number}")) for number in range(2, 200)))
+        assert "full" in caught.value.reason
+        assert "full" not in str(caught.value)
+        assert await there.store.get("job-1") is not None
+        with there.writing.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+        await there.store.admit(a_job("job-300"))
+
+
+async def test_another_program_s_lock_is_waited_for_and_then_refused(sqlite_url: URL) -> None:
+    """As long as the time-out says, on the database's thread; readers do not notice."""
+    with opened(sqlite_url, timeout=0.1) as there, opened(sqlite_url) as other:
+        await there.store.admit(a_job())
+        with other.writing.connect() as connection:
+            connection.execute(text("SELECT 1"))  # begins, and so locks
+            with pytest.raises(RecordsUnavailable) as caught:
+                await there.store.admit(a_job("job-2"))
+            assert await there.store.get("job-1") is not None
+        assert "locked" in caught.value.reason
+        await there.store.admit(a_job("job-2"))
+
+
+async def test_admission_and_end_wait_for_the_disk_and_the_way_between_does_not(sqlite_url: URL) -> None:
+    """What was promised survives a power failure; what can be done again need not cost a commit's wait."""
+    waits: list[int] = []
+    with opened(sqlite_url) as there:
+
+        @event.listens_for(there.writing, "commit")
+        def note(connection: Connection) -> None:
+            driver: Any = connection.connection.driver_connection
+            waits.append(driver.execute("PRAGMA synchronous").fetchone()[0])
+
+        await brought_to(there.store, JobState.SUCCEEDED, a_job())
+    full, normal = 2, 1
+    assert waits == [full, normal, normal, full]
+    assert WAYS[JobState.SUCCEEDED] == (JobState.STARTING, JobState.PROCESSING, JobState.SUCCEEDED)
+
+
+async def test_a_reader_holds_up_no_writer(sqlite_url: URL) -> None:
+    """One that is in the middle of reading keeps nobody waiting, and the next one sees what was written meanwhile."""
+    with opened(sqlite_url, timeout=0.1) as there:
+        for number in range(3):
+            await there.store.admit(a_job(f"job-{number}"))
+        with there.reading.connect() as connection:
+            rows = connection.execution_options(yield_per=1).execute(jobs.select())
+            assert rows.fetchone() is not None
+            await there.store.admit(a_job("job-3"))
+            assert await there.store.get("job-3") is not None
+            assert len(rows.fetchall()) == 2
+
+
+def test_the_rows_hold_every_field_of_a_request() -> None:
+    """The contract's example leaves nothing at its default, or a field that was forgotten would not show."""
+    left = [entry.name for entry in fields(REQUEST) if getattr(REQUEST, entry.name) == entry.default]
+    assert left == ["solver"]
