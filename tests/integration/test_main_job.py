@@ -196,7 +196,7 @@ async def test_the_same_key_is_the_same_job(server: tuple[str, int]) -> None:
     heard = await client.hear_each(requests)
     accepted: list[Any] = [heard[request_id][0].message for request_id in requests]
     assert accepted[0].job_id == accepted[1].job_id
-    assert [message.duplicate for message in accepted] == [False, True]
+    assert sorted(message.duplicate for message in accepted) == [False, True]  # either may be the first to be recorded
     assert picture_of(heard[requests[0]]) == picture_of(heard[requests[1]])
     conflict = last(await client.hear_all(client.submit("a blue moon on a pink background", **keyed)))
     assert conflict.code == pb.IDEMPOTENCY_CONFLICT
