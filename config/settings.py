@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -280,6 +281,12 @@ class Settings(BaseSettings):
         why="After a stop signal, running jobs get so long; what is left then is taken up by the next start.",
     )  # fmt: skip
 
+    # Calling others
+    outgoing_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _setting(
+        (), "OUTGOING_NETWORKS",
+        why="Where URLs that users give may lead beside the public Internet: 10.1.2.0/24,fd00::/8. None: nowhere else.",
+    )  # fmt: skip
+
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "INFO", "LOG_LEVEL", "LOG_LEVEL", why="DEBUG adds every connection and every batch change."
@@ -349,6 +356,16 @@ class Settings(BaseSettings):
             if device != "cpu" and devices.count(device) > 1:
                 raise ValueError(f"{device} stands twice; two engines on one device only share its time")
         return devices
+
+    @field_validator("outgoing_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(part) for part in map(str.strip, value.split(",")) if part)
+        except ValueError as error:
+            raise ValueError(f"must be networks such as 10.1.2.0/24: {error}") from None
 
     @field_validator("default_width", "default_height")
     @classmethod

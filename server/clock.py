@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Timer(Protocol):
@@ -66,3 +68,24 @@ class Pauses:
         del self._waiting[over]
         if not over.done():
             over.set_result(waited)
+
+
+async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; after so many seconds it is cancelled, and TimeoutError raised."""
+    task = asyncio.ensure_future(work)
+    late = False
+
+    def expire() -> None:
+        nonlocal late
+        late = task.cancel()
+
+    timer = clock.callLater(seconds, expire)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if late:
+            raise TimeoutError from None
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_init_image_bytes": ("100000", 100_000),
     "max_init_image_pixels": ("1000000", 1_000_000),
     "parking": ("off", False),
+    "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
 
@@ -187,6 +189,8 @@ BAD = [
     ("ATELIER_MODELS", "a=x,a=y"),
     ("ATELIER_MODELS", "a b=x"),
     ("ATELIER_TOKENS", "ada"),
+    ("ATELIER_OUTGOING_NETWORKS", "everywhere"),
+    ("ATELIER_OUTGOING_NETWORKS", "10.0.0.1/8"),
 ]
 
 

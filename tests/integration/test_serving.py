@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import json
 import signal
 import ssl
@@ -11,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from PIL import Image, ImageChops
 
 from proto import atelier_pb2 as pb
 from tests.integration.raw_client import RawClient
 from tests.integration.served import serving, start
+from tests.server.scripted import certify
 
 TOKEN = "only-token-0123456789"
 PROMPT = "a big green tree on a pink background"
@@ -173,30 +169,9 @@ async def test_a_model_that_is_not_there_fails_its_jobs_and_not_the_server(tmp_p
         await client.close()
 
 
-def _certificate(folder: Path) -> None:
-    """A key and a certificate for localhost, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    encoding, kind = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "key.pem").write_bytes(key.private_bytes(encoding, kind, serialization.NoEncryption()))
-
-
 async def test_tls_and_a_token_serve_every_address(tmp_path: Path) -> None:
     """An ssl: endpoint on all addresses paints for who has the token."""
-    _certificate(tmp_path)
+    certify(tmp_path, "localhost")
     listen = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem"
     async with serving(tmp_path, ATELIER_TCP_LISTEN=listen, ATELIER_TOKENS=f"me:{TOKEN}") as served:
         trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))

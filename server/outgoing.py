@@ -1,0 +1,370 @@
+"""HTTP to addresses that users give: webhooks, adapters.
+
+A name is resolved once, off the reactor thread. Where one of its addresses is not public, and not in a network that the
+operator allows, nothing is connected to. Else the connection goes to one of those very addresses, so that a name which means
+something else a moment later gains nothing; Host and SNI stay the name's. No redirect is followed, no cookie kept, nothing
+decompressed, and no exchange outlives its seconds.
+
+OSError
+├── AddressRefused    the address may not be called, now or ever: nothing was sent
+├── NotSent           nobody was reached, or nobody that could be trusted: nothing was sent
+├── OutcomeUnknown    the request may have arrived, but no whole answer came
+└── TimeoutError      the seconds are over; whether anything was sent, `Outgoing.request` says
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from treq.client import HTTPClient
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory
+from zope.interface import implementer
+
+from server.clock import Clock, within
+from server.futures import as_deferred, as_future
+from server.interfaces import Pool
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LookUp = Callable[[str, int], list[str]]
+"""Blocks until it has the addresses of a name, or raises OSError."""
+
+ANYWHERE: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+"""For addresses that the operator gives."""
+
+CONNECT_TIMEOUT = 5.0  # seconds for each address of a name; further ones wait for it
+_PORTS = {"http": 80, "https": 443}
+_IN_USE = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given to anybody to be reached at
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address, as networks without IPv4 write it
+
+
+class AddressRefused(OSError):
+    """The address may not be called."""
+
+
+class NotSent(OSError):
+    """Nobody was reached, or nobody who could be trusted. Nothing of the request was told."""
+
+
+class OutcomeUnknown(OSError):
+    """The request may have arrived; no answer came, or not the whole of it."""
+
+
+def look_up(host: str, port: int) -> list[str]:
+    """The addresses of a name, by the system's resolver."""
+    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+
+
+def is_public(address: str, networks: Sequence[Network] = ()) -> bool:
+    """Whether an address is the public Internet's, or lies in one of `networks`."""
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = _inner(parsed)
+    if any(parsed in network for network in networks):
+        return True
+    if parsed.version == 6 and parsed not in _IN_USE:
+        return False
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for, if it does."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
+
+
+async def resolve_global(
+    host: str, port: int, *, pool: Pool, networks: Sequence[Network] = (), look_up: LookUp = look_up
+) -> tuple[str, ...]:
+    """The addresses of a name, all of which are public or in `networks`. Raises AddressRefused, NotSent."""
+    try:
+        addresses = await pool.run(look_up, host, port)
+    except (OSError, UnicodeError) as error:
+        raise NotSent(f"{host}: the name was not found") from error
+    if not addresses:
+        raise NotSent(f"{host}: the name has no address")
+    if not all(is_public(address, networks) for address in addresses):
+        raise AddressRefused(f"{host}: leads to an address that is not public")  # which, is nobody's business
+    return tuple(addresses)
+
+
+def check_url(url: str, schemes: Sequence[str] = ("http", "https")) -> tuple[str, int]:
+    """The host and port of a URL that may be called if its addresses may. Raises AddressRefused. Asks nobody."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise AddressRefused("not a URL") from None
+    if parts.scheme not in schemes or not host:
+        raise AddressRefused(f"a URL must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host")
+    if parts.username is not None or parts.password is not None:
+        raise AddressRefused(f"{host}: a URL must not carry a name or a password")
+    if any(character <= " " or character == "\x7f" for character in url):
+        raise AddressRefused(f"{host}: a URL must not have blanks or control characters in it")
+    return host, port or _PORTS[parts.scheme]
+
+
+class Answer:
+    """What came back: `status`, `headers`, and the body in pieces."""
+
+    def __init__(self, status: int, headers: Headers, body: _Body) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+
+    def header(self, name: str) -> str:
+        """The last value of a header; "" without it."""
+        values = self.headers.getRawHeaders(name) or [""]
+        return values[-1]
+
+    async def read(self) -> bytes:
+        """The next piece of the body, b"" at its end. Raises OutcomeUnknown, TimeoutError."""
+        return await self._body.read()
+
+    async def read_at_most(self, limit: int) -> bytes:
+        """The body's first `limit` bytes; the rest is not waited for."""
+        read = bytearray()
+        while len(read) < limit and (piece := await self.read()):
+            read += piece
+        return bytes(read[:limit])
+
+
+class Outgoing:
+    """Makes requests. One connection each, which nothing else uses."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: Clock,
+        pool: Pool,
+        *,
+        networks: Sequence[Network] = (),
+        tls: Any = None,  # an IPolicyForHTTPS
+        look_up: LookUp = look_up,
+    ) -> None:
+        self._reactor = reactor
+        self._clock = clock
+        self._pool = pool  # for the resolver, which may take its time
+        self._networks = networks
+        self._tls = tls or BrowserLikePolicyForHTTPS()  # type: ignore[no-untyped-call]
+        self._look_up = look_up
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        schemes: Sequence[str] = ("http", "https"),
+    ) -> AsyncIterator[Answer]:
+        """An answer, whatever its status; its connection is gone when the block is left.
+
+        `seconds` are for everything, from the resolver to the last byte. Raises AddressRefused, NotSent (a time-out before
+        anybody was connected to, too), OutcomeUnknown, TimeoutError (which may have been after the request arrived).
+        """
+        host, port = check_url(url, schemes)
+        ends_at = self._clock.seconds() + seconds
+        way = _Way(self._reactor, port)
+        try:
+            sending = self._send(way, host, port, method, url, headers or {}, body)
+            response = await within(self._clock, seconds, sending)
+        except TimeoutError as error:
+            way.cut()
+            if not way.was_open:
+                raise NotSent(f"{host}: not reached within {seconds:g} s") from error
+            raise TimeoutError(f"{host}: no answer within {seconds:g} s") from error
+        except BaseException:
+            way.cut()
+            raise
+        reading = _Body(host)
+        timer = self._clock.callLater(max(0.0, ends_at - self._clock.seconds()), self._expire, way, reading, seconds)
+        try:
+            response.deliverBody(reading)
+            yield Answer(response.code, response.headers, reading)
+        finally:
+            if timer.active():
+                timer.cancel()
+            way.cut()
+
+    async def _send(
+        self, way: _Way, host: str, port: int, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Any:
+        way.addresses = await resolve_global(
+            host, port, pool=self._pool, networks=self._networks, look_up=self._look_up
+        )
+        client = HTTPClient(cast(Any, GuardedAgent(self._reactor, way, self._tls)))
+        told = Headers({name: [value] for name, value in headers.items()})
+        try:
+            asked = client.request(method, url, headers=told, data=body, allow_redirects=False, unbuffered=True)
+            return await as_future(asked)
+        except Exception as error:
+            if isinstance(error, ConnectError) or not way.was_open:
+                raise NotSent(f"{host}: cannot be connected to: {_words(error)}") from error
+            if _distrusted(error):
+                raise NotSent(f"{host}: its certificate is not trusted") from error
+            raise OutcomeUnknown(f"{host}: the connection ended before an answer came") from error
+
+    @staticmethod
+    def _expire(way: _Way, reading: _Body, seconds: float) -> None:
+        reading.expire(seconds)
+        way.cut()
+
+
+@implementer(IAgent)
+class GuardedAgent:
+    """An agent for one request, which goes to addresses that were chosen before. What comes back is not decompressed."""
+
+    def __init__(self, reactor: Any, way: _Way, tls: Any) -> None:
+        self._agent = cast(Any, Agent).usingEndpointFactory(reactor, _OneWay(way, tls))
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: Any = None,  # noqa: N803  # Twisted's name
+    ) -> Any:
+        """As `IAgent.request`."""
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders("accept-encoding", ["identity"])
+        return self._agent.request(method, uri, headers, bodyProducer).addCallback(_as_sent)
+
+
+def _as_sent(response: Any) -> Any:
+    """A few bytes may unpack to gigabytes; whoever asked for them as they are need not be told that they are packed."""
+    response.headers.removeHeader("content-encoding")
+    return response
+
+
+@implementer(IAgentEndpointFactory)
+class _OneWay:
+    def __init__(self, way: _Way, tls: Any) -> None:
+        self._way = way
+        self._tls = tls
+
+    def endpointForURI(self, uri: URI) -> Any:  # noqa: N802  # Twisted's name
+        """The one way there is, whatever stands in the URI; the name in it is only told to the other side, and checked."""
+        if uri.scheme != b"https":
+            return self._way
+        creator = self._tls.creatorForNetloc(uri.host, uri.port)
+        return wrapClientTLS(creator, cast(Any, self._way))
+
+
+@implementer(IStreamClientEndpoint)
+class _Way:
+    """A connection to the first of `addresses` that takes it."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        self._reactor = reactor
+        self._port = port
+        self.addresses: Sequence[str] = ()
+        self._transport: Any = None
+
+    @property
+    def was_open(self) -> bool:
+        """Whether anybody was connected to."""
+        return self._transport is not None
+
+    def cut(self) -> None:
+        """End the connection, unless it has ended, without waiting for the other side to agree."""
+        if self._transport is not None:
+            self._transport.abortConnection()
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """As `IStreamClientEndpoint.connect`."""
+        return as_deferred(self._connect(factory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        problem: ConnectError | None = None
+        for address in self.addresses:
+            kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+            endpoint = kind(self._reactor, address, self._port, CONNECT_TIMEOUT)
+            try:
+                protocol = await as_future(cast("Deferred[Any]", endpoint.connect(factory)))
+            except ConnectError as error:
+                problem = error
+            else:
+                self._transport = protocol.transport
+                return cast(IProtocol, protocol)
+        assert problem is not None, "a way without addresses"
+        raise problem
+
+
+class _Body(Protocol):
+    """A body on its way. What has come and was not read waits here, and the sender waits with it."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._pieces: deque[bytes] = deque()
+        self._ended = False
+        self._problem: OSError | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802  # Twisted's name
+        """Keep it until it is read."""
+        self._pieces.append(data)
+        cast(Any, self.transport).pauseProducing()
+        self._wake()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802  # Twisted's name
+        """The body has ended, or the connection before it did."""
+        self._ended = True
+        if self._problem is None and not isinstance(reason.value, (ResponseDone, PotentialDataLoss)):
+            self._problem = OutcomeUnknown(f"{self._host}: the connection ended in the middle of the answer")
+        self._wake()
+
+    def expire(self, seconds: float) -> None:
+        """Whoever reads is told that it took too long."""
+        if not self._ended:
+            self._ended, self._problem = True, TimeoutError(f"{self._host}: no whole answer within {seconds:g} s")
+            self._wake()
+
+    async def read(self) -> bytes:
+        """The next piece, b"" at the end."""
+        while not self._pieces and not self._ended:
+            self._waiting = asyncio.get_running_loop().create_future()
+            cast(Any, self.transport).resumeProducing()
+            await self._waiting
+        if self._pieces:
+            return self._pieces.popleft()
+        if self._problem is not None:
+            raise self._problem
+        return b""
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
+
+
+def _distrusted(error: Exception) -> bool:
+    """Whether our side ended the handshake, so that nothing of the request had been sent."""
+    causes = [reason.value for reason in getattr(error, "reasons", ()) if isinstance(reason, Failure)]
+    return any(
+        isinstance(cause, VerificationError) or (isinstance(cause, SSL.Error) and "certificate" in str(cause))
+        for cause in causes
+    )
