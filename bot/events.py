@@ -17,6 +17,7 @@ _PHASES: dict[int, Phase] = {
     pb.DECODING: Phase.DECODING,
     pb.FINISHING: Phase.FINISHING,
     pb.PARKED: Phase.PARKED,
+    pb.RETRYING: Phase.RETRYING,
 }
 
 

@@ -18,6 +18,8 @@ def _shown(field: str) -> str:
     default = Settings.model_fields[field].default
     if default is None or default in ({}, ()):
         return ""
+    if isinstance(default, tuple):
+        return ",".join(f"{entry:g}" for entry in default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

@@ -165,6 +165,10 @@ class Settings(BaseSettings):
         10, "MAX_JOB_ATTEMPTS", ge=1, le=1000,
         why="Beginnings of a job that each ended with the server's sudden end: it may be what ends the server.",
     )  # fmt: skip
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = _setting(
+        (0.0, 30.0, 120.0), "RETRY_DELAYS",
+        why="Seconds before each retry of what may go well later (no memory, no storage). As many retries; empty: none.",
+    )  # fmt: skip
     keep_finished_jobs: int = _setting(
         100_000, "KEEP_FINISHED_JOBS", ge=1,
         why="Ended jobs that are remembered (about 3 kB each); what ended first is forgotten first, with its pictures.",
@@ -328,6 +332,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"entry {position} repeats an owner or a token")
             tokens[owner] = token
         return tokens
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _split_delays(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("retry_delays")
+    @classmethod
+    def _delays(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) > 10 or not all(0 <= delay <= 86_400 for delay in value):
+            raise ValueError("must be at most 10 numbers of seconds, each from 0 to 86400")
+        return value
 
     @field_validator("models", mode="before")
     @classmethod

@@ -43,12 +43,14 @@ from server.handlers.watch import WatchHandler
 from server.health import Health
 from server.identity import Identities
 from server.jobs.admission import Admission, Limits
+from server.jobs.announcing import Announcers
 from server.jobs.board import Board
 from server.jobs.cleaning import Cleaning, Keep
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
 from server.jobs.recovery import Recovery
+from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import ThreadedPool
 from server.protocol import DoorLimits, DoorParts
@@ -84,6 +86,7 @@ class AtelierService:
             on_events=self._engine_events,
             on_death=self._engine_died,
         )
+        announcer = Announcers(())
         places = Places(
             settings.max_pending_jobs, settings.max_pending_jobs_per_owner, lambda: self._lifecycle.retry_after()
         )
@@ -93,6 +96,8 @@ class AtelierService:
             painter=self._painter,
             finisher=Finisher(artifacts, self._pool),
             places=places,
+            retries=Retries(settings.retry_delays),
+            announcer=announcer,
             clock=clock,
         )
         self._recovery = Recovery(
@@ -122,6 +127,7 @@ class AtelierService:
             limits=_job_limits(settings),
             pool=self._pool,
             clock=clock,
+            announcer=announcer,
             new_id=new_job_id,
             new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
         )

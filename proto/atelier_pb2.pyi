@@ -47,6 +47,7 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DECODING: _ClassVar[Phase]
     FINISHING: _ClassVar[Phase]
     PARKED: _ClassVar[Phase]
+    RETRYING: _ClassVar[Phase]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -109,6 +110,7 @@ DENOISING: Phase
 DECODING: Phase
 FINISHING: Phase
 PARKED: Phase
+RETRYING: Phase
 JOB_STATE_UNSPECIFIED: JobState
 JOB_QUEUED: JobState
 JOB_STARTING: JobState

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
 from server.errors import Refusal
+from server.webhook import Webhook
 from watermark import Signature
 
 MAX_IMAGES = 4  # a request's images share its adapters and its result; more pictures are more requests
@@ -48,6 +49,10 @@ class Submit:
     preview_every_steps: int = 0
     init_image: bytes = field(default=b"", repr=False)  # a PNG, JPEG or WebP file; none where it is empty
     strength: float | None = None
+    webhook: Webhook | None = None
+    object_key: str = (
+        ""  # where the first picture is stored; a door's own word, never its caller's. "": the server's choice
+    )
     idempotency_key: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

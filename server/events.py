@@ -21,6 +21,7 @@ class Phase(StrEnum):
     DECODING = "decoding"
     FINISHING = "finishing"
     PARKED = "parked"
+    RETRYING = "retrying"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """`fraction` (0 to 1) is over all images of the job, `step` of `total_steps` its slowest image's."""
+    """`fraction` (0 to 1) is over all images of the job, `step` of `total_steps` its slowest image's.
+
+    In phase RETRYING everything begins again, in `eta_seconds`.
+    """
 
     number: int
     job_id: str

@@ -10,6 +10,7 @@ from ai.types import EngineNumbers, GenerationRequest
 from server.errors import JobFailure
 from server.events import Artifact, Event
 from server.job import Job, JobState
+from server.webhook import OutboxCall
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,8 +43,11 @@ class JobStore(Protocol):
     Everything here raises RecordsUnavailable while the database cannot be used.
     """
 
-    async def admit(self, job: Job) -> Job:
-        """Keep a new job, and return it; where its owner used its idempotency key before, return that older job instead."""
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
+        """Keep a new job and what is to be told of it, and return it; it is this node's, or (not `leased`) nobody's yet.
+
+        Where its owner used its idempotency key before, return that older job instead.
+        """
         ...
 
     async def find(self, owner: str, idempotency_key: str) -> Job | None:
@@ -65,8 +69,9 @@ class JobStore(Protocol):
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
+        calls: Sequence[OutboxCall] = (),
     ) -> Job:
-        """Record a transition at time `at`; the very same once more changes nothing.
+        """Record a transition at time `at`, and what is to be told of it; the very same once more changes nothing.
 
         Raises IllegalTransition, and LeaseLost where the job's fence is another, and keeps the job as it was.
         """
@@ -89,6 +94,14 @@ class Leases(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """Jobs by their names, for a node that was told of them."""
+
+    async def take(self, job_id: str, *, at: float) -> Job | None:
+        """This job, queued anew under this node's lease; None where it has ended, or another's lease holds."""
+        ...
+
+
 class Forgetting(Protocol):
     """Ended jobs, those that ended first first."""
 
@@ -98,6 +111,14 @@ class Forgetting(Protocol):
 
     async def forget(self, job_ids: Sequence[str]) -> None:
         """Forget ended jobs and all that belongs to them; jobs that have not ended are left alone."""
+        ...
+
+
+class Announcer(Protocol):
+    """What is to be told elsewhere of a job (webhooks, other nodes), as a pure function of it."""
+
+    def calls(self, job: Job) -> Sequence[OutboxCall]:
+        """For a job that comes to the state it has here; recorded in the same transaction."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The one record of one request, and the table of what may become of it.
 
 queued → starting → processing → succeeded | failed | canceled
-(starting and processing may go to retrying, and from there back to queued)
+(all but the ended may go to retrying, and from there back to queued)
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from enum import StrEnum
 from ai.types import GenerationRequest
 from server.errors import JobFailure
 from server.events import Artifact
+from server.webhook import Webhook
 from watermark import Signature
 
 
@@ -30,7 +31,7 @@ class JobState(StrEnum):
 _ENDS = frozenset({JobState.FAILED, JobState.CANCELED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.STARTING}) | _ENDS,
+    JobState.QUEUED: frozenset({JobState.STARTING, JobState.RETRYING}) | _ENDS,
     JobState.STARTING: frozenset({JobState.PROCESSING, JobState.RETRYING}) | _ENDS,
     JobState.PROCESSING: frozenset({JobState.SUCCEEDED, JobState.RETRYING}) | _ENDS,
     JobState.RETRYING: frozenset({JobState.QUEUED}) | _ENDS,
@@ -67,8 +68,9 @@ class Job:
     """A job as it stands. Times are seconds since 1970 (UTC).
 
     `body_hash` is a hash of what was asked, to tell a repeated request from another one under the same key;
-    `last_event` is the number of the latest event that was recorded here; `attempts` counts how often work was begun; whoever
-    runs the job knows its `fence`, which rises with each holder.
+    `last_event` is the number of the latest event that was recorded here; `attempts` counts how often work was begun, but for
+    what ended in one of the `retries`; a job that is retrying has its last `failure`. Whoever runs the job knows its `fence`,
+    which rises with each holder.
     """
 
     id: str
@@ -87,7 +89,10 @@ class Job:
     failure: JobFailure | None = None
     last_event: int = 0
     attempts: int = 0
+    retries: int = 0
     fence: int = 1
+    webhook: Webhook | None = None
+    object_key: str = ""
 
 
 def is_recorded(job: Job, state: JobState, *, at: float, last_event: int) -> bool:

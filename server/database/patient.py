@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from server.database.writing import CommitUnknown
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.job import Job, JobState
+from server.webhook import OutboxCall
 
 log = structlog.get_logger("atelier.records")
 T = TypeVar("T")
@@ -38,10 +39,10 @@ class PatientStore:
         """Wait no more: what cannot be recorded now raises RecordsUnavailable."""
         self._pauses.stop()
 
-    async def admit(self, job: Job) -> Job:
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """Keep a new job and return it, or the one that has its idempotency key already."""
         try:
-            return self._sure(await self._store.admit(job))
+            return self._sure(await self._store.admit(job, calls, leased=leased))
         except CommitUnknown:
             self._doubtful.add(job.id)
             self._tasks.start(self._withdraw(job.id))

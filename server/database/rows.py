@@ -18,12 +18,14 @@ from ai.types import GenerationRequest
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState
+from server.webhook import CallState, OutboxCall, Webhook
 from watermark import Signature
 
 _NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
 _GONE = object()
 _REQUEST = TypeAdapter(GenerationRequest)
 _SIGNATURE = TypeAdapter(Signature)
+_WEBHOOK = TypeAdapter(Webhook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ def rows_of(job: Job) -> JobRows:
         "warnings": "[]",
         "last_event": job.last_event,
         "attempts": job.attempts,
+        "retries": job.retries,
         "fence": job.fence,
+        "webhook": None if job.webhook is None else _text(_WEBHOOK.dump_python(job.webhook, mode="json")),
+        "object_key": job.object_key,
     }
     return JobRows(row, [{"job_id": job.id, "name": name, "data": data} for name, data in inputs.items()])
 
@@ -78,7 +83,10 @@ def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact])
         failure=_failure(row.failure),
         last_event=row.last_event,
         attempts=row.attempts,
+        retries=row.retries,
         fence=row.fence,
+        webhook=_WEBHOOK.validate_json(row.webhook) if row.webhook else None,
+        object_key=row.object_key,
     )
 
 
@@ -95,6 +103,19 @@ def artifact_row(job_id: str, artifact: Artifact) -> dict[str, Any]:
 def artifact_of(row: Any) -> Artifact:
     """The other way."""
     return Artifact(**{name: value for name, value in row._mapping.items() if name != "job_id"})
+
+
+def call_row(call: OutboxCall, *, at: float) -> dict[str, Any]:
+    """One of `outbox`, to be made at once."""
+    return {
+        **asdict(call),
+        "channel": call.channel.value,
+        "state": CallState.WAITING.value,
+        "created_at": at,
+        "next_at": at,
+        "attempts": 0,
+        "last_error": "",
+    }
 
 
 def end_values(warnings: Sequence[str], failure: JobFailure | None) -> dict[str, Any]:

@@ -6,6 +6,9 @@ database takes (PostgreSQL's text takes no NUL).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from enum import StrEnum
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -23,18 +26,20 @@ from sqlalchemy import (
 )
 
 from server.job import TERMINAL, JobState
+from server.webhook import CallState
 
-REVISION = "0001"  # the newest migration's; a test compares it with the folder
+REVISION = "0002"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
-def _one_of(states: frozenset[JobState]) -> str:
+def _one_of(states: Collection[StrEnum]) -> str:
     return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 LIVE = frozenset(JobState) - TERMINAL
 IS_LIVE = text(f"state IN ({_one_of(LIVE)})")
 IS_ENDED = text(f"state IN ({_one_of(TERMINAL)})")
+IS_TO_BE_MADE = text(f"state IN ({_one_of((CallState.WAITING, CallState.SENDING))})")
 
 metadata = MetaData()
 
@@ -60,6 +65,9 @@ jobs = Table(
     Column("node", Text, nullable=False),
     Column("lease_until", Double, nullable=False),
     Column("fence", Integer, nullable=False),
+    Column("retries", Integer, nullable=False, server_default="0"),
+    Column("webhook", Text),  # JSON; NULL: nobody is called
+    Column("object_key", Text, nullable=False, server_default=""),
     UniqueConstraint("owner", "idempotency_key", name="one_job_for_a_key"),
     CheckConstraint(f"state IN ({_one_of(frozenset(JobState))})", name="state_is_known"),
     CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({_one_of(TERMINAL)}))", name="completed_when_ended"),
@@ -88,4 +96,25 @@ artifacts = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),
+)
+
+outbox = Table(
+    "outbox",  # what is to be told elsewhere, recorded with what makes it true
+    metadata,
+    Column("id", Text, primary_key=True),  # what a receiver tells a repetition by
+    Column("job_id", Text),  # NULL: of a message that never became a job. It outlives the job's own row
+    Column("name", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("payload", Text, nullable=False),  # JSON, the channel's own
+    Column("position", BigInteger, nullable=False),  # in the order of the job's calls
+    Column("state", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("next_at", Double, nullable=False),  # when to try it
+    Column("attempts", Integer, nullable=False),
+    Column("claimed_until", Double),  # a sender has it until then
+    Column("settled_at", Double),
+    Column("last_error", Text, nullable=False),
+    UniqueConstraint("job_id", "name", name="one_call_of_a_name"),
+    CheckConstraint(f"state IN ({_one_of(frozenset(CallState))})", name="call_state_is_known"),
+    Index("calls_to_make", "channel", "next_at", sqlite_where=IS_TO_BE_MADE, postgresql_where=IS_TO_BE_MADE),
 )

@@ -10,17 +10,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.database.rows import artifact_of, artifact_row, end_values, has_inputs, job_of, key_text, rows_of
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs
+from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, outbox
 from server.database.writing import GroupWriter, is_unavailable, reason_of
 from server.errors import JobFailure, RecordsUnavailable
 from server.events import Artifact
 from server.interfaces import Pool
 from server.job import TERMINAL, TRANSITIONS, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.webhook import OutboxCall
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ EVENTS_OF_A_LIFE = 100_000
 """What a job's event numbers rise by when it is taken up: progress is not recorded, and 1000 steps of 4 pictures say less."""
 
 _BEGUN = (JobState.STARTING, JobState.PROCESSING)
+
+NOBODY = ""
+"""The node of a job that waits for one to take it."""
 
 
 class SqlJobStore:
@@ -51,15 +55,19 @@ class SqlJobStore:
 
     # Jobs
 
-    async def admit(self, job: Job) -> Job:
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """Keep a new job and return it, or the one that has its idempotency key already."""
         rows = rows_of(job)
-        rows.job.update(node=self._node(), lease_until=job.created_at + self._lease)
-        return await self._writer.write(partial(_admit, rows=rows, job=job), durable=True)
+        if leased:
+            rows.job.update(node=self._node(), lease_until=job.created_at + self._lease)
+        else:
+            rows.job.update(node=NOBODY, lease_until=job.created_at)
+        to_make = [call_row(call, at=job.created_at) for call in calls]
+        return await self._writer.write(partial(_admit, rows=rows, job=job, calls=to_make), durable=True)
 
     async def withdraw(self, job_id: str) -> None:
         """Undo `admit`, of which it is not known whether it was recorded."""
-        await self._writer.write(lambda connection: _delete(connection, jobs.c.id == job_id), durable=True)
+        await self._writer.write(partial(_withdraw, job_id=job_id), durable=True)
 
     async def find(self, owner: str, idempotency_key: str) -> Job | None:
         """The owner's job under this key."""
@@ -80,6 +88,7 @@ class SqlJobStore:
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
+        calls: Sequence[OutboxCall] = (),
     ) -> Job:
         """Record a transition. Raises IllegalTransition, LeaseLost."""
         values: dict[str, Any] = {
@@ -89,25 +98,38 @@ class SqlJobStore:
         }
         if state is JobState.STARTING:
             values |= {"started_at": at, "attempts": jobs.c.attempts + 1}
+        if state is JobState.RETRYING:
+            values |= {"retries": jobs.c.retries + 1, "attempts": _attempts_but_this()}
         if state in TERMINAL:
             values |= {"completed_at": at, "signature": None}
-        work = partial(_move, job_id=job_id, state=state, fence=fence, at=at, values=values, made=artifacts)
+        to_make = [call_row(call, at=at) for call in calls]
+        work = partial(
+            _move, job_id=job_id, state=state, fence=fence, at=at, values=values, made=artifacts, calls=to_make
+        )
         return await self._writer.write(work, durable=state in TERMINAL)
 
     # Leases
 
     async def take_up(self, *, at: float, begin: bool) -> list[Job]:
         """Jobs whose lease has expired, and if this node begins, those of its earlier life."""
-        expired = and_(jobs.c.node != self._node(), jobs.c.lease_until < at)
+        expired = and_(jobs.c.node.not_in((self._node(), NOBODY)), jobs.c.lease_until < at)
         mine = jobs.c.node == self._node()
-        values = {
+        work = partial(_queue_anew, which=or_(expired, mine) if begin else expired, values=self._taken(at))
+        return await self._writer.write(work, durable=True)
+
+    async def take(self, job_id: str, *, at: float) -> Job | None:
+        """This job under this node's lease, queued anew; None where it has ended or another node's lease holds."""
+        free = and_(jobs.c.node != self._node(), jobs.c.lease_until <= at)
+        work = partial(_queue_anew, which=and_(jobs.c.id == job_id, free), values=self._taken(at))
+        return next(iter(await self._writer.write(work, durable=True)), None)
+
+    def _taken(self, at: float) -> dict[str, Any]:
+        return {
             "node": self._node(),
             "lease_until": at + self._lease,
             "fence": jobs.c.fence + 1,
             "last_event": jobs.c.last_event + EVENTS_OF_A_LIFE,
         }
-        work = partial(_queue_anew, which=or_(expired, mine) if begin else expired, values=values)
-        return await self._writer.write(work, durable=True)
 
     async def renew(self, *, at: float) -> None:
         """Every lease of this node."""
@@ -116,8 +138,7 @@ class SqlJobStore:
 
     async def give_back(self, *, at: float) -> None:
         """Every lease of this node; an attempt that a stop cut short is none."""
-        attempts = jobs.c.attempts - 1
-        spare = update(jobs).where(jobs.c.node == self._node(), jobs.c.state.in_(_BEGUN)).values(attempts=attempts)
+        spare = update(jobs).where(jobs.c.node == self._node(), IS_LIVE).values(attempts=_attempts_but_this())
 
         def work(connection: Connection) -> None:
             _run(connection, spare)
@@ -154,12 +175,24 @@ class SqlJobStore:
 # On the database's threads
 
 
-def _admit(connection: Connection, *, rows: Any, job: Job) -> Job:
+def _attempts_but_this() -> ColumnElement[int]:
+    return case((jobs.c.state.in_(_BEGUN), jobs.c.attempts - 1), else_=jobs.c.attempts)
+
+
+def _add_calls(connection: Connection, calls: Sequence[dict[str, Any]]) -> None:
+    """Those of names that the job has already are left as they are."""
+    if calls:
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        connection.execute(insert(outbox).on_conflict_do_nothing(index_elements=["job_id", "name"]), list(calls))
+
+
+def _admit(connection: Connection, *, rows: Any, job: Job, calls: Sequence[dict[str, Any]]) -> Job:
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(jobs).values(rows.job).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
     if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
         if rows.inputs:
             connection.execute(job_inputs.insert(), rows.inputs)
+        _add_calls(connection, calls)
         return job
     older = _find(connection, owner=job.owner, key=job.idempotency_key)
     assert older is not None
@@ -201,6 +234,7 @@ def _move(
     at: float,
     values: dict[str, Any],
     made: Sequence[Artifact],
+    calls: Sequence[dict[str, Any]],
 ) -> Job:
     leaving = [old for old, new in TRANSITIONS.items() if state in new]
     statement = update(jobs).where(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state.in_(leaving))
@@ -209,6 +243,7 @@ def _move(
         return _unmoved(connection, job_id, state, fence, at, values["last_event"])
     if made:
         connection.execute(artifacts.insert(), [artifact_row(job_id, artifact) for artifact in made])
+    _add_calls(connection, calls)
     if state in TERMINAL:
         connection.execute(delete(job_inputs).where(job_inputs.c.job_id == job_id))
     return _whole(connection, row)
@@ -246,6 +281,11 @@ def _oldest(connection: Connection, *, beyond: int, ended_before: float, more_by
         found.append(job)
         size -= sum(artifact.size for artifact in job.artifacts)
     return found
+
+
+def _withdraw(connection: Connection, *, job_id: str) -> None:
+    _delete(connection, jobs.c.id == job_id)
+    _run(connection, delete(outbox).where(outbox.c.job_id == job_id))
 
 
 def _delete(connection: Connection, which: ColumnElement[bool]) -> None:

@@ -16,7 +16,7 @@ from ai.types import GenerationRequest
 from server.clock import Clock
 from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
-from server.interfaces import JobStore, Pool
+from server.interfaces import Announcer, JobStore, Pool
 from server.job import Job
 from server.jobs.artists import Artists
 from server.jobs.init_images import read_init_image
@@ -60,6 +60,7 @@ class Admission:
         limits: Limits,
         pool: Pool,
         clock: Clock,
+        announcer: Announcer,
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
     ) -> None:
@@ -70,6 +71,7 @@ class Admission:
         self._limits = limits
         self._pool = pool
         self._clock = clock
+        self._announcer = announcer
         self._new_id = new_id
         self._new_seed = new_seed
 
@@ -89,7 +91,8 @@ class Admission:
                 await self._check_image(command.signature.mark)
             if command.init_image:
                 request = await self._with_image(command, request)
-            kept = await self._store.admit(self._job(command, request, signature, body_hash))
+            job = self._job(command, request, signature, body_hash)
+            kept = await self._store.admit(job, self._announcer.calls(job))
         finally:
             if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
                 self._places.release(command.owner)
@@ -105,6 +108,8 @@ class Admission:
             signature=signature,
             deadline_seconds=command.deadline_seconds,
             created_at=self._clock.seconds(),
+            webhook=command.webhook,
+            object_key=command.object_key,
         )
 
     async def _check_image(self, mark: ImageMark) -> None:
@@ -187,7 +192,7 @@ class Admission:
 
 def hash_of(command: Submit) -> str:
     """A hash of what was asked for, without the key and the wishes about how to be told (SHA-256, hex)."""
-    unhashed = {"owner", "idempotency_key", "preview_every_steps", "signature"}
+    unhashed = {"owner", "idempotency_key", "preview_every_steps", "signature", "webhook", "object_key"}
     asked = {
         entry.name: _plain(getattr(command, entry.name)) for entry in fields(command) if entry.name not in unhashed
     }

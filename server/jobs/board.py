@@ -36,6 +36,11 @@ class Board:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._sheets: dict[str, _Sheet] = {}
+        self._taps: list[Watcher] = []
+
+    def tap(self, watcher: Watcher) -> None:
+        """Tell `watcher` what happens to every job from now on, for as long as the server runs."""
+        self._taps.append(watcher)
 
     def open(self, job: Job) -> None:
         """Put up a job that was just accepted, or taken up again (those who follow it already stay)."""
@@ -59,6 +64,11 @@ class Board:
             except Exception:  # it breaks its contract; the job and its other watchers go on
                 log.exception("watcher.broken", job_id=event.job_id)
                 self.leave(event.job_id, watcher)
+        for watcher in self._taps:
+            try:
+                watcher.job_event(event)
+            except Exception:
+                log.exception("watcher.broken", job_id=event.job_id)
 
     def close(self, event: TerminalEvent) -> None:
         """Tell the terminal event, and take the job down."""

@@ -71,7 +71,7 @@ class Cleaning:
         Also those of a job that did not succeed, which a server that was killed may have left.
         """
         keys = [artifact.key for artifact in job.artifacts]
-        for key in keys or [artifact_key(job.id, index) for index in range(job.request.num_images)]:
+        for key in keys or [artifact_key(job, index) for index in range(job.request.num_images)]:
             await self._artifacts.delete(key)
 
     async def _clean_for_ever(self) -> None:

@@ -72,7 +72,7 @@ class Finisher:
         return await self._pool.run(encode_preview, width, height, rgb)
 
     async def _keep(self, job: Job, index: int, picture: Picture, encoded: _Encoded) -> Artifact:
-        key = artifact_key(job.id, index)
+        key = artifact_key(job, index)
         try:
             url = await self._store.put(key, encoded.png, CONTENT_TYPE)
         except OSError as error:
@@ -92,9 +92,12 @@ class Finisher:
         )
 
 
-def artifact_key(job_id: str, index: int) -> str:
-    """Where image `index` of a job is stored: the server's own name, nothing of the request in it."""
-    return f"jobs/{job_id}/{index}.png"
+def artifact_key(job: Job, index: int) -> str:
+    """Where image `index` of a job is stored: by the door's own rule, or the server's; nothing a caller chose is in it."""
+    if not job.object_key:
+        return f"jobs/{job.id}/{index}.png"
+    name, dot, ending = job.object_key.rpartition(".")
+    return f"{name}-{index}{dot}{ending}" if index else job.object_key
 
 
 def _sign_and_encode(job: Job, picture: Picture, index: int) -> _Encoded:

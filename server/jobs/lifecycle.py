@@ -1,5 +1,6 @@
 """What becomes of an accepted job: the engine's events in, the job's states and events out.
 
+What may go well later is retried: the job waits, and begins again from its first step.
 A job that this life of the server cannot finish is left: it says no more here, stays in the records as it is, and is taken up by
 the next life (server.jobs.recovery).
 
@@ -23,11 +24,12 @@ from server.clock import Clock, Pauses, Timer
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Phase, Preview, Progress
 from server.futures import Tasks
-from server.interfaces import JobStore, Painter
+from server.interfaces import Announcer, JobStore, Painter
 from server.job import TERMINAL, Job, JobState, LeaseLost
 from server.jobs.board import Board, terminal_event
 from server.jobs.finishing import Finisher
 from server.jobs.places import Places
+from server.jobs.retrying import Retries
 
 log = structlog.get_logger("atelier.jobs")
 
@@ -51,13 +53,14 @@ class _Writer:
     `left` does not say even that.
     """
 
-    __slots__ = ("deadline", "ending", "job", "left", "left_engine", "previews", "task", "todo")
+    __slots__ = ("deadline", "ending", "job", "left", "left_engine", "previews", "retry", "task", "todo")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.todo: deque[Callable[[], Awaitable[None]]] = deque()
         self.task: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
+        self.retry: Timer | None = None  # when it begins again
         self.ending = False
         self.left = False
         self.left_engine = False  # the engine has said its last of it, or never had it
@@ -75,6 +78,8 @@ class Lifecycle:
         painter: Painter,
         finisher: Finisher,
         places: Places,
+        retries: Retries,
+        announcer: Announcer,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -82,6 +87,8 @@ class Lifecycle:
         self._painter = painter
         self._finisher = finisher
         self._places = places
+        self._retries = retries
+        self._announcer = announcer
         self._clock = clock
         self._live: dict[str, _Writer] = {}
         self._tasks = Tasks()
@@ -90,6 +97,7 @@ class Lifecycle:
             str, str
         ] = {}  # ended jobs that the engine still has, and their owners: they keep their place
         self._abandoned = False
+        self._draining = False  # nothing waits for a retry any more
         self._stopping = False  # whatever begins from now on is left
         self._dead: JobFailure | None = None  # whatever begins from now on ends at once, and so
         self._pauses = Pauses(clock)
@@ -112,15 +120,20 @@ class Lifecycle:
             writer.left_engine = True
             self._end_now(writer, failure)
         else:
+            if (left := self._seconds_left(job)) is not None:
+                writer.deadline = self._clock.callLater(left, self._overdue, writer)
             self._submit(writer)
 
+    def _seconds_left(self, job: Job) -> float | None:
+        """Until its deadline, by the wall clock, which goes on while no server runs."""
+        if job.deadline_seconds is None:
+            return None
+        return max(0.0, job.created_at + job.deadline_seconds - self._clock.seconds())
+
     def _submit(self, writer: _Writer) -> None:
-        job, left = writer.job, None
-        if job.deadline_seconds is not None:  # by the wall clock, which goes on while no server runs
-            left = max(0.0, job.created_at + job.deadline_seconds - self._clock.seconds())
-            writer.deadline = self._clock.callLater(left, self._overdue, writer)
+        job = writer.job
         try:
-            self._painter.submit(replace(job.request, owner=job.owner, deadline_seconds=left))
+            self._painter.submit(replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job)))
         except Exception as error:
             writer.left_engine = True
             if isinstance(error, engine.EngineStopped):
@@ -136,6 +149,10 @@ class Lifecycle:
 
     async def drain(self, seconds: float) -> None:
         """Wait until every live job has ended; those that `seconds` do not suffice for are left to the next life."""
+        self._draining = True
+        for writer in tuple(self._live.values()):
+            if writer.retry is not None:
+                self._leave(writer)
         if self._live:
             log.info("jobs.draining", jobs=len(self._live), seconds=seconds)
         timers = [
@@ -221,7 +238,7 @@ class Lifecycle:
 
     def _failed(self, writer: _Writer, event: engine.Failed) -> None:
         code = next(code for kind, code in _FAILURE_CODES if isinstance(event.error, kind))
-        self._end_now(writer, JobFailure(code, str(event.error)))
+        self._fail(writer, JobFailure(code, str(event.error)))
 
     def _canceled(self, writer: _Writer, event: engine.Canceled) -> None:
         """We did not ask for it, or the job would not be live: the engine was stopped."""
@@ -258,12 +275,41 @@ class Lifecycle:
                     self._broke(writer, error)
         writer.task = None
 
-    async def _move(self, writer: _Writer, state: JobState) -> None:
+    async def _move(self, writer: _Writer, state: JobState, failure: JobFailure | None = None) -> None:
         number = self._board.last_number(writer.job)
-        fence = writer.job.fence
-        at = self._clock.seconds()
-        writer.job = await self._store.move(writer.job.id, state, fence=fence, at=at, last_event=number)
+        writer.job = await self._move_to(replace(writer.job, state=state, last_event=number, failure=failure))
         log.info("job.state", job_id=writer.job.id, state=state.value)
+
+    def _fail(self, writer: _Writer, failure: JobFailure) -> None:
+        """End a job that the engine has no more, unless it may go well later."""
+        delay = self._retries.delay(writer.job, failure)
+        if delay is None:
+            self._end_now(writer, failure)
+        else:
+            self._then(writer, partial(self._retry, writer, failure, delay))
+
+    async def _retry(self, writer: _Writer, failure: JobFailure, delay: float) -> None:
+        log.warning("job.retried", job_id=writer.job.id, code=failure.code.name, reason=failure.message, delay=delay)
+        await self._move(writer, JobState.RETRYING, failure)
+        if writer.ending:
+            return
+        self._progress(writer, Phase.RETRYING, 0, 0.0, delay)
+        if self._draining:
+            self._leave(writer)
+        else:
+            writer.retry = self._clock.callLater(delay, self._begin_again, writer)
+
+    def _begin_again(self, writer: _Writer) -> None:
+        writer.retry = None
+        self._then(writer, partial(self._queue_anew, writer))
+
+    async def _queue_anew(self, writer: _Writer) -> None:
+        await self._move(writer, JobState.QUEUED)
+        if writer.ending:
+            return
+        self._progress(writer, Phase.QUEUED, 0, 0.0, 0.0)
+        writer.left_engine = False
+        self._submit(writer)
 
     async def _preview(self, writer: _Writer, image_index: int) -> None:
         event = writer.previews.pop(image_index)
@@ -282,7 +328,8 @@ class Lifecycle:
         try:
             artifacts, warnings = await self._finisher.finish(writer.job, event)
         except JobFailure as failure:
-            self._end_now(writer, failure)
+            if not writer.ending:
+                self._fail(writer, failure)
             return
         if not writer.ending:
             writer.ending = True
@@ -329,8 +376,9 @@ class Lifecycle:
         """The job is ours no more."""
         job = writer.job
         del self._live[job.id]
-        if writer.deadline is not None and writer.deadline.active():
-            writer.deadline.cancel()
+        for timer in (writer.deadline, writer.retry):
+            if timer is not None and timer.active():
+                timer.cancel()
         if writer.left_engine:
             self._places.release(job.owner)
         else:  # or whoever submits and cancels in a loop could fill the engine's inbox past every limit
@@ -357,11 +405,14 @@ class Lifecycle:
             return replace(failed, completed_at=self._clock.seconds())
 
     async def _move_to(self, job: Job) -> Job:
+        at = self._clock.seconds()
+        told = replace(job, completed_at=at) if job.state in TERMINAL else job
         return await self._store.move(
             job.id,
             job.state,
             fence=job.fence,
-            at=self._clock.seconds(),
+            at=at,
+            calls=self._announcer.calls(told),
             last_event=job.last_event,
             artifacts=job.artifacts,
             warnings=job.warnings,

@@ -302,6 +302,7 @@ _PHASES: dict[events.Phase, pb.Phase] = {
     events.Phase.DECODING: pb.DECODING,
     events.Phase.FINISHING: pb.FINISHING,
     events.Phase.PARKED: pb.PARKED,
+    events.Phase.RETRYING: pb.RETRYING,
 }
 
 

@@ -48,6 +48,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
     "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
     "allow_plaintext": ("true", True),
+    "retry_delays": ("1, 2.5", (1.0, 2.5)),
     "device": ("cuda:1", "cuda:1"),
     "devices": ("cuda:0, cuda:1", ("cuda:0", "cuda:1")),
     "memory_limit": ("6GiB", 6 << 30),

@@ -148,7 +148,7 @@ class FakeArtifacts:
 
     async def put(self, key: str, data: bytes, content_type: str) -> str:
         """Keep a PNG under a key of the server's own."""
-        assert key.startswith("jobs/")
+        assert key.startswith(("jobs/", "generations/"))
         assert ".." not in key
         assert data.startswith(b"\x89PNG")
         assert content_type == "image/png"

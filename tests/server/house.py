@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import SecretStr
@@ -20,14 +20,16 @@ from server.handlers.submit import SubmitHandler
 from server.handlers.watch import WatchHandler
 from server.health import Health
 from server.identity import Identities
-from server.interfaces import JobStore, Pool
+from server.interfaces import Announcer, JobStore, Pool
 from server.job import Job
 from server.jobs.admission import Admission, Limits
+from server.jobs.announcing import Announcers
 from server.jobs.artists import Artists
 from server.jobs.board import Board
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
+from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import InlinePool
 from tests.server.fakes import FakeArtifacts, FakePainter, Recorder, settle
@@ -43,6 +45,7 @@ LIMITS = Limits(
     max_init_image_pixels=250_000,
 )
 NO_ARTISTS = Artists({})
+SILENT = Announcers(())
 ADA, BOB = "ada", "bob"
 TOKENS = {ADA: SecretStr("ada-token-0123456789"), BOB: SecretStr("bob-token-0123456789")}
 
@@ -62,6 +65,8 @@ class House:
         finishing_pool: Pool | None = None,
         tokens: Mapping[str, SecretStr] = TOKENS,
         began_at: float = 1_000_000.0,
+        retry_delays: Sequence[float] = (),
+        announcer: Announcer = SILENT,
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
@@ -79,6 +84,8 @@ class House:
             painter=self.painter,
             finisher=Finisher(self.artifacts, finishing_pool or InlinePool()),
             places=self.places,
+            retries=Retries(retry_delays),
+            announcer=announcer,
             clock=self.clock,
         )
         self.painter.deliver = self.lifecycle.engine_events
@@ -90,6 +97,7 @@ class House:
             limits=limits,
             pool=admission_pool or InlinePool(),
             clock=self.clock,
+            announcer=announcer,
             new_id=lambda: f"job-{next(ids)}",
             new_seed=lambda: next(seeds),
         )

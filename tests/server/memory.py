@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from server.errors import JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.webhook import OutboxCall
 
 
 class MemoryJobStore:
@@ -17,14 +19,16 @@ class MemoryJobStore:
         self._keep_finished = keep_finished
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self.calls: dict[tuple[str | None, str], OutboxCall] = {}  # what is to be told elsewhere, by job and name
         self._finished: OrderedDict[str, None] = OrderedDict()
 
-    async def admit(self, job: Job) -> Job:
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """Keep a new job and return it, or the one that has its idempotency key already."""
         older = await self.find(job.owner, job.idempotency_key) if job.idempotency_key else None
         if older is not None:
             return older
         self._jobs[job.id] = job
+        self._note(calls)
         if job.idempotency_key:
             self._keys[job.owner, job.idempotency_key] = job.id
         return job
@@ -49,6 +53,7 @@ class MemoryJobStore:
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
+        calls: Sequence[OutboxCall] = (),
     ) -> Job:
         """Record a transition. Raises IllegalTransition."""
         job = self._jobs.get(job_id)
@@ -57,11 +62,14 @@ class MemoryJobStore:
         if is_recorded(job, state, at=at, last_event=last_event):
             return job
         check_transition(job_id, job.state, state)
+        again = state is JobState.RETRYING
+        begun = job.state in (JobState.STARTING, JobState.PROCESSING)
         job = replace(
             job,
             state=state,
             last_event=last_event,
-            attempts=job.attempts + (state is JobState.STARTING),
+            attempts=job.attempts + (state is JobState.STARTING) - (again and begun),
+            retries=job.retries + again,
             started_at=at if state is JobState.STARTING else job.started_at,
             completed_at=at if state in TERMINAL else None,
             artifacts=artifacts,
@@ -72,10 +80,15 @@ class MemoryJobStore:
             request=replace(job.request, init_image=None) if state in TERMINAL else job.request,
         )
         self._jobs[job_id] = job
+        self._note(calls)
         if state in TERMINAL:
             self._finished[job_id] = None
             self._forget_old()
         return job
+
+    def _note(self, calls: Sequence[OutboxCall]) -> None:
+        for call in calls:
+            self.calls.setdefault((call.job_id, call.name), call)
 
     def _forget_old(self) -> None:
         while len(self._finished) > self._keep_finished:

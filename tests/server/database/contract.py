@@ -11,8 +11,9 @@ from ai.types import AdapterUse, GenerationRequest, InitImage
 from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
-from server.interfaces import Forgetting, JobStore, Leases
+from server.interfaces import Claims, Forgetting, JobStore, Leases
 from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost
+from server.webhook import HookEvent, HookKind, Webhook
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature, TextMark
 
@@ -194,10 +195,32 @@ class JobStoreContract:
 
     async def test_work_that_is_begun_is_counted(self, store: JobStore) -> None:
         """Once for each time that the job starts."""
-        job = await brought_to(store, JobState.RETRYING, a_job())
-        assert job.attempts == 1
-        await store.move("job-1", JobState.QUEUED, fence=1, at=5.0, last_event=5)
-        assert (await store.move("job-1", JobState.STARTING, fence=1, at=6.0, last_event=6)).attempts == 2
+        job = await brought_to(store, JobState.STARTING, a_job())
+        assert (job.attempts, job.retries) == (1, 0)
+
+    async def test_a_retry_is_counted_as_such(self, store: JobStore) -> None:
+        """Not as a beginning that came to nothing; it has its reason until the job is queued anew."""
+        await brought_to(store, JobState.PROCESSING, a_job())
+        again = await store.move("job-1", JobState.RETRYING, fence=1, at=4.0, last_event=4, failure=FAILURE)
+        assert (again.attempts, again.retries, again.started_at) == (0, 1, 1_700_000_001.25)
+        assert str(again.failure) == str(FAILURE)
+        queued = await store.move("job-1", JobState.QUEUED, fence=1, at=5.0, last_event=5)
+        assert (queued.failure, queued.retries) == (None, 1)
+        before_it_began = await store.move("job-1", JobState.RETRYING, fence=1, at=6.0, last_event=6)
+        assert (before_it_began.attempts, before_it_began.retries) == (0, 2)
+
+    async def test_whom_a_job_is_told_is_kept_with_it(self, store: JobStore) -> None:
+        """Every field of its webhook, and the key that a door chose for its picture."""
+        hook = Webhook(
+            kind=HookKind.BACKEND,
+            url="https://backend.test",
+            events=frozenset({HookEvent.START, HookEvent.COMPLETED}),
+            generation_id=2**40,
+            prompt_tags=("별", "\0"),
+        )
+        job = a_job(webhook=hook, object_key="generations/gen-1.png")
+        assert await store.admit(job) == job
+        assert await store.get("job-1") == job
 
     async def test_pictures_that_came_with_a_job_are_kept_until_it_has_ended(self, store: JobStore) -> None:
         """Byte for byte while it may be painted again, and no longer than that."""
@@ -222,7 +245,7 @@ class JobStoreContract:
         assert await store.get("job-2") == other
 
 
-class RecordsStore(JobStore, Leases, Forgetting, Protocol):
+class RecordsStore(JobStore, Leases, Claims, Forgetting, Protocol):
     """Everything that a node asks of its records."""
 
 
@@ -250,8 +273,8 @@ class RecordsContract:
             assert await nodes[0].get("job-1") == before
             return
         expected = replace(
-            before, state=JobState.QUEUED, started_at=None, fence=2, last_event=before.last_event + EVENTS_OF_A_LIFE
-        )
+            before, state=JobState.QUEUED, started_at=None, fence=2, last_event=before.last_event + EVENTS_OF_A_LIFE,
+        )  # fmt: skip
         assert taken == [expected]
         assert await nodes[1].get("job-1") == expected
 
@@ -276,6 +299,27 @@ class RecordsContract:
         taken = await mine.take_up(at=CREATED + 20 + LEASE + 1, begin=False)
         assert [job.id for job in taken] == ["job-1"]
         assert await other.take_up(at=CREATED + 20 + LEASE + 2, begin=True) == []
+
+    async def test_a_job_of_nobody_s_is_taken_by_one_node(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """By name alone: whoever looks for what others left does not see it; once taken, it is taken from nobody."""
+        mine, other = nodes
+        await mine.admit(a_job(), leased=False)
+        assert await mine.take_up(at=CREATED + 10 * LEASE, begin=True) == []
+        taken = await other.take("job-1", at=CREATED + 1)
+        assert taken is not None
+        assert (taken.state, taken.fence, taken.last_event) == (JobState.QUEUED, 2, EVENTS_OF_A_LIFE)
+        assert await mine.take("job-1", at=CREATED + 2) is None
+        assert await other.take("job-1", at=CREATED + 10 * LEASE) is None
+        again = await mine.take("job-1", at=CREATED + 1 + LEASE)
+        assert again is not None
+        assert again.fence == 3
+
+    @pytest.mark.parametrize("state", sorted(TERMINAL))
+    async def test_an_ended_job_is_not_taken(self, nodes: tuple[RecordsStore, RecordsStore], state: JobState) -> None:
+        """Nor one that never was."""
+        await brought_to(nodes[0], state, a_job())
+        assert await nodes[1].take("job-1", at=CREATED + 10 * LEASE) is None
+        assert await nodes[1].take("job-2", at=CREATED) is None
 
     async def test_a_node_does_not_take_from_itself(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
         """A lease that it could not renew for a while is its own still, if nobody else took it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -14,6 +14,7 @@ from server.database.sql import SqlJobStore
 from server.database.writing import CommitUnknown
 from server.errors import Code, RecordsUnavailable
 from server.job import IllegalTransition, Job, JobState
+from server.webhook import OutboxCall
 from tests.server.database.contract import a_job
 from tests.server.fakes import settle
 from tests.server.memory import MemoryJobStore
@@ -30,9 +31,9 @@ class Wavering(MemoryJobStore):
         self.unsure = False
         self.tries = 0
 
-    async def admit(self, job: Job) -> Job:
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """As it says."""
-        return await self._do(lambda: super(Wavering, self).admit(job))
+        return await self._do(lambda: super(Wavering, self).admit(job, calls, leased=leased))
 
     async def get(self, job_id: str) -> Job | None:
         """As it says."""

@@ -159,7 +159,7 @@ async def test_a_store_that_fails_holds_no_place() -> None:
     """The error goes to the caller, and the place back."""
 
     class Broken(type(House().store)):  # type: ignore[misc]
-        async def admit(self, job: object) -> object:
+        async def admit(self, job: object, calls: object = ()) -> object:
             raise OSError("disk full")
 
     house = House(store=Broken(10))

@@ -230,3 +230,20 @@ async def test_a_watcher_that_raises_harms_nobody_else() -> None:
     await scene.end()
     assert before.kinds == after.kinds == ["Accepted", "Progress", "Succeeded"]
     assert (await scene.follow(1)).kinds == ["Succeeded"]
+
+
+async def test_a_tap_hears_every_job_and_outlives_a_broken_one() -> None:
+    """What is published from then on, of whichever job, also where another that listens raises."""
+
+    class Broken:
+        def job_event(self, event: Event) -> None:
+            raise ValueError("broken")
+
+    scene = await Scene().begin()
+    tapped = Recorder()
+    scene.board.tap(Broken())
+    scene.board.tap(tapped)
+    told = [scene.progress(), scene.preview()]
+    end = Canceled(number=scene.board.next_number("job-1"), job_id="job-1")
+    scene.board.close(end)
+    assert tapped.events == [*told, end]

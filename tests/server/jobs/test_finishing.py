@@ -49,13 +49,21 @@ async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
     }
 
 
+async def test_pictures_lie_where_the_door_wants_them() -> None:
+    """The first under the very key that its job has, further ones beside it."""
+    store = FakeArtifacts()
+    artifacts, _ = await Finisher(store, InlinePool()).finish(a_job(object_key="generations/gen-7.png"), painted(3))
+    keys = ["generations/gen-7.png", "generations/gen-7-1.png", "generations/gen-7-2.png"]
+    assert [artifact.key for artifact in artifacts] == keys == list(store.stored)
+
+
 async def test_an_artifact_describes_the_stored_file_exactly() -> None:
     """Size and SHA-256 are those of the bytes in the storage; key, address, pixels and seed are the picture's."""
     store = FakeArtifacts()
     artifacts, _ = await Finisher(store, InlinePool()).finish(a_job(), painted(3))
     for index, artifact in enumerate(artifacts):
         png = store.stored[artifact.key]
-        assert artifact.key == artifact_key("job-1", index) == f"jobs/job-1/{index}.png"
+        assert artifact.key == artifact_key(a_job(), index) == f"jobs/job-1/{index}.png"
         assert (artifact.size, artifact.sha256) == (len(png), hashlib.sha256(png).hexdigest())
         assert artifact.url == f"https://pictures.test/{artifact.key}"
         assert (artifact.image_index, artifact.seed, artifact.content_type) == (index, 100 + index, "image/png")

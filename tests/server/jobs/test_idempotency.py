@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,6 +13,7 @@ from server.commands import AdapterUse, Submit
 from server.errors import Code, Refusal
 from server.job import Job
 from server.jobs.admission import hash_of
+from server.webhook import HookKind, OutboxCall, Webhook
 from tests.server.fakes import HoldingPool, settle
 from tests.server.house import ADA, BOB, House
 from tests.server.memory import MemoryJobStore
@@ -73,10 +75,19 @@ def test_no_field_is_forgotten() -> None:
         "owner",
         "idempotency_key",
         "preview_every_steps",
+        "webhook",
+        "object_key",
     } == {entry.name for entry in fields(Submit)}
 
 
-@pytest.mark.parametrize("wish", [{"preview_every_steps": 5}, {"idempotency_key": "another"}])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"preview_every_steps": 5},
+        {"idempotency_key": "another"},
+        {"webhook": Webhook(kind=HookKind.BACKEND), "object_key": "generations/gen-1.png"},
+    ],
+)
 def test_the_wishes_and_the_key_itself_do_not_count(wish: dict[str, Any]) -> None:
     """How one wants to be told is no part of what is painted."""
     assert hash_of(a_submit(**wish)) == hash_of(a_submit())
@@ -154,11 +165,11 @@ async def test_two_at_once_under_one_key_with_different_bodies() -> None:
 class EqualNotSame(MemoryJobStore):
     """Returns what it read back, as a database does, and not the object that it was given."""
 
-    async def admit(self, job: Job) -> Job:
+    async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """An equal job."""
         from dataclasses import replace
 
-        return replace(await super().admit(job))
+        return replace(await super().admit(job, calls, leased=leased))
 
 
 async def test_a_store_may_return_an_equal_job() -> None:
