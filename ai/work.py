@@ -37,6 +37,12 @@ class Sample:
         return self.work.refiner if handed_over else self.work.group
 
     @property
+    def opened_row(self) -> Row:
+        """The row, of a sample that has been seated and has no picture yet."""
+        assert self.row is not None, "a sample without a seat has no row"
+        return self.row
+
+    @property
     def owner(self) -> str:
         """The request's owner."""
         return self.work.request.owner

@@ -91,7 +91,7 @@ def test_a_parked_row_keeps_no_batch_in_memory() -> None:
     sizes: list[tuple[int, int]] = []
 
     def look() -> None:
-        for sample in bench.engine._samples:
+        for sample in bench.engine._roll.samples:
             if sample.parked and sample.row is not None:
                 sizes.append((sample.row.latents.untyped_storage().nbytes(), sample.row.latents.nbytes))
 

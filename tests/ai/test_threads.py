@@ -46,8 +46,8 @@ def finishes_with_interrupt(moment: int, act: Callable[[Bench], None]) -> tuple[
     """Paint a request, `act` in between, and run the loop as often as it asks to be started (and once no more)."""
     bench, runs = Bench(FakeModel().load), 0
     bench.engine.submit(a_request("a", num_inference_steps=1))
-    lock = InterruptedLock(bench.engine._lock, moment, lambda: act(bench))
-    bench.engine._lock = lock  # type: ignore[assignment]
+    lock = InterruptedLock(bench.engine._inbox._lock, moment, lambda: act(bench))
+    bench.engine._inbox._lock = lock  # type: ignore[assignment]
     while runs < bench.starts:
         bench.engine.run()
         runs += 1

@@ -1,0 +1,39 @@
+"""What the engine itself cannot do without in a request; the limits of a server are checked by whoever made it."""
+
+from __future__ import annotations
+
+import math
+
+from ai.cards import ModelCard
+from ai.types import AdapterError, GenerationError, GenerationRequest, InitImage
+
+
+def check_request(request: GenerationRequest, card: ModelCard) -> None:
+    """Raise GenerationError or AdapterError, naming the field, for what cannot be painted with the card's model."""
+    for name, value in (("width", request.width), ("height", request.height)):
+        if value < card.min_size or value % card.size_multiple:
+            raise GenerationError(
+                f"{name}: must be a multiple of {card.size_multiple} and at least {card.min_size}, is {value}"
+            )
+    if request.num_images < 1:
+        raise GenerationError(f"num_images: must be at least 1, is {request.num_images}")
+    if request.init_image is not None:
+        _check_init_image(request, request.init_image)
+    elif request.strength:
+        raise GenerationError("strength: goes with an init_image")
+    for use in request.adapters:
+        if use.name not in card.adapters:
+            raise AdapterError(f"adapters: {card.name} has no {use.name[:64]!r}")
+        if not math.isfinite(use.scale):
+            raise GenerationError(f"adapters: the scale of {use.name} must be a finite number, is {use.scale}")
+
+
+def _check_init_image(request: GenerationRequest, image: InitImage) -> None:
+    if (image.width, image.height) != (request.width, request.height):
+        raise GenerationError(
+            f"init_image: must be {request.width} × {request.height} pixels, is {image.width} × {image.height}"
+        )
+    if len(image.rgb) != image.width * image.height * 3:
+        raise GenerationError(f"init_image: must have {image.width * image.height * 3} bytes, has {len(image.rgb)}")
+    if not 0 < request.strength <= 1:
+        raise GenerationError(f"strength: must be more than 0 and at most 1, is {request.strength}")
