@@ -30,6 +30,7 @@ from factory import service
 from server.database.sql import SqlJobStore
 from server.job import Job, JobState
 from server.storage.local import LocalArtifacts
+from server.webhook import OutboxCall
 
 STEP = 0.01  # seconds
 MOMENTS = ("admitted", "taken up", "started", "stored", "ended")
@@ -98,8 +99,8 @@ def arm(bomb: Bomb) -> None:
     """Let it know of each moment, which is always just after something was made durable and before anyone was told."""
     admit, take_up, move, put = SqlJobStore.admit, SqlJobStore.take_up, SqlJobStore.move, LocalArtifacts.put
 
-    async def admitting(store: SqlJobStore, job: Job) -> Job:
-        kept = await admit(store, job)
+    async def admitting(store: SqlJobStore, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
+        kept = await admit(store, job, calls, leased=leased)
         bomb.passed("admitted")
         return kept
 
