@@ -15,6 +15,13 @@ def check_request(request: GenerationRequest, card: ModelCard) -> None:
             raise GenerationError(
                 f"{name}: must be a multiple of {card.size_multiple} and at least {card.min_size}, is {value}"
             )
+    if request.solver not in card.solvers:
+        raise GenerationError(f"solver: must be one of {', '.join(card.solvers)}, is {request.solver[:64]!r}")
+    most = card.most_steps.get(request.solver)
+    if most is not None and request.num_inference_steps > most:
+        raise GenerationError(
+            f"num_inference_steps: must be at most {most} with {request.solver}, is {request.num_inference_steps}"
+        )
     if request.num_images < 1:
         raise GenerationError(f"num_images: must be at least 1, is {request.num_images}")
     if request.init_image is not None:

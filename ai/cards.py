@@ -16,9 +16,9 @@ A model's folder may hold a `card.toml`:
     num_inference_steps = 20
     guidance_scale = 4.0
 
-A NAME is a path from the card's folder on, or whatever else a model's source may be. Whatever the card leaves out comes
-from its family. The folder's own `adapters/` holds the model's adapters (see
-`ai.adapters.folder`). Reading a card imports no torch.
+A NAME is a path from the card's folder on, or whatever else a model's source may be. Whatever the card leaves out comes from
+its family; the size from the configuration of its UNet, where that is here to be read. The folder's own `adapters/` holds the
+model's adapters (see `ai.adapters.folder`). Reading a card imports no torch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from ai.adapters.folder import find_adapters
-from ai.families.known import FAMILIES, Defaults, recognise
-from ai.schedules import SOLVERS, solvers_of_folder
+from ai.families.known import FAMILIES, Defaults, config_folder, recognise, usual_size
+from ai.schedules import SOLVERS, Schedule, most_steps, schedules_of_folder
 from ai.types import ModelLoadError
 
 _ENTRIES: Mapping[str, type] = {
@@ -56,7 +56,8 @@ class ModelCard:
     """`source` is a diffusers folder, a single .safetensors file or a hub id; sizes are pixels; `adapters` are names with
     the file or folder of each. An empty `family` is told by the files when they are loaded.
 
-    The `refiner` makes the last steps of every picture, from the share `refiner_switch` of the noise schedule on.
+    The `refiner` makes the last steps of every picture, from the share `refiner_switch` of the noise schedule on. The `solvers`
+    are those that both models can follow; `most_steps` are those of them that cannot make as many steps as anyone likes.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelCard:
     size_multiple: int = 8  # the VAE's scale: a latent pixel is 8 by 8 picture pixels
     min_size: int = 64  # below this the UNet's lowest level has no pixel left
     solvers: tuple[str, ...] = SOLVERS
+    most_steps: Mapping[str, int] = field(default_factory=dict, hash=False)
     description: str = ""
     vae: str = ""  # a folder or file that replaces the source's own; none where it is empty
     adapters: Mapping[str, Path] = field(default_factory=dict, hash=False)
@@ -77,7 +79,8 @@ def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None
     """The card of the model at `source`, the family's values where the folder holds none.
 
     `adapters` are those that every model may use; of two with the same name, the model's own is taken.
-    Raises ModelLoadError for a card that is not TOML, or that names a value no card has or of another type.
+    Raises ModelLoadError for a card that is not TOML, that names a value no card has or of another type, or a solver that the
+    model or its refiner cannot follow.
     """
     folder = Path(source)
     path, own = folder / "card.toml", folder / "adapters"
@@ -86,19 +89,32 @@ def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None
     if "source" in document:
         source = _place(folder, document["source"])
     family = document.get("family", "") or _family_of(source)
-    usual = FAMILIES[family].defaults if family in FAMILIES else Defaults()
+    config = config_folder(Path(source), family)
+    schedules = schedules_of_folder(config)
+    refiner = _read_refiner(path, name, document)
+    solvers = _read_solvers(path, document["solvers"], schedules) if "solvers" in document else tuple(schedules)
+    if refiner is not None:
+        solvers = _followed_by_both(path, solvers, refiner, chosen="solvers" in document)
     return ModelCard(
         name=name,
         source=source,
         family=family,
         description=document.get("description", ""),
         vae=_place(folder, document["vae"]) if "vae" in document else "",
-        solvers=_read_solvers(path, document["solvers"]) if "solvers" in document else solvers_of_folder(Path(source)),
-        defaults=_read_defaults(path, document.get("defaults", {}), usual),
+        solvers=solvers,
+        most_steps=_most_steps(solvers, schedules, refiner),
+        defaults=_read_defaults(path, document.get("defaults", {}), _usual(family, config)),
         adapters=dict(sorted(found.items())),
-        refiner=_read_refiner(path, name, document),
+        refiner=refiner,
         refiner_switch=_read_switch(path, document),
     )
+
+
+def with_default_solver(card: ModelCard, solver: str) -> ModelCard:
+    """The card with this solver for requests that name none. Raises ModelLoadError where it does not offer it."""
+    if solver not in card.solvers:
+        raise ModelLoadError(f"{card.name}: does not offer the solver {solver!r}; there are {', '.join(card.solvers)}")
+    return replace(card, solvers=tuple(dict.fromkeys((solver, *card.solvers))))
 
 
 def with_refiners(cards: Iterable[ModelCard]) -> list[ModelCard]:
@@ -150,10 +166,44 @@ def _family_of(source: str) -> str:
         return ""
 
 
-def _read_solvers(path: Path, given: object) -> tuple[str, ...]:
+def _usual(family: str, config: Path | None) -> Defaults:
+    """What a card gets that names no defaults."""
+    usual, size = FAMILIES[family].defaults if family in FAMILIES else Defaults(), usual_size(config)
+    return usual if size is None else replace(usual, width=size, height=size)
+
+
+def _read_solvers(path: Path, given: object, schedules: Mapping[str, Schedule]) -> tuple[str, ...]:
     if not isinstance(given, list) or not given or any(solver not in SOLVERS for solver in given):
         raise ModelLoadError(f"{path}: solvers: must be a list of one or more of {', '.join(SOLVERS)}, is {given!r}")
+    for solver in given:
+        if solver not in schedules:
+            can = ", ".join(schedules)
+            raise ModelLoadError(f"{path}: solvers: {solver!r} cannot follow the model's scheduler; there are {can}")
     return tuple(dict.fromkeys(given))
+
+
+def _followed_by_both(path: Path, solvers: tuple[str, ...], refiner: ModelCard, *, chosen: bool) -> tuple[str, ...]:
+    """The solvers that the refiner can go on with; if they were `chosen`, it must be able to with all."""
+    both = tuple(solver for solver in solvers if solver in refiner.solvers)
+    if both == solvers or (both and not chosen):
+        return both
+    entry, left = ("solvers", [one for one in solvers if one not in both]) if chosen else ("refiner", solvers)
+    raise ModelLoadError(
+        f"{path}: {entry}: the refiner {refiner.source} cannot go on with {', '.join(left)}; "
+        f"it offers {', '.join(refiner.solvers)}"
+    )
+
+
+def _most_steps(solvers: Iterable[str], schedules: Mapping[str, Schedule], refiner: ModelCard | None) -> dict[str, int]:
+    """Of the solvers that have such a limit: the steps that the model can make, and its refiner too."""
+    limits: dict[str, int] = {}
+    for solver in solvers:
+        own = most_steps(schedules[solver], solver)
+        others = None if refiner is None else refiner.most_steps.get(solver)
+        known = [limit for limit in (own, others) if limit is not None]
+        if known:
+            limits[solver] = min(known)
+    return limits
 
 
 def _read_defaults(path: Path, given: dict[str, object], base: Defaults) -> Defaults:

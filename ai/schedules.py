@@ -148,26 +148,42 @@ def read_schedule(config: Mapping[str, Any], solver: str) -> Schedule:
     return replace(reading.defaults, **values)
 
 
-def solvers_for(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The solvers that can follow a scheduler configuration."""
-    return tuple(solver for solver in SOLVERS if _readable(config, solver))
+def schedules_for(config: Mapping[str, Any]) -> Mapping[str, Schedule]:
+    """What each solver reads that can follow a scheduler configuration, by the solver's name."""
+    found = {solver: _read_or_none(config, solver) for solver in SOLVERS}
+    return {solver: schedule for solver, schedule in found.items() if schedule is not None}
 
 
-def solvers_of_folder(source: Path) -> tuple[str, ...]:
-    """The solvers for the model in a diffusers folder; all of them for what is none, or is found wrong when it is loaded."""
+def schedules_of_folder(config: Path | None) -> Mapping[str, Schedule]:
+    """The same for the configurations in a folder. All solvers, by their own defaults, where there is none to read or where
+    it is found wrong when the model is loaded."""
     try:
-        config = json.loads((source / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-        return solvers_for(config) or SOLVERS
+        text = "{}" if config is None else (config / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8")
+        found = schedules_for(json.loads(text))
     except (OSError, ValueError, AttributeError):
-        return SOLVERS
+        found = {}
+    return found or schedules_for({})
 
 
-def _readable(config: Mapping[str, Any], solver: str) -> bool:
+def most_steps(schedule: Schedule, solver: str) -> int | None:
+    """How many steps a solver can make on its schedule, None for as many as anyone likes.
+
+    (Trailing spacing cannot make every number below: from nine tenths on some round two steps to one timestep.)
+    """
+    train = schedule.num_train_timesteps
+    if solver == "lcm":
+        return schedule.original_inference_steps
+    if solver == "dpmpp_2m":
+        return train if schedule.timestep_spacing == "trailing" else train - 1
+    between = solver == "dpmpp_2m_karras" or (solver != "ddim" and schedule.timestep_spacing == "linspace")
+    return None if between else train
+
+
+def _read_or_none(config: Mapping[str, Any], solver: str) -> Schedule | None:
     try:
-        read_schedule(config, solver)
+        return read_schedule(config, solver)
     except ModelLoadError:
-        return False
-    return True
+        return None
 
 
 def _check(key: str, value: object) -> None:

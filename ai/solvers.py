@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ai.schedules import SOLVERS, Schedule, read_schedule, solvers_for
+from ai.schedules import SOLVERS, Schedule, most_steps, read_schedule, schedules_for
 from ai.types import GenerationError
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ class SolverTables:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """`config` is the model's scheduler configuration. Raises ModelLoadError where no solver can follow it."""
-        usable = solvers_for(config) or SOLVERS
-        self._schedules = {solver: read_schedule(config, solver) for solver in usable}
+        self._schedules = schedules_for(config) or {solver: read_schedule(config, solver) for solver in SOLVERS}
         self._build = lru_cache(KEPT_TABLES)(build_table)
 
     def table(self, solver: str, num_inference_steps: int, start: int = 0) -> SolverTable:
@@ -109,6 +108,11 @@ def build_table(schedule: Schedule, solver: str, num_inference_steps: int, start
 
     Raises GenerationError for a number of steps that the schedule cannot tell apart, or a start beyond them.
     """
+    most = most_steps(schedule, solver)
+    if most is not None and num_inference_steps > most:
+        raise GenerationError(
+            f"num_inference_steps: {solver} makes at most {most} with this model, not {num_inference_steps}"
+        )
     with np.errstate(all="ignore"):  # between steps that are the same, which is refused right after
         run = _RUNS[solver](schedule, num_inference_steps, start) if num_inference_steps > 0 else None
     if run is None or np.any(np.diff(run.sigmas) >= 0):
@@ -199,8 +203,6 @@ def _ddim(schedule: Schedule, steps: int, start: int) -> _Run:
 
 def _lcm(schedule: Schedule, steps: int, start: int) -> _Run:
     original = schedule.original_inference_steps
-    if steps > original:
-        raise GenerationError(f"num_inference_steps: lcm makes at most {original} with this model, not {steps}")
     trained = np.arange(original, 0, -1) * (schedule.num_train_timesteps // original) - 1.0
     timesteps = trained[np.floor(np.linspace(0, original, steps, endpoint=False)).astype(int)]
     here = _at(_training_sigmas(schedule), timesteps)

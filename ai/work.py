@@ -195,6 +195,9 @@ class Work:
         """The event that ends a complete request."""
         pictures = tuple(sample.picture for sample in self.samples if sample.picture is not None)
         warnings = self.prompted.warnings if self.prompted is not None else ()
+        if self.uses and self.refiner_prompted is not None:
+            names = ", ".join(use.name for use in self.uses)
+            warnings += (f"adapters: the refiner, which made the last steps, wears none (here: {names})",)
         return Finished(self.request.request_id, pictures, warnings)
 
     def keep_picture(self, sample: Sample, rgb: bytes) -> None:

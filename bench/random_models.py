@@ -22,7 +22,7 @@ from diffusers import (
 )
 from safetensors.torch import save_file
 
-from ai.families.checkpoints import CONFIGS
+from ai.families.known import CONFIGS
 from config.settings import DEMO_MODEL
 
 RANK = 16  # what most shared adapters have

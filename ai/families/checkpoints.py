@@ -33,7 +33,6 @@ from ai.families.sources import SourceKind, check_weights, find_source, variant_
 from ai.families.sparing import spare_memory
 from ai.types import EngineSettings, ModelLoadError
 
-CONFIGS = Path(__file__).parent / "configs"
 CLIP_VOCABULARY = "openai/clip-vit-large-patch14"
 
 # What the engine has no use for: no picture is an input of the prompt here.

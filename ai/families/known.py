@@ -6,12 +6,16 @@ An entry here and a module `ai.families.NAME` make a family (docs/families.md).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ai.types import ModelLoadError
+
+CONFIGS = Path(__file__).parent / "configs"
+PIXELS_PER_LATENT = 8  # of every VAE there is a family for
 
 HEADER_BYTES = 100_000_000  # what the safetensors format itself allows a file's list of tensors
 
@@ -30,13 +34,44 @@ class Defaults:
 class Family:
     """`name` is also that of its module; `pipeline_classes` what a folder's model_index.json may say.
 
-    A single file is of the family if one of its tensors' names begins with one of `tensor_prefixes`.
+    A single file is of the family if one of its tensors' names begins with one of `tensor_prefixes`. `kind_of` tells which of
+    the family's kinds it is, each of which has a folder in `configs/`; None where there is but one, of the family's name.
     """
 
     name: str
     pipeline_classes: tuple[str, ...]
     tensor_prefixes: tuple[str, ...]
     defaults: Defaults = field(default_factory=Defaults)
+    kind_of: Callable[[Path], str] | None = None
+
+    def shipped_config(self, file: Path) -> Path:
+        """The folder of shipped configurations that a single file is read with. Raises ModelLoadError."""
+        return CONFIGS / (self.name if self.kind_of is None else self.kind_of(file))
+
+
+SD2_TENSORS = "cond_stage_model.model."  # of OpenCLIP; in 1.5 it is cond_stage_model.transformer.
+PREDICTION = "modelspec.prediction_type"  # "v" or "epsilon" (https://github.com/Stability-AI/ModelSpec)
+PREDICTS_V = re.compile(r"parameterization:\s*['\"]?v\b")  # in the configuration of the original code
+REFINER_TENSORS = "conditioner.embedders.0.model."  # of the only encoder, which in a base model is embedders.1
+
+
+def _version(file: Path) -> str:
+    """Of Stable Diffusion. What 2.x predicts is not in its tensors: it is what the file's own ModelSpec says, else the
+    original code's `NAME.yaml` beside it, else v, as diffusers takes it."""
+    header = tensor_header(file)
+    if not any(name.startswith(SD2_TENSORS) for name in header):
+        return "sd15"
+    original = file.with_suffix(".yaml")
+    told = (header.get("__metadata__") or {}).get(PREDICTION)
+    if told is None and original.is_file():
+        told = "v" if PREDICTS_V.search(original.read_text(encoding="utf-8", errors="replace")) else "epsilon"
+    return "sd2" if told == "epsilon" else "sd2_v"
+
+
+def _base_or_refiner(file: Path) -> str:
+    """Of Stable Diffusion XL."""
+    refiner = any(name.startswith(REFINER_TENSORS) for name in tensor_header(file))
+    return "sdxl_refiner" if refiner else "sdxl"
 
 
 _ALL = (
@@ -44,6 +79,7 @@ _ALL = (
         name="sd15",
         pipeline_classes=("StableDiffusionPipeline",),
         tensor_prefixes=("cond_stage_model.",),
+        kind_of=_version,
     ),
     Family(
         name="sdxl",
@@ -52,6 +88,7 @@ _ALL = (
         tensor_prefixes=("conditioner.embedders.",),
         # The size it was trained for, and the guidance of diffusers' pipeline.
         defaults=Defaults(width=1024, height=1024, num_inference_steps=30, guidance_scale=5.0),
+        kind_of=_base_or_refiner,
     ),
 )
 
@@ -95,6 +132,31 @@ def config_beside(file: Path) -> Path | None:
     """The folder `NAME.config` of `NAME.safetensors`, where there is one."""
     folder = file.with_suffix(".config")
     return folder if folder.is_dir() else None
+
+
+def config_folder(source: Path, family: str) -> Path | None:
+    """The folder that holds the configurations of a model's networks and scheduler, in the diffusers layout; None where none is
+    here: for a hub id, a family that is not known, a file that cannot be read."""
+    if source.is_dir():
+        return source
+    if not source.is_file() or family not in FAMILIES:
+        return None
+    try:
+        return config_beside(source) or FAMILIES[family].shipped_config(source)
+    except (ModelLoadError, OSError):
+        return None
+
+
+def usual_size(config: Path | None) -> int | None:
+    """The side of the pictures that a model was trained for, in pixels, as its UNet's configuration has it; None where it is
+    not a square, or cannot be read."""
+    if config is None:
+        return None
+    try:
+        size = json.loads((config / "unet" / "config.json").read_text(encoding="utf-8"))["sample_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return size * PIXELS_PER_LATENT if type(size) is int and size > 0 else None
 
 
 def local_index(path: Path) -> Mapping[str, object] | None:

@@ -7,7 +7,6 @@ encoder without its last layer, linear projections around its attention, and in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from ai.adapters.residents import Worn, acting_on
 from ai.adapters.stacks import AdapterStacks
 from ai.cards import ModelCard
 from ai.device import Place
-from ai.families.checkpoints import CONFIGS, Recipe, load_model
+from ai.families.checkpoints import Recipe, load_model
 from ai.families.family import Conditioning, Model, Prompted
-from ai.families.known import tensor_header
+from ai.families.known import CONFIGS, FAMILIES
 from ai.families.latent import LatentDiffusion
 from ai.families.prompts import PromptEncoder
 from ai.types import EngineSettings, GenerationRequest
@@ -38,10 +37,6 @@ RECIPE = Recipe(
 # OpenCLIP was trained with id 0 after the end of the text.
 SECOND = replace(RECIPE, shipped_config=CONFIGS / "sd2", pad_tokens={"tokenizer": "!"})
 SECOND_V = replace(SECOND, shipped_config=CONFIGS / "sd2_v")
-
-SECOND_TENSORS = "cond_stage_model.model."  # of OpenCLIP; in 1.5 it is cond_stage_model.transformer.
-PREDICTION = "modelspec.prediction_type"  # "v" or "epsilon" (https://github.com/Stability-AI/ModelSpec)
-PREDICTS_V = re.compile(r"parameterization:\s*['\"]?v\b")  # in the configuration of the original code
 
 
 class StableDiffusion15(LatentDiffusion):
@@ -78,19 +73,9 @@ def load(card: ModelCard, settings: EngineSettings) -> Model:
 
 
 def recipe_of(source: str) -> Recipe:
-    """1.5's or 2.x's. Told for a single file alone, since all others say it in their configurations.
-
-    What 2.x predicts is not in its tensors: it is what the file's own ModelSpec says, else the original code's
-    `NAME.yaml` beside it, else v, as diffusers takes it. Raises ModelLoadError.
-    """
+    """1.5's or 2.x's. Told for a single file alone, since all others say it in their configurations. Raises ModelLoadError."""
     path = Path(source)
     if not path.is_file() or path.suffix != ".safetensors":
         return RECIPE
-    header = tensor_header(path)
-    if not any(name.startswith(SECOND_TENSORS) for name in header):
-        return RECIPE
-    original = path.with_suffix(".yaml")
-    told = (header.get("__metadata__") or {}).get(PREDICTION)
-    if told is None and original.is_file():
-        told = "v" if PREDICTS_V.search(original.read_text(encoding="utf-8", errors="replace")) else "epsilon"
-    return SECOND if told == "epsilon" else SECOND_V
+    shipped = FAMILIES["sd15"].shipped_config(path)
+    return next(recipe for recipe in (RECIPE, SECOND, SECOND_V) if recipe.shipped_config == shipped)

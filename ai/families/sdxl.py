@@ -21,9 +21,9 @@ from ai.adapters.residents import Worn, acting_on
 from ai.adapters.stacks import AdapterStacks
 from ai.cards import ModelCard
 from ai.device import Place
-from ai.families.checkpoints import CONFIGS, Recipe, load_model, model_index, tokenizer_of
+from ai.families.checkpoints import Recipe, load_model, model_index, tokenizer_of
 from ai.families.family import Conditioning, Model, Prompted
-from ai.families.known import tensor_header
+from ai.families.known import CONFIGS, FAMILIES
 from ai.families.latent import LatentDiffusion
 from ai.families.prompts import Encoded, PromptEncoder
 from ai.types import EngineSettings, GenerationRequest, ModelLoadError
@@ -53,8 +53,6 @@ REFINER = Recipe(
     pad_tokens=PADDING,
     left_out=NO_WATERMARK | {"text_encoder": None, "tokenizer": None},
 )
-
-REFINER_TENSORS = "conditioner.embedders.0.model."  # of the only encoder, which in a base model is embedders.1
 
 # What diffusers' pipeline says of every picture: one that people liked, unlike one that they did not.
 AESTHETIC_SCORE = 6.0
@@ -137,7 +135,7 @@ def is_refiner(source: str) -> bool:
     index = model_index(source)
     if index is not None:
         return (index.get("text_encoder") or [None])[0] is None
-    return any(name.startswith(REFINER_TENSORS) for name in tensor_header(Path(source)))
+    return FAMILIES["sdxl"].shipped_config(Path(source)) == REFINER.shipped_config
 
 
 def _check_numbers_told(pipeline: Any, sizes: int) -> None:

@@ -153,6 +153,9 @@ class Admission:
             raise Refusal.invalid("guidance_scale", f"0 to {MAX_GUIDANCE_SCALE:g}", guidance)
         if command.solver and command.solver not in card.solvers:
             raise Refusal.invalid("solver", f"one of {', '.join(card.solvers)}", command.solver)
+        solver = command.solver or card.solvers[0]
+        if steps > card.most_steps.get(solver, steps):
+            raise Refusal.invalid("num_inference_steps", f"1 to {card.most_steps[solver]} with {solver}", steps)
         if command.signature is not None and isinstance(command.signature.mark, ImageMark):
             _check_bytes("signature.image", command.signature.mark.png, limits.max_signature_image_bytes)
         _check_bytes("init_image", command.init_image, limits.max_init_image_bytes)
@@ -171,7 +174,7 @@ class Admission:
             seed=self._new_seed() if command.seed is None else command.seed,
             num_images=command.num_images,
             adapters=command.adapters,
-            solver=command.solver or card.solvers[0],
+            solver=solver,
             priority=command.priority,
             preview_every=command.preview_every_steps,
             strength=_strength(command, steps),

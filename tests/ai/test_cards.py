@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ai.cards import read_card, with_refiners
+from ai.cards import read_card, with_default_solver, with_refiners
 from ai.schedules import SOLVERS
 from ai.types import ModelLoadError
 
@@ -15,9 +15,14 @@ from ai.types import ModelLoadError
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """The folder of a model whose DDIM would have to clip."""
-    (tmp_path / "scheduler").mkdir()
-    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"clip_sample": True}))
-    return tmp_path
+    return configured(tmp_path, clip_sample=True)
+
+
+def configured(folder: Path, **scheduler: object) -> Path:
+    """A folder with a scheduler's configuration."""
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
 
 
 def test_a_model_offers_the_solvers_that_its_schedule_allows(model: Path) -> None:
@@ -31,8 +36,11 @@ def test_a_model_offers_the_solvers_that_its_schedule_allows(model: Path) -> Non
 
 def test_a_card_names_the_solvers_it_offers(model: Path) -> None:
     """In the card's order, each once: its first is the model's default."""
-    (model / "card.toml").write_text('solvers = ["lcm", "euler", "lcm"]')
-    assert read_card("m", str(model)).solvers == ("lcm", "euler")
+    (model / "card.toml").write_text('solvers = ["euler_a", "euler", "euler_a"]')
+    assert read_card("m", str(model)).solvers == ("euler_a", "euler")
+    (model / "card.toml").write_text('solvers = ["euler", "lcm"]')
+    with pytest.raises(ModelLoadError, match=r"solvers: 'lcm' cannot follow the model's scheduler; there are dpmpp_2m"):
+        read_card("m", str(model))
 
 
 @pytest.mark.parametrize("given", ['["heun"]', "[]", '"euler"', "[1]"])
@@ -41,6 +49,64 @@ def test_solvers_that_do_not_exist_are_refused(given: str, model: Path) -> None:
     (model / "card.toml").write_text(f"solvers = {given}")
     with pytest.raises(ModelLoadError, match=r"card.toml: solvers: must be a list of one or more of dpmpp_2m, .*, lcm"):
         read_card("m", str(model))
+
+
+def test_a_default_solver(model: Path) -> None:
+    """It becomes the first of a card's; one that the card does not offer is refused with the names of those it does."""
+    card = read_card("m", str(model))
+    assert with_default_solver(card, "euler").solvers == ("euler", "dpmpp_2m", "dpmpp_2m_karras", "euler_a")
+    with pytest.raises(ModelLoadError, match=r"m: does not offer the solver 'ddim'; there are dpmpp_2m, .*, euler_a$"):
+        with_default_solver(card, "ddim")
+
+
+def test_a_model_and_its_refiner_offer_what_both_can_follow(tmp_path: Path) -> None:
+    """A solver that the refiner could not go on with is not offered, and refused where the card names it."""
+    base = configured(tmp_path / "base")
+    configured(tmp_path / "refiner", clip_sample=True)
+    card = read_card("xl", write(base, 'refiner = "../refiner"'))
+    assert card.solvers == ("dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a")
+    with pytest.raises(
+        ModelLoadError, match=r"solvers: the refiner .*refiner cannot go on with ddim, lcm; it offers dp"
+    ):
+        read_card("xl", write(base, 'refiner = "../refiner"\nsolvers = ["ddim", "euler", "lcm"]'))
+    assert read_card("xl", write(base, 'refiner = "../refiner"\nsolvers = ["euler"]')).solvers == ("euler",)
+
+
+def test_a_refiner_with_which_no_solver_agrees(tmp_path: Path) -> None:
+    """It is refused by name: no picture could be made of both."""
+    base = configured(tmp_path / "base", algorithm_type="deis", interpolation_type="log_linear", clip_sample=True)
+    refiner = configured(tmp_path / "refiner")
+    write(refiner, 'solvers = ["ddim"]')
+    with pytest.raises(ModelLoadError, match=r"refiner: the refiner .* cannot go on with euler_a; it offers ddim$"):
+        read_card("xl", write(base, 'refiner = "../refiner"'))
+
+
+def test_how_many_steps_a_solver_can_make(tmp_path: Path) -> None:
+    """By the scheduler configurations of the model and of its refiner, whichever allows fewer."""
+    base = configured(tmp_path / "base", original_inference_steps=40, timestep_spacing="leading")
+    configured(tmp_path / "refiner", original_inference_steps=30, num_train_timesteps=500)
+    expected = {"dpmpp_2m": 999, "euler": 1000, "euler_a": 1000, "ddim": 1000, "lcm": 40}
+    assert read_card("xl", str(base)).most_steps == expected
+    both = read_card("xl", write(base, 'refiner = "../refiner"')).most_steps
+    assert both == {"dpmpp_2m": 499, "euler": 1000, "euler_a": 1000, "ddim": 500, "lcm": 30}
+    assert read_card("hub", "somewhere/on-the-hub").most_steps["lcm"] == 50
+
+
+def test_the_usual_size_is_the_network_s(tmp_path: Path) -> None:
+    """Eight pixels for each of the UNet's own; the card's, if it names one; the family's, where nothing can be read."""
+    (tmp_path / "unet").mkdir()
+    config = tmp_path / "unet" / "config.json"
+    for text, size in (
+        ('{"sample_size": 96}', 768), ('{"sample_size": [96, 64]}', 512), ('{"sample_size": true}', 512),
+        ("{}", 512), ("[]", 512), ("{", 512),
+    ):  # fmt: skip
+        config.write_text(text)
+        assert (read_card("m", str(tmp_path)).defaults.width, read_card("m", str(tmp_path)).defaults.height) == (
+            size,
+        ) * 2
+    config.write_text('{"sample_size": 96}')
+    defaults = read_card("m", write(tmp_path, "[defaults]\nwidth = 640")).defaults
+    assert (defaults.width, defaults.height) == (640, 768)
 
 
 @pytest.fixture

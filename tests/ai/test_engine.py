@@ -368,6 +368,17 @@ def test_requests_that_cannot_be_painted(field: str, value: object) -> None:
     assert len(bench.finished("good").pictures) == 1
 
 
+def test_what_a_card_rules_out_fails_before_anything_is_loaded() -> None:
+    """A solver that the card does not offer, and more steps than it says the solver can make."""
+    bench = Bench(FakeModel().load, cards=[ModelCard(name="tiny", source="t", solvers=("lcm",), most_steps={"lcm": 8})])
+    bench.paint(a_request("euler", solver="euler"), a_request("long", solver="lcm", num_inference_steps=9))
+    assert str(bench.failed("euler").error) == "solver: must be one of lcm, is 'euler'"
+    assert str(bench.failed("long").error) == "num_inference_steps: must be at most 8 with lcm, is 9"
+    assert bench.of(ModelReady) == []
+    bench.paint(a_request("short", solver="lcm", num_inference_steps=8))
+    assert len(bench.finished("short").pictures) == 1
+
+
 def test_a_device_that_is_not_there() -> None:
     """Where the loop cannot even begin, its requests are handed back with the reason, and the next ones are refused."""
     bench = Bench(FakeModel().load, EngineSettings(device="cuda:77"))

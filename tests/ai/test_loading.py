@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from ai.cards import ModelCard
 from ai.families import load
-from ai.families.checkpoints import CONFIGS
 from ai.families.family import Model
+from ai.families.known import CONFIGS
 from ai.types import EngineError, EngineSettings, ModelLoadError
 from tests.ai.drive import a_request, denoise, open_rows, relative_error
 

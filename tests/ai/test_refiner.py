@@ -14,7 +14,7 @@ from ai.cards import ModelCard, read_card
 from ai.families import load
 from ai.families.family import Model
 from ai.stepping import Row, Stepper, open_row, refine_row
-from ai.types import EngineSettings, Failed, GenerationRequest, ModelLoadError, ModelReady, Stepped
+from ai.types import AdapterUse, EngineSettings, Failed, GenerationRequest, ModelLoadError, ModelReady, Stepped
 from tests.ai import oracle
 from tests.ai.drive import Bench, a_request, pixels, relative_error
 from tests.ai.fakes import FakeModel
@@ -165,6 +165,20 @@ def test_all_steps_may_be_the_refiner_s() -> None:
     bench.paint(a_request(num_inference_steps=10, init_image=PICTURE, strength=0.1))
     bench.finished("one")
     assert [len(model.batches) for model in models.values()] == [0, 1]
+
+
+def test_adapters_that_the_refiner_does_not_wear() -> None:
+    """The result says so, by name, where a refiner made any steps; not where none did, nor of adapters that add nothing."""
+    bench = Bench(FakeModel().load, cards=[a_card(adapters={"neon": Path("neon"), "chalk": Path("chalk")})])
+    styled = (AdapterUse("neon"), AdapterUse("chalk", 0.0))
+    bench.paint(
+        a_request("refined", num_inference_steps=10, adapters=styled),
+        a_request("too short", num_inference_steps=1, adapters=styled),
+        a_request("plain", num_inference_steps=10, adapters=(AdapterUse("chalk", 0.0),)),
+    )
+    told = "adapters: the refiner, which made the last steps, wears none (here: neon)"
+    assert bench.finished("refined").warnings == (told,)
+    assert bench.finished("too short").warnings == bench.finished("plain").warnings == ()
 
 
 def test_latents_of_another_shape() -> None:

@@ -134,6 +134,16 @@ def test_shipped_configurations() -> None:
         assert schedule.get("prediction_type", "epsilon") == prediction
 
 
+def test_the_usual_sizes(file: Path, single_file: Path, tmp_path: Path) -> None:
+    """A card has 768 pixels for what predicts v, which was trained with so many, 512 for the others: by the configuration
+    that a file is read with, without loading anything."""
+    bare = tmp_path / "bare.safetensors"
+    for source, size in ((file, 768), (single_file, 512)):
+        shutil.copy(source, bare)
+        defaults = read_card("two", str(bare)).defaults
+        assert (defaults.width, defaults.height) == (size, size)
+
+
 def test_which_of_them_a_single_file_is(file: Path, single_file: Path, folder: Path, tmp_path: Path) -> None:
     """By the text encoder's names; what it predicts by its ModelSpec, else by the original configuration beside it."""
     assert recipe_of(str(folder)) == recipe_of(str(single_file)) == RECIPE

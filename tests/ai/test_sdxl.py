@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from ai.cards import ModelCard, read_card
 from ai.families import load
-from ai.families.checkpoints import CONFIGS
 from ai.families.family import Model
+from ai.families.known import CONFIGS
 from ai.stepping import Stepper
 from ai.types import EngineSettings, InitImage, ModelLoadError
 from tests.ai import oracle
@@ -236,12 +236,14 @@ def test_another_family(copy: Path, epsilon_folder: Path) -> None:
 
 
 def test_cards_know_the_family(xl_folder: Path, epsilon_folder: Path, single_file: Path, tmp_path: Path) -> None:
-    """A card takes its defaults from the family that the files are of, folder or single file."""
+    """A card takes its defaults from the family that the files are of, folder or single file, and its size from what they are
+    configured for."""
     plain = tmp_path / "plain.safetensors"
     shutil.copy(build_single_file(xl_folder, tmp_path / "xl.safetensors"), plain)
     found = {source: read_card("any", str(source)) for source in (xl_folder, plain, epsilon_folder, single_file)}
     assert [card.family for card in found.values()] == ["sdxl", "sdxl", "sd15", "sd15"]
-    assert [card.defaults.width for card in found.values()] == [1024, 1024, 512, 512]
+    assert [card.defaults.num_inference_steps for card in found.values()] == [30, 30, 50, 50]
+    assert [card.defaults.width for card in found.values()] == [64, 1024, 64, 64]
     assert found[plain].defaults.num_inference_steps == 30
     assert found[plain].defaults.guidance_scale == 5.0
 

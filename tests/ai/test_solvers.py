@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ai.schedules import SOLVERS, Schedule, read_schedule, solvers_for
+from ai.schedules import SOLVERS, Schedule, most_steps, read_schedule, schedules_for
 from ai.solvers import Column, SolverTable, SolverTables, build_table, update
 from ai.types import GenerationError, ModelLoadError
 from tests.ai import oracle
@@ -188,10 +188,11 @@ def test_a_solver_reads_only_its_own_keys() -> None:
     assert read_schedule(BASE | {"algorithm_type": "deis", "clip_sample": True}, "euler_a") == read_schedule(
         BASE, "euler_a"
     )
-    assert solvers_for(BASE) == SOLVERS
-    assert solvers_for(BASE | {"algorithm_type": "deis"}) == ("euler", "euler_a", "ddim", "lcm")
-    assert solvers_for(BASE | {"clip_sample": True}) == ("dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a")
-    assert solvers_for(BASE | {"prediction_type": "sample"}) == ()
+    assert tuple(schedules_for(BASE)) == SOLVERS
+    assert tuple(schedules_for(BASE | {"algorithm_type": "deis"})) == ("euler", "euler_a", "ddim", "lcm")
+    clipping = schedules_for(BASE | {"clip_sample": True})
+    assert tuple(clipping) == ("dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a")
+    assert tuple(schedules_for(BASE | {"prediction_type": "sample"})) == ()
 
 
 def test_a_model_offers_what_its_schedule_allows() -> None:
@@ -213,6 +214,18 @@ def test_impossible_numbers_of_steps(solver: str, steps: int, spacing: str) -> N
     """More steps than the schedule has, or none, is an error that names the field."""
     with pytest.raises(GenerationError, match="num_inference_steps"):
         build_table(Schedule(timestep_spacing=spacing), solver, steps)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_most_steps_can_be_made_and_no_more(solver: str, spacing: str) -> None:
+    """What is told of a solver before anything is loaded is what its table then allows."""
+    schedule = Schedule(timestep_spacing=spacing, original_inference_steps=30)
+    most = most_steps(schedule, solver)
+    assert build_table(schedule, solver, most or 2000).steps == (most or 2000)
+    if most is not None:
+        with pytest.raises(GenerationError, match=f"num_inference_steps: {solver} makes at most {most} with this"):
+            build_table(schedule, solver, most + 1)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -36,7 +36,9 @@ CARD = ModelCard(
     solvers=("dpmpp_2m", "euler"),
 )
 STYLES = {name: Path(f"models/other/adapters/{name}") for name in ("chalk", "ink", *map("style-{}".format, range(20)))}
-OTHER_CARD = ModelCard(name="other", source="models/other", size_multiple=64, min_size=128, adapters=STYLES)
+OTHER_CARD = ModelCard(
+    name="other", source="models/other", size_multiple=64, min_size=128, adapters=STYLES, most_steps={"lcm": 8}
+)
 
 
 async def settle() -> None:

@@ -29,6 +29,12 @@ BAD: list[tuple[dict[str, Any], Code, str, str]] = [
     ({"num_inference_steps": 0}, Code.INVALID_PARAMETER, "num_inference_steps", STEPS),
     ({"num_inference_steps": -1}, Code.INVALID_PARAMETER, "num_inference_steps", STEPS),
     ({"num_inference_steps": 51}, Code.INVALID_PARAMETER, "num_inference_steps", STEPS),
+    (
+        {"model": "other", "width": 128, "height": 128, "solver": "lcm", "num_inference_steps": 9},
+        Code.INVALID_PARAMETER,
+        "num_inference_steps",
+        "1 to 8 with lcm",
+    ),
     ({"solver": "magic"}, Code.INVALID_PARAMETER, "solver", "one of dpmpp_2m, euler"),
     ({"model": "nope"}, Code.MODEL_NOT_FOUND, "model", "one of demo, other"),
     ({"model": "x" * 10_000}, Code.MODEL_NOT_FOUND, "model", "one of demo, other"),
@@ -64,6 +70,8 @@ async def test_what_this_server_does_not_take_is_refused_by_name(
     [{"width": 64, "height": 256}, {"width": 512}, {"num_inference_steps": 1}, {"num_inference_steps": 50},
      {"prompt": "x" * 100, "negative_prompt": "y" * 100}, {"solver": "euler"},
      {"model": "other", "width": 128, "height": 192},
+     {"model": "other", "width": 128, "height": 128, "solver": "lcm", "num_inference_steps": 8},
+     {"model": "other", "width": 128, "height": 128, "solver": "ddim", "num_inference_steps": 9},
      {"model": "other", "width": 128, "height": 128,
       "adapters": (AdapterUse("ink", -0.5), AdapterUse("chalk"), AdapterUse("ink"))}],
 )  # fmt: skip
