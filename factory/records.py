@@ -14,12 +14,15 @@ from server.database.address import BadAddress, address
 from server.database.engines import CHECKED, reading_engine, writing_engine
 from server.database.folder import DataFolder, FolderInUse
 from server.database.migrating import DatabaseIsNewer, migrate
+from server.database.outbox import Bell, SqlOutbox
 from server.database.patient import PatientStore
+from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
-from server.database.writing import reason_of
-from server.interfaces import Forgetting, JobStore, Leases
+from server.database.writing import GroupWriter, reason_of
+from server.interfaces import Forgetting, JobStore, Leases, Outbox
 from server.pools import ThreadedPool
+from server.webhook import Channel
 
 _FOLDER, _DATABASE = "ATELIER_DATA_DIR", "ATELIER_DATABASE_URL"
 
@@ -41,18 +44,26 @@ class Records:
         timeout = settings.database_timeout
         self._writing = writing_engine(self._address, timeout)
         self._reading = reading_engine(self._address, timeout, settings.database_threads)
+        self._writer = GroupWriter(self._writing, self._writing_pool)
+        self._reader = Reader(self._reading, self._reading_pool)
+        self.bell = Bell()
         sql = SqlJobStore(
-            writing=self._writing,
-            writing_pool=self._writing_pool,
-            reading=self._reading,
-            reading_pool=self._reading_pool,
+            writer=self._writer,
+            reader=self._reader,
             node=lambda: self._folder.node,
             lease=settings.job_lease,
+            bell=self.bell,
         )
         self._patient = PatientStore(sql, cast(Clock, reactor))
         self.store: JobStore = self._patient
         self.leases: Leases = sql
         self.forgetting: Forgetting = sql
+
+    def outbox(self, channel: Channel) -> Outbox:
+        """The calls of one channel; `bell` tells of new ones."""
+        return SqlOutbox(
+            channel, writer=self._writer, reader=self._reader, node=lambda: self._folder.node, bell=self.bell
+        )
 
     async def open(self) -> None:
         """Raises SettingsError, which names the setting that has to be looked at."""

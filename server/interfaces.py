@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ParamSpec, Protocol, TypeVar
 
 from ai.cards import ModelCard
@@ -10,7 +10,7 @@ from ai.types import EngineNumbers, GenerationRequest
 from server.errors import JobFailure
 from server.events import Artifact, Event
 from server.job import Job, JobState
-from server.webhook import OutboxCall
+from server.webhook import CallState, Claimed, OutboxCall, Settlement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,6 +119,43 @@ class Announcer(Protocol):
 
     def calls(self, job: Job) -> Sequence[OutboxCall]:
         """For a job that comes to the state it has here; recorded in the same transaction."""
+        ...
+
+
+class Outbox(Protocol):
+    """The calls of one channel. Several nodes may make them; everything here raises RecordsUnavailable."""
+
+    async def begin(self, *, at: float) -> None:
+        """This node starts: whether the calls that its earlier life was making have arrived is not known."""
+        ...
+
+    async def add(self, calls: Sequence[OutboxCall], *, at: float, durable: bool) -> None:
+        """Keep calls to be made; those whose id, or whose name for their job, was there before are left as they are."""
+        ...
+
+    async def claim(
+        self, *, at: float, until: float, most: int, room: Mapping[str, int], others: int
+    ) -> Sequence[Claimed]:
+        """At most so many calls whose turn it is, `room` of each target, `others` of those that are not named there.
+
+        They are this node's until `until`, recorded so on the disk. Whoever claims and is not heard of again may have made them.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement, *, at: float) -> None:
+        """Record what became of a claimed call; where another has claimed it since, only that it was delivered."""
+        ...
+
+    async def postpone(self, target: str, *, until: float) -> None:
+        """Nothing that waits for this target is due before then."""
+        ...
+
+    async def forget(self, *, settled_before: float) -> None:
+        """Forget calls of which nothing is to be done any more."""
+        ...
+
+    async def counts(self) -> Mapping[CallState, int]:
+        """How many calls wait, are under way, or are for a person to look at."""
         ...
 
 

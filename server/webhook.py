@@ -60,12 +60,21 @@ class CallState(StrEnum):
     DEAD = "dead"  # refused for good, or for too long
 
 
+class Care(StrEnum):
+    """What is owed to a call."""
+
+    FLEETING = "fleeting"  # news: dropped once it is stale, and a later call of the job there; never made twice
+    REPEATED = "repeated"  # made until it has arrived, perhaps more than once, under its one id
+    ONCE = "once"  # never made twice: where it may have arrived, a person decides
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxCall:
     """Something to be told elsewhere, recorded in the transaction that makes it true, and told from there.
 
-    `id` is what a receiver tells a repetition by. A job has one call of each `name` ("start", "progress-25", "end",
-    "dispatch"), told in the order of their `position`; `payload` is JSON, and the `channel`'s own.
+    `id` is what a receiver tells a repetition by: there is one call of it, ever. A job has one call of each `name` ("start",
+    "progress-25", "end", "dispatch"), told in the order of their `position`; `payload` is JSON, and the `channel`'s own. What
+    is told to one `target` does not wait for another.
     """
 
     id: str
@@ -74,3 +83,30 @@ class OutboxCall:
     channel: Channel
     payload: str
     position: int
+    target: str = ""
+    care: Care = Care.REPEATED
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A call that is this node's to make now: its `attempts`-th time. It is to be told since `since` (seconds since 1970)."""
+
+    call: OutboxCall
+    attempts: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a call stands after an attempt; `next_at` is when it is tried again if it is WAITING.
+
+    `ends_job`: nothing more is told of its job, neither what waits nor what is yet to come. `forget_news`: what there was of
+    FLEETING calls of its job need not be remembered.
+    """
+
+    claimed: Claimed
+    state: CallState
+    error: str = ""
+    next_at: float | None = None
+    ends_job: bool = False
+    forget_news: bool = False

@@ -18,7 +18,7 @@ from ai.types import GenerationRequest
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState
-from server.webhook import CallState, OutboxCall, Webhook
+from server.webhook import CallState, Care, Channel, OutboxCall, Webhook
 from watermark import Signature
 
 _NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
@@ -110,12 +110,27 @@ def call_row(call: OutboxCall, *, at: float) -> dict[str, Any]:
     return {
         **asdict(call),
         "channel": call.channel.value,
+        "care": call.care.value,
         "state": CallState.WAITING.value,
         "created_at": at,
         "next_at": at,
         "attempts": 0,
         "last_error": "",
     }
+
+
+def call_of(row: Any) -> OutboxCall:
+    """The other way."""
+    return OutboxCall(
+        id=row.id,
+        job_id=row.job_id,
+        name=row.name,
+        channel=Channel(row.channel),
+        payload=row.payload,
+        position=row.position,
+        target=row.target,
+        care=Care(row.care),
+    )
 
 
 def end_values(warnings: Sequence[str], failure: JobFailure | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -22,13 +23,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
 from server.job import TERMINAL, JobState
-from server.webhook import CallState
+from server.webhook import CallState, Care
 
-REVISION = "0002"  # the newest migration's; a test compares it with the folder
+REVISION = "0003"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -39,7 +41,9 @@ def _one_of(states: Collection[StrEnum]) -> str:
 LIVE = frozenset(JobState) - TERMINAL
 IS_LIVE = text(f"state IN ({_one_of(LIVE)})")
 IS_ENDED = text(f"state IN ({_one_of(TERMINAL)})")
-IS_TO_BE_MADE = text(f"state IN ({_one_of((CallState.WAITING, CallState.SENDING))})")
+IS_WAITING = text(f"state = '{CallState.WAITING.value}'")
+IS_SENDING = text(f"state = '{CallState.SENDING.value}'")
+IS_SETTLED = text("settled_at IS NOT NULL")
 
 metadata = MetaData()
 
@@ -114,7 +118,13 @@ outbox = Table(
     Column("claimed_until", Double),  # a sender has it until then
     Column("settled_at", Double),
     Column("last_error", Text, nullable=False),
+    Column("target", Text, nullable=False, server_default=""),  # what is told to one does not wait for another
+    Column("care", Text, nullable=False, server_default=Care.REPEATED.value),
+    Column("claimed_by", Text),  # the sender's node
+    Column("ends_job", Boolean, nullable=False, server_default=false()),  # nothing more is told of the job
     UniqueConstraint("job_id", "name", name="one_call_of_a_name"),
     CheckConstraint(f"state IN ({_one_of(frozenset(CallState))})", name="call_state_is_known"),
-    Index("calls_to_make", "channel", "next_at", sqlite_where=IS_TO_BE_MADE, postgresql_where=IS_TO_BE_MADE),
+    Index("waiting_calls", "channel", "next_at", sqlite_where=IS_WAITING, postgresql_where=IS_WAITING),
+    Index("claimed_calls", "channel", "claimed_until", sqlite_where=IS_SENDING, postgresql_where=IS_SENDING),
+    Index("settled_calls", "channel", "state", "settled_at", sqlite_where=IS_SETTLED, postgresql_where=IS_SETTLED),
 )

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
+from server.database.outbox import Bell, add_calls
+from server.database.reading import Reader
 from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
 from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, outbox
-from server.database.writing import GroupWriter, is_unavailable, reason_of
-from server.errors import JobFailure, RecordsUnavailable
+from server.database.writing import GroupWriter
+from server.errors import JobFailure
 from server.events import Artifact
-from server.interfaces import Pool
 from server.job import TERMINAL, TRANSITIONS, Job, JobState, LeaseLost, check_transition, is_recorded
 from server.webhook import OutboxCall
-
-T = TypeVar("T")
 
 EVENTS_OF_A_LIFE = 100_000
 """What a job's event numbers rise by when it is taken up: progress is not recorded, and 1000 steps of 4 pictures say less."""
@@ -40,17 +38,16 @@ class SqlJobStore:
     def __init__(
         self,
         *,
-        writing: Engine,
-        writing_pool: Pool,
-        reading: Engine,
-        reading_pool: Pool,
+        writer: GroupWriter,
+        reader: Reader,
         node: Callable[[], str],
         lease: float,
+        bell: Bell,
     ) -> None:
-        self._writer = GroupWriter(writing, writing_pool)
-        self._reading = reading
-        self._reading_pool = reading_pool
+        self._writer = writer
+        self._reader = reader
         self._node = node
+        self._bell = bell
         self._lease = lease
 
     # Jobs
@@ -63,7 +60,9 @@ class SqlJobStore:
         else:
             rows.job.update(node=NOBODY, lease_until=job.created_at)
         to_make = [call_row(call, at=job.created_at) for call in calls]
-        return await self._writer.write(partial(_admit, rows=rows, job=job, calls=to_make), durable=True)
+        kept = await self._writer.write(partial(_admit, rows=rows, job=job, calls=to_make), durable=True)
+        self._bell.ring(calls)
+        return kept
 
     async def withdraw(self, job_id: str) -> None:
         """Undo `admit`, of which it is not known whether it was recorded."""
@@ -71,11 +70,11 @@ class SqlJobStore:
 
     async def find(self, owner: str, idempotency_key: str) -> Job | None:
         """The owner's job under this key."""
-        return await self._read(partial(_find, owner=owner, key=idempotency_key)) if idempotency_key else None
+        return await self._reader.read(partial(_find, owner=owner, key=idempotency_key)) if idempotency_key else None
 
     async def get(self, job_id: str) -> Job | None:
         """The job, whoever owns it."""
-        return None if "\0" in job_id else await self._read(partial(_get, job_id=job_id))
+        return None if "\0" in job_id else await self._reader.read(partial(_get, job_id=job_id))
 
     async def move(
         self,
@@ -106,7 +105,9 @@ class SqlJobStore:
         work = partial(
             _move, job_id=job_id, state=state, fence=fence, at=at, values=values, made=artifacts, calls=to_make
         )
-        return await self._writer.write(work, durable=state in TERMINAL)
+        moved = await self._writer.write(work, durable=state in TERMINAL)
+        self._bell.ring(calls)
+        return moved
 
     # Leases
 
@@ -150,7 +151,7 @@ class SqlJobStore:
 
     async def oldest(self, *, beyond: int, ended_before: float, more_bytes_than: int, most: int) -> list[Job]:
         """Ended jobs to forget."""
-        return await self._read(
+        return await self._reader.read(
             partial(_oldest, beyond=beyond, ended_before=ended_before, more_bytes_than=more_bytes_than, most=most)
         )
 
@@ -158,18 +159,6 @@ class SqlJobStore:
         """Ended jobs and what belongs to them."""
         which = and_(jobs.c.id.in_(job_ids), IS_ENDED)
         await self._writer.write(lambda connection: _delete(connection, which), durable=False)
-
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await self._reading_pool.run(self._read_now, work)
-
-    def _read_now(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._reading.connect() as connection:
-                return work(connection)
-        except SQLAlchemyError as error:
-            if not is_unavailable(error):
-                raise
-            raise RecordsUnavailable(reason_of(error)) from error
 
 
 # On the database's threads
@@ -179,20 +168,13 @@ def _attempts_but_this() -> ColumnElement[int]:
     return case((jobs.c.state.in_(_BEGUN), jobs.c.attempts - 1), else_=jobs.c.attempts)
 
 
-def _add_calls(connection: Connection, calls: Sequence[dict[str, Any]]) -> None:
-    """Those of names that the job has already are left as they are."""
-    if calls:
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(insert(outbox).on_conflict_do_nothing(index_elements=["job_id", "name"]), list(calls))
-
-
 def _admit(connection: Connection, *, rows: Any, job: Job, calls: Sequence[dict[str, Any]]) -> Job:
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert(jobs).values(rows.job).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
     if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
         if rows.inputs:
             connection.execute(job_inputs.insert(), rows.inputs)
-        _add_calls(connection, calls)
+        add_calls(connection, calls)
         return job
     older = _find(connection, owner=job.owner, key=job.idempotency_key)
     assert older is not None
@@ -243,7 +225,7 @@ def _move(
         return _unmoved(connection, job_id, state, fence, at, values["last_event"])
     if made:
         connection.execute(artifacts.insert(), [artifact_row(job_id, artifact) for artifact in made])
-    _add_calls(connection, calls)
+    add_calls(connection, calls)
     if state in TERMINAL:
         connection.execute(delete(job_inputs).where(job_inputs.c.job_id == job_id))
     return _whole(connection, row)

@@ -47,7 +47,7 @@ def url(request: pytest.FixtureRequest) -> URL:
         given: URL = request.getfixturevalue("sqlite_url")
         return given
     given = request.getfixturevalue("postgres_url")
-    request.getfixturevalue("postgres").sql("DELETE FROM jobs", "contract")
+    request.getfixturevalue("postgres").sql("DELETE FROM jobs; DELETE FROM outbox", "contract")
     return given
 
 

@@ -10,8 +10,12 @@ from sqlalchemy import URL, Engine
 
 from server.database.engines import reading_engine, writing_engine
 from server.database.migrating import migrate
+from server.database.outbox import Bell, SqlOutbox
+from server.database.reading import Reader
 from server.database.sql import SqlJobStore
+from server.database.writing import GroupWriter
 from server.pools import InlinePool
+from server.webhook import Channel
 from tests.server.database.contract import LEASE
 
 
@@ -20,6 +24,8 @@ class Opened:
     """A node's store, and the engines below it."""
 
     store: SqlJobStore
+    outbox: SqlOutbox  # of webhooks
+    bell: Bell
     writing: Engine
     reading: Engine
 
@@ -33,10 +39,11 @@ def opened(url: URL, node: str = "node-1", timeout: float = 5.0) -> Iterator[Ope
             migrate(connection)
             connection.commit()
         pool = InlinePool()
-        store = SqlJobStore(
-            writing=writing, writing_pool=pool, reading=reading, reading_pool=pool, node=lambda: node, lease=LEASE
-        )
-        yield Opened(store, writing, reading)
+        bell = Bell()
+        writer, reader = GroupWriter(writing, pool), Reader(reading, pool)
+        store = SqlJobStore(writer=writer, reader=reader, node=lambda: node, lease=LEASE, bell=bell)
+        outbox = SqlOutbox(Channel.WEBHOOK, writer=writer, reader=reader, node=lambda: node, bell=bell)
+        yield Opened(store, outbox, bell, writing, reading)
     finally:
         writing.dispose()
         reading.dispose()
