@@ -19,6 +19,8 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.solver_words import known_word, solver_of
+
 PREFIX = "ATELIER_"
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
 CHUNK_ENVELOPE = 256  # bytes of a Chunk that are not picture: ids, numbers, tags
@@ -129,6 +131,16 @@ class Settings(BaseSettings):
     )
     default_guidance_scale: float | None = _setting(
         None, "DEFAULT_GUIDANCE_SCALE", "DEFAULT_GUIDANCE", ge=0, le=50, why="Instead of the model card's."
+    )
+    default_solver: str = _setting(
+        "", "DEFAULT_SOLVER", "SCHEDULER_TYPE",
+        why="Instead of each model's own: a name of docs/solvers.md, or dpm++, which is Karras's unless USE_KARRAS=false.",
+    )  # fmt: skip
+    use_karras: bool | None = _setting(
+        None,
+        "USE_KARRAS",
+        "USE_KARRAS",
+        why="Whether dpm++ has Karras's noise levels. Beside another solver true is refused.",
     )
     max_signature_image_bytes: int = _setting(
         256 * 1024, "MAX_SIGNATURE_IMAGE_BYTES", ge=1024,
@@ -390,6 +402,19 @@ class Settings(BaseSettings):
             raise ValueError("must be 64 or more, in steps of 8")
         return value
 
+    @field_validator("default_solver")
+    @classmethod
+    def _a_solver(cls, value: str) -> str:
+        return known_word(value)
+
+    @model_validator(mode="after")
+    def _solver_and_karras_agree(self) -> Self:
+        try:
+            self.solver()
+        except ValueError as error:
+            raise ValueError(f"ATELIER_DEFAULT_SOLVER, SCHEDULER_TYPE: {self.default_solver}: {error}") from error
+        return self
+
     @model_validator(mode="after")
     def _measures_go_together(self) -> Self:
         if self.weights == "int8" and self.cpu_offload == "layers":
@@ -411,6 +436,10 @@ class Settings(BaseSettings):
     def engine_devices(self) -> tuple[str, ...]:
         """The devices, each of which has an engine."""
         return self.devices or (self.device,)
+
+    def solver(self) -> str:
+        """The solver of requests that name none; "" for each model's own first."""
+        return solver_of(self.default_solver, self.use_karras)
 
     def model_sources(self) -> dict[str, str]:
         """Name → source, the default first; the embedded model where none is named."""

@@ -10,7 +10,7 @@ import structlog
 from twisted.internet.error import CannotListenError
 
 from ai.adapters.folder import find_adapters
-from ai.cards import ModelCard, read_card
+from ai.cards import ModelCard, read_card, with_default_solver
 from ai.types import (
     AdapterError,
     EngineEvent,
@@ -248,9 +248,13 @@ def _read_cards(settings: Settings) -> list[ModelCard]:
     except AdapterError as error:
         raise SettingsError(f"ATELIER_ADAPTERS_DIR: {error}") from error
     try:
-        return [read_card(name, source, shared) for name, source in settings.model_sources().items()]
+        cards = [read_card(name, source, shared) for name, source in settings.model_sources().items()]
     except (ModelLoadError, AdapterError) as error:
         raise SettingsError(f"ATELIER_MODELS: {error}") from error
+    try:
+        return [with_default_solver(card, solver) for card in cards] if (solver := settings.solver()) else cards
+    except ModelLoadError as error:
+        raise SettingsError(f"ATELIER_DEFAULT_SOLVER, SCHEDULER_TYPE: {error}") from error
 
 
 def _check_defaults(admission: Admission, cards: Sequence[ModelCard]) -> None:

@@ -76,6 +76,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_init_image_bytes": ("100000", 100_000),
     "max_init_image_pixels": ("1000000", 1_000_000),
     "parking": ("off", False),
+    "default_solver": ("euler", "euler"),
+    "use_karras": ("false", False),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
@@ -99,7 +101,7 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
     assert known >= {
         "LOG_LEVEL", "MAX_CONCURRENT_GENERATIONS", "MODEL_ID", "DEVICE", "DTYPE", "DEFAULT_WIDTH", "DEFAULT_HEIGHT",
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
-        "DATABASE_URL",
+        "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS",
     }  # fmt: skip
 
 
@@ -178,6 +180,9 @@ BAD = [
     ("DEFAULT_STEPS", "zero"),
     ("DEFAULT_GUIDANCE", "nan"),
     ("DEFAULT_GUIDANCE", "51"),
+    ("SCHEDULER_TYPE", "heun"),
+    ("ATELIER_DEFAULT_SOLVER", "dpmpp"),
+    ("USE_KARRAS", "perhaps"),
     ("DEVICE", "tpu"),
     ("ATELIER_DEVICE", "cuda:x"),
     ("DTYPE", "int8"),

@@ -41,6 +41,14 @@ def test_a_card_that_is_no_toml_stops_the_start(reactor: Any, tmp_path: Path) ->
         make_service(load_settings(models=f"mine={tmp_path}"), reactor)
 
 
+def test_a_default_solver_that_a_model_does_not_offer_stops_the_start(reactor: Any, tmp_path: Path) -> None:
+    """The message names the variables, the model and what it offers."""
+    source = a_model(tmp_path / "m")
+    (Path(source) / "card.toml").write_text('solvers = ["euler", "ddim"]')
+    with pytest.raises(SettingsError, match=r"SCHEDULER_TYPE: mine: does not offer .*'lcm'; there are euler, ddim$"):
+        make_service(load_settings(models=f"mine={source}", default_solver="lcm"), reactor)
+
+
 @pytest.mark.parametrize(
     ("settings", "variable"),
     [

@@ -49,10 +49,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def server(
     reactor: Any, folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, int]]:
-    """A server of that one model."""
+    """A server of that one model, with the solver in the words of the servers there were before."""
     start_reactor()
     settings = load_settings(
-        tcp_listen="tcp:0:interface=127.0.0.1", data_dir=tmp_path_factory.mktemp("data"), models=f"xl={folders[0]}"
+        tcp_listen="tcp:0:interface=127.0.0.1",
+        data_dir=tmp_path_factory.mktemp("data"),
+        models=f"xl={folders[0]}",
+        default_solver="dpm++",
     )
     service = make_service(settings, reactor)
     LOOP.run_until_complete(service.start())
@@ -66,17 +69,19 @@ async def test_a_client_sees_one_model(server: tuple[str, int]) -> None:
     client = await RawClient.connect(server)
     models: Any = (await client.ask(list_models=pb.ListModels())).message
     assert [(model.name, model.family, model.default_width) for model in models.models] == [("xl", "sdxl", 64)]
+    assert models.models[0].solvers[0] == "dpmpp_2m_karras"
     await client.close()
 
 
 async def test_pictures_equal_diffusers(server: tuple[str, int], folders: tuple[Path, Path]) -> None:
-    """Requests of defaults alone are painted by both models, as diffusers' two pipelines paint them."""
+    """Requests of defaults alone are painted by both models, as diffusers' two pipelines paint them
+    with the scheduler of the default solver."""
     client = await RawClient.connect(server)
     requests = {seed: client.submit("a red cat", seed=seed, inline_pictures=True) for seed in (7, 8)}
     heard = await client.hear_each(list(requests.values()))
     for seed, request_id in requests.items():
         assert heard[request_id][-1].kind == "result", heard[request_id][-1]
         picture = np.asarray(Image.open(BytesIO(picture_of(heard[request_id])))).astype(int)
-        wanted = chained(*folders, a_request(num_inference_steps=6, seed=seed), "pil")
+        wanted = chained(*folders, a_request(num_inference_steps=6, seed=seed, solver="dpmpp_2m_karras"), "pil")
         assert np.abs(picture - np.asarray(wanted).astype(int)).max() <= 1
     await client.close()
