@@ -38,6 +38,8 @@ from ai.types import (
     GenerationRequest,
     HandedBack,
     Previewed,
+    Saved,
+    SavedImage,
     Started,
 )
 from ai.work import Sample, Work
@@ -135,6 +137,11 @@ class Engine:
         if self._inbox.knows(request_id):
             self._inbox.post(lambda: self._roll.cancel([request_id]))
 
+    def save(self, request_id: str) -> None:
+        """Tell, by `Saved`, how far a request is; it goes on. One that is not in the engine (any more) is ignored."""
+        if self._inbox.knows(request_id):
+            self._inbox.post(lambda: self._save(request_id))
+
     def load(self, model: str) -> None:
         """Load a model ahead of its first request, or try again one that failed. ModelReady or ModelUnavailable
         follows, unless it is in memory."""
@@ -229,6 +236,7 @@ class Engine:
         for work in dict.fromkeys(sample.work for sample in parked):
             if not any(sample.running for sample in work.samples):
                 self._emit(work.parked())
+                self._save(work.request.request_id)
 
     def _step(self, group: Group, samples: Sequence[Sample]) -> None:
         """Seat the newcomers, move all that have a row one step on, and tell of it."""
@@ -357,6 +365,24 @@ class Engine:
         else:
             work.refine_by(card)
             self._roll.line_up(work)
+
+    def _save(self, request_id: str) -> None:
+        """Nothing is worth saving of an image that is decoded next, or the refiner's: that began with no history."""
+        from ai.saving import row_bytes
+
+        work = self._roll.find(request_id)
+        if work is None:
+            return
+        images: list[SavedImage] = []
+        if work.group.model in self._shelf:
+            model = self._shelf[work.group.model]
+            rows = [(sample.index, sample.row) for sample in work.samples if sample.row is not None]
+            images = [
+                SavedImage(index, row.step, row_bytes(model, row))
+                for index, row in rows
+                if 0 < row.step < row.table.steps and not row.refined
+            ]
+        self._emit(Saved(request_id, tuple(images)))
 
     def _started(self, work: Work) -> None:
         self._tally.seated(work.submitted_at)

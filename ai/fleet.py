@@ -57,6 +57,10 @@ class DeviceEngine(Protocol):
         """Load a model ahead of its first request."""
         ...
 
+    def save(self, request_id: str) -> None:
+        """Tell how far a request is."""
+        ...
+
     def hand_back(self, images: int) -> None:
         """Hand back requests that have not begun, of about so many images."""
         ...
@@ -150,6 +154,13 @@ class Fleet:
                 if request_id in device.requests:
                     self._cancelled.add(request_id)
                     device.engine.cancel(request_id)
+
+    def save(self, request_id: str) -> None:
+        """Have it told, by `Saved`, how far a request is. One that is not here (any more) is ignored."""
+        with self._lock:
+            for device in self._devices:
+                if request_id in device.requests:
+                    device.engine.save(request_id)
 
     def load(self, model: str) -> None:
         """Load a model ahead of its first request, on every device."""

@@ -41,6 +41,10 @@ class Roll:
         """Whether a sample's request is here."""
         return sample.work in self
 
+    def find(self, request_id: str) -> Work | None:
+        """A request, if it is here."""
+        return self._works.get(request_id)
+
     # Coming
 
     def enter(self, work: Work) -> None:

@@ -110,6 +110,7 @@ class Seating:
                     return
 
     def _open(self, model: Model, sample: Sample) -> None:
+        from ai.saving import restore_row
         from ai.stepping import open_row, refine_row
 
         work = sample.work
@@ -121,6 +122,9 @@ class Seating:
         worn = tuple(work.outfit.worn) if work.outfit is not None else ()
         work.prompted = work.prompted or model.prompt(work.request, worn)
         sample.row = open_row(model, work.request, sample.index, work.prompted, worn, switch=work.switch)
+        for saved in work.request.saved:
+            if saved.index == sample.index:
+                restore_row(model, sample.row, saved.data)
         if sample.row.at_handover:  # an init image leaves the base model no step: it belongs to the refiner's group now
             self._policy.discard(sample)
             self._policy.add(sample)

@@ -69,6 +69,15 @@ class Row:
             self._noise = model.noise(self.generator, self.latents.shape)
         return self._noise
 
+    @property
+    def drawn_noise(self) -> Tensor | None:
+        """The next step's noise, if it has been drawn."""
+        return self._noise
+
+    def go_on(self, step: int, latents: Tensor, x0: Tensor, noise: Tensor | None) -> None:
+        """Be where another life of the row was."""
+        self.step, self.latents, self.x0, self._noise = step, latents, x0, noise
+
     def move(self, latents: Tensor, x0: Tensor) -> None:
         """Take in what a step made."""
         self.latents, self.x0, self._noise = latents, x0, None

@@ -115,6 +115,15 @@ class AdapterUse:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedImage:
+    """How far an image of a request was, in an engine that has it no more. `data` is what `ai.saving` made."""
+
+    index: int
+    step: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class InitImage:
     """A picture to start from: `rgb` holds height × width × 3 bytes, rows from the top."""
 
@@ -133,6 +142,8 @@ class GenerationRequest:
 
     A higher `priority` comes first; between those of one priority every `owner` gets an equal share. A request that cannot
     be painted within `deadline_seconds` of `submit` fails as soon as that is certain (None: it may take any time).
+
+    What is `saved` of its images is gone on with, where that makes the same picture; the others begin at their first step.
 
     Image-to-image: from an `init_image` of the request's own size only the last `strength` of the steps are made (more than
     0, at most 1). A strength of 0 means that there is none.
@@ -156,6 +167,7 @@ class GenerationRequest:
     preview_every: int = 0
     init_image: InitImage | None = None
     strength: float = 0.0
+    saved: tuple[SavedImage, ...] = ()
 
     @property
     def first_step(self) -> int:
@@ -227,6 +239,15 @@ class Parked:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """How far the request's images are, for another life of the engine: those that have begun and are not yet painted. Told
+    when the request is parked, and in answer to `save`."""
+
+    request_id: str
+    images: tuple[SavedImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Previewed:
     """A rough look at what the picture is becoming: latent-sized, `rgb` as in `Picture`."""
 
@@ -282,7 +303,7 @@ class HandedBack:
     error: EngineError | None = None
 
 
-EngineEvent = ModelEvent | HandedBack | Started | Stepped | Parked | Previewed | Finished | Failed | Canceled
+EngineEvent = ModelEvent | HandedBack | Started | Stepped | Parked | Saved | Previewed | Finished | Failed | Canceled
 
 Deliver = Callable[[Sequence[EngineEvent]], None]
 """Takes what happened during one step, in order. Called on the engine's thread, at most once a step for the whole batch.

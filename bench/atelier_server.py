@@ -39,7 +39,13 @@ class Server:
 
 
 @contextmanager
-def atelier(*, cores: Sequence[int] = (), settings: Mapping[str, object] | None = None) -> Iterator[Server]:
+def atelier(
+    *,
+    cores: Sequence[int] = (),
+    settings: Mapping[str, object] | None = None,
+    module: str = "atelier",
+    arguments: Sequence[str] = ("serve",),
+) -> Iterator[Server]:
     """A server with these settings (environment names without ATELIER_) beside those it needs here."""
     port = free_port()
     given = {
@@ -51,7 +57,7 @@ def atelier(*, cores: Sequence[int] = (), settings: Mapping[str, object] | None 
         **(settings or {}),
     }
     environment = {f"ATELIER_{name}": str(value) for name, value in given.items()}
-    with running("atelier", "serve", cores=cores, environment=environment) as child:
+    with running(module, *arguments, cores=cores, environment=environment) as child:
         server = Server(child, port)
         _wait_until_ready(server)
         yield server

@@ -125,6 +125,10 @@ class EngineThreads:
         """Stop a request at the next step boundary."""
         self._fleet.cancel(request_id)
 
+    def save(self, request_id: str) -> None:
+        """Ask how far a request is."""
+        self._fleet.save(request_id)
+
     def numbers(self) -> EngineNumbers:
         """What was measured last."""
         return self._fleet.numbers()

@@ -20,7 +20,7 @@ from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
 from server.database.writing import GroupWriter, reason_of
-from server.interfaces import Forgetting, JobStore, Leases, Outbox
+from server.interfaces import Forgetting, JobStore, Latents, Leases, Outbox
 from server.pools import ThreadedPool
 from server.webhook import Channel
 
@@ -56,6 +56,7 @@ class Records:
         )
         self._patient = PatientStore(sql, cast(Clock, reactor))
         self.store: JobStore = self._patient
+        self.latents: Latents = self._patient
         self.leases: Leases = sql
         self.forgetting: Forgetting = sql
 

@@ -92,6 +92,7 @@ class AtelierService:
         )
         self._lifecycle = Lifecycle(
             store=store,
+            latents=self._records.latents,
             board=board,
             painter=self._painter,
             finisher=Finisher(artifacts, self._pool),

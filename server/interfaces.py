@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ParamSpec, Protocol, TypeVar
 
 from ai.cards import ModelCard
-from ai.types import EngineNumbers, GenerationRequest
+from ai.types import EngineNumbers, GenerationRequest, SavedImage
 from server.errors import JobFailure
 from server.events import Artifact, Event
 from server.job import Job, JobState
@@ -30,6 +30,10 @@ class Painter(Protocol):
 
     def cancel(self, request_id: str) -> None:
         """Stop a request at the next step boundary; unknown ones are ignored."""
+        ...
+
+    def save(self, request_id: str) -> None:
+        """Have it told, by `ai.types.Saved`, how far a request is; unknown ones are ignored."""
         ...
 
     def numbers(self) -> EngineNumbers:
@@ -99,6 +103,18 @@ class Claims(Protocol):
 
     async def take(self, job_id: str, *, at: float) -> Job | None:
         """This job, queued anew under this node's lease; None where it has ended, or another's lease holds."""
+        ...
+
+
+class Latents(Protocol):
+    """How far the images of live jobs were when they were last parked, or cut short by a stop."""
+
+    async def keep_latents(self, job_id: str, images: Sequence[SavedImage], *, fence: int) -> None:
+        """Keep them, in place of older ones; nothing where the job has ended or its fence is another."""
+        ...
+
+    async def latents(self, job_id: str) -> tuple[SavedImage, ...]:
+        """What was kept, in the order of the images."""
         ...
 
 

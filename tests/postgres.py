@@ -20,7 +20,8 @@ PASSWORD = "a-password-that-no-log-may-show"
 class PostgresServer:
     """Made by initdb in a new folder. PostgreSQL refuses to run as root, so root runs it as Debian's user `postgres`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: bool = False) -> None:
+        self._fsync = "on" if fsync else "off"  # off: what is tried is not the disk
         self._programs = _programs()
         self._user = "postgres" if os.getuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="atelier-postgres-"))
@@ -44,7 +45,7 @@ class PostgresServer:
         """Returns when it answers."""
         settings = {
             "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.folder,
-            "max_connections": 40, "shared_buffers": "16MB", "fsync": "off",  # what is tried here is not the disk
+            "max_connections": 40, "shared_buffers": "16MB", "fsync": self._fsync,
         }  # fmt: skip
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from ai.types import SavedImage
 from server.clock import Clock, Pauses
 from server.database.sql import SqlJobStore
 from server.database.writing import CommitUnknown
@@ -60,6 +61,14 @@ class PatientStore:
     async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
         """Record a transition, however long that takes."""
         return await self._patiently(partial(self._store.move, job_id, state, **what))
+
+    async def keep_latents(self, job_id: str, images: Sequence[SavedImage], *, fence: int) -> None:
+        """Once: without it the job begins anew, no more."""
+        await self._store.keep_latents(job_id, images, fence=fence)
+
+    async def latents(self, job_id: str) -> tuple[SavedImage, ...]:
+        """However long that takes."""
+        return await self._patiently(partial(self._store.latents, job_id))
 
     def _sure(self, job: Job) -> Job:
         if job.id in self._doubtful:  # nobody runs it, and it is about to be withdrawn

@@ -87,6 +87,15 @@ job_inputs = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+latents = Table(
+    "latents",  # how far the images of a live job were when they were parked or cut short; gone when the job has ended
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("image_index", Integer, primary_key=True),
+    Column("step", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
 artifacts = Table(
     "artifacts",
     metadata,

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ai.types import SavedImage
 from server.database.outbox import Bell, add_calls
 from server.database.reading import Reader
 from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, outbox
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, latents, outbox
 from server.database.writing import GroupWriter
 from server.errors import JobFailure
 from server.events import Artifact
@@ -108,6 +109,19 @@ class SqlJobStore:
         moved = await self._writer.write(work, durable=state in TERMINAL)
         self._bell.ring(calls)
         return moved
+
+    # How far images are
+
+    async def keep_latents(self, job_id: str, images: Sequence[SavedImage], *, fence: int) -> None:
+        """In place of older ones."""
+        rows = [
+            {"job_id": job_id, "image_index": image.index, "step": image.step, "data": image.data} for image in images
+        ]
+        await self._writer.write(partial(_keep_latents, job_id=job_id, fence=fence, rows=rows), durable=False)
+
+    async def latents(self, job_id: str) -> tuple[SavedImage, ...]:
+        """What was kept."""
+        return await self._reader.read(partial(_latents, job_id=job_id))
 
     # Leases
 
@@ -227,8 +241,23 @@ def _move(
         connection.execute(artifacts.insert(), [artifact_row(job_id, artifact) for artifact in made])
     add_calls(connection, calls)
     if state in TERMINAL:
-        connection.execute(delete(job_inputs).where(job_inputs.c.job_id == job_id))
+        for table in (job_inputs, latents):
+            connection.execute(delete(table).where(table.c.job_id == job_id))
     return _whole(connection, row)
+
+
+def _keep_latents(connection: Connection, *, job_id: str, fence: int, rows: Sequence[dict[str, Any]]) -> None:
+    held = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.fence == fence, IS_LIVE)
+    if connection.execute(held).one_or_none() is not None:
+        _run(connection, delete(latents).where(latents.c.job_id == job_id))
+        if rows:
+            connection.execute(latents.insert(), list(rows))
+
+
+def _latents(connection: Connection, *, job_id: str) -> tuple[SavedImage, ...]:
+    columns = select(latents.c.image_index, latents.c.step, latents.c.data)
+    found = connection.execute(columns.where(latents.c.job_id == job_id).order_by(latents.c.image_index))
+    return tuple(SavedImage(index, step, bytes(data)) for index, step, data in found)
 
 
 def _unmoved(connection: Connection, job_id: str, state: JobState, fence: int, at: float, last_event: int) -> Job:

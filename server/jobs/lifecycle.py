@@ -24,7 +24,7 @@ from server.clock import Clock, Pauses, Timer
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Phase, Preview, Progress
 from server.futures import Tasks
-from server.interfaces import Announcer, JobStore, Painter
+from server.interfaces import Announcer, JobStore, Latents, Painter
 from server.job import TERMINAL, Job, JobState, LeaseLost
 from server.jobs.board import Board, terminal_event
 from server.jobs.finishing import Finisher
@@ -63,7 +63,7 @@ class _Writer:
         self.retry: Timer | None = None  # when it begins again
         self.ending = False
         self.left = False
-        self.left_engine = False  # the engine has said its last of it, or never had it
+        self.left_engine = True  # the engine has said its last of it, or never had it
         self.previews: dict[int, engine.Previewed] = {}  # the latest of each image that is not yet encoded
 
 
@@ -74,6 +74,7 @@ class Lifecycle:
         self,
         *,
         store: JobStore,
+        latents: Latents,
         board: Board,
         painter: Painter,
         finisher: Finisher,
@@ -83,6 +84,7 @@ class Lifecycle:
         clock: Clock,
     ) -> None:
         self._store = store
+        self._latents = latents
         self._board = board
         self._painter = painter
         self._finisher = finisher
@@ -114,15 +116,16 @@ class Lifecycle:
         how = "job.accepted" if job.fence == 1 else "job.taken_up"
         log.info(how, job_id=job.id, owner=job.owner, model=job.request.model)
         if self._stopping:
-            writer.left_engine = True
             self._leave(writer)
         elif failure := failure or self._dead:
-            writer.left_engine = True
             self._end_now(writer, failure)
         else:
             if (left := self._seconds_left(job)) is not None:
                 writer.deadline = self._clock.callLater(left, self._overdue, writer)
-            self._submit(writer)
+            if job.fence == 1:
+                self._submit(writer)
+            else:
+                self._then(writer, partial(self._go_on, writer))
 
     def _seconds_left(self, job: Job) -> float | None:
         """Until its deadline, by the wall clock, which goes on while no server runs."""
@@ -130,10 +133,18 @@ class Lifecycle:
             return None
         return max(0.0, job.created_at + job.deadline_seconds - self._clock.seconds())
 
-    def _submit(self, writer: _Writer) -> None:
+    async def _go_on(self, writer: _Writer) -> None:
+        """Begin where an earlier life was, as far as that was kept."""
+        saved = await self._latents.latents(writer.job.id)
+        if not writer.ending:
+            self._submit(writer, saved)
+
+    def _submit(self, writer: _Writer, saved: tuple[engine.SavedImage, ...] = ()) -> None:
         job = writer.job
+        request = replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job), saved=saved)
+        writer.left_engine = False
         try:
-            self._painter.submit(replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job)))
+            self._painter.submit(request)
         except Exception as error:
             writer.left_engine = True
             if isinstance(error, engine.EngineStopped):
@@ -226,6 +237,9 @@ class Lifecycle:
     def _parked(self, writer: _Writer, event: engine.Parked) -> None:
         self._progress(writer, Phase.PARKED, event.step, event.fraction, 0.0)
 
+    def _saved(self, writer: _Writer, event: engine.Saved) -> None:
+        self._then(writer, partial(self._keep, writer, event))
+
     def _previewed(self, writer: _Writer, event: engine.Previewed) -> None:
         waiting = event.image_index in writer.previews
         writer.previews[event.image_index] = event
@@ -248,6 +262,7 @@ class Lifecycle:
         engine.Started: _started,
         engine.Stepped: _stepped,
         engine.Parked: _parked,
+        engine.Saved: _saved,
         engine.Previewed: _previewed,
         engine.Finished: _finished,
         engine.Failed: _failed,
@@ -308,8 +323,16 @@ class Lifecycle:
         if writer.ending:
             return
         self._progress(writer, Phase.QUEUED, 0, 0.0, 0.0)
-        writer.left_engine = False
         self._submit(writer)
+
+    async def _keep(self, writer: _Writer, event: engine.Saved) -> None:
+        """Keep what would else be painted anew; a stopping server leaves the job to the next life with that."""
+        try:
+            await self._latents.keep_latents(writer.job.id, event.images, fence=writer.job.fence)
+        except RecordsUnavailable as error:
+            log.warning("job.not_saved", job_id=writer.job.id, reason=error.reason)
+        if self._stopping:
+            self._leave(writer)
 
     async def _preview(self, writer: _Writer, image_index: int) -> None:
         event = writer.previews.pop(image_index)
@@ -447,9 +470,13 @@ class Lifecycle:
     # Left to the next life, or to another node
 
     def _leave_all(self) -> None:
+        """What the engine has is saved first: it answers at the next step."""
         self._stopping = True
         for writer in tuple(self._live.values()):
-            self._leave(writer)
+            if writer.left_engine:
+                self._leave(writer)
+            else:
+                self._painter.save(writer.job.id)
 
     def _leave(self, writer: _Writer) -> None:
         """Say no more of a job, which stays in the records as it is, unless its end is under way."""
@@ -487,8 +514,11 @@ class Lifecycle:
 
     def _abandon(self) -> None:
         """Their ends could not be recorded: the server stops all the same, and the next life finds them as they were."""
-        log.error("jobs.abandoned", jobs=list(self._live))
+        for writer in tuple(self._live.values()):
+            self._leave(writer)
         self._abandoned = True
+        if self._live:
+            log.error("jobs.abandoned", jobs=list(self._live))
         if self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 

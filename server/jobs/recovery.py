@@ -1,6 +1,7 @@
 """Jobs that an earlier life of the server, or a node that is gone, has left: taken up again, and this node's own kept.
 
-A picture follows from its request alone, so a job that begins again from its first step ends with the same picture.
+A picture follows from its request alone, so a job that begins again from its first step ends with the same picture; so does one
+that goes on from where it was parked, or cut short by a stop (`server.jobs.lifecycle`).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import ssl
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,31 @@ async def test_a_killed_server_loses_no_job_and_paints_the_same_pictures(tmp_pat
         assert _apart(tmp_path, results[5].message, last.message) <= 1, (
             "an interrupted job has the picture of any other"
         )
+
+
+async def test_a_job_that_a_stop_cuts_short_goes_on_from_its_step_with_the_same_picture(tmp_path: Path) -> None:
+    """After SIGTERM with no time to drain, the next life tells the steps after those that were made, and no earlier one."""
+    asked = {"seed": 5, "num_inference_steps": 100, "solver": "euler_a"}
+    async with serving(tmp_path, ATELIER_DRAIN_TIMEOUT="0") as served:
+        client = await RawClient.connect(served.address)
+        client.submit(PROMPT, progress=True, **asked)
+        job: Any = (await client.hear()).message
+        while (event := await client.hear()).kind != "progress" or event.message.step < 3:  # type: ignore[attr-defined]
+            pass
+        served.signal(signal.SIGTERM)
+        assert (await served.ended())[0] == 0
+        client.writer.close()
+    with sqlite3.connect(tmp_path / "data" / "atelier.db") as records:
+        ((saved,),) = records.execute("SELECT step FROM latents").fetchall()
+    assert saved >= 3
+    async with serving(tmp_path) as again:
+        client = await RawClient.connect(again.address)
+        heard: list[Any] = await client.hear_all(client.say(watch=pb.Watch(job_id=job.job_id, progress=True)))
+        assert heard[-1].kind == "result"
+        assert min(one.message.step for one in heard if one.kind == "progress") > saved
+        whole: Any = (await client.hear_all(client.submit(PROMPT, **asked)))[-1]
+        await client.close()
+        assert _apart(tmp_path, heard[-1].message, whole.message) <= 1
 
 
 def _apart(folder: Path, *results: Any) -> int:

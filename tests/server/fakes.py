@@ -20,6 +20,8 @@ from ai.types import (
     Phase,
     Picture,
     Previewed,
+    Saved,
+    SavedImage,
     Started,
     Stepped,
 )
@@ -54,6 +56,7 @@ class FakePainter:
         self._cards = tuple(cards)
         self.known: dict[str, GenerationRequest] = {}
         self.cancels: list[str] = []
+        self.saves: dict[str, tuple[SavedImage, ...]] = {}  # by request
         self.refuses: EngineError | None = None  # raised by the next submit
         self.deliver: Callable[[Sequence[EngineEvent]], None] | None = None
 
@@ -76,6 +79,11 @@ class FakePainter:
         assert isinstance(request_id, str)
         if request_id in self.known:
             self.cancels.append(request_id)
+
+    def save(self, request_id: str) -> None:
+        """Tell what `saves` has of it."""
+        if request_id in self.known:
+            self._tell(Saved(request_id, self.saves.get(request_id, ())))
 
     def numbers(self) -> EngineNumbers:
         """Numbers that can be told apart."""

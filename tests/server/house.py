@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import SecretStr
 from twisted.internet.task import Clock
@@ -20,7 +20,7 @@ from server.handlers.submit import SubmitHandler
 from server.handlers.watch import WatchHandler
 from server.health import Health
 from server.identity import Identities
-from server.interfaces import Announcer, JobStore, Pool
+from server.interfaces import Announcer, JobStore, Latents, Pool
 from server.job import Job
 from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
@@ -80,6 +80,7 @@ class House:
         self.places = Places(pending, pending_per_owner, lambda: self.lifecycle.retry_after())
         self.lifecycle = Lifecycle(
             store=self.store,
+            latents=cast(Latents, self.store),
             board=self.board,
             painter=self.painter,
             finisher=Finisher(self.artifacts, finishing_pool or InlinePool()),

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ai.types import SavedImage
 from server.errors import JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
@@ -19,6 +20,7 @@ class MemoryJobStore:
         self._keep_finished = keep_finished
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._latents: dict[str, tuple[SavedImage, ...]] = {}
         self.calls: dict[tuple[str | None, str], OutboxCall] = {}  # what is to be told elsewhere, by job and name
         self._finished: OrderedDict[str, None] = OrderedDict()
 
@@ -82,9 +84,20 @@ class MemoryJobStore:
         self._jobs[job_id] = job
         self._note(calls)
         if state in TERMINAL:
+            self._latents.pop(job_id, None)
             self._finished[job_id] = None
             self._forget_old()
         return job
+
+    async def keep_latents(self, job_id: str, images: Sequence[SavedImage], *, fence: int) -> None:
+        """In place of older ones."""
+        job = self._jobs[job_id]
+        if job.state not in TERMINAL and job.fence == fence:
+            self._latents[job_id] = tuple(images)
+
+    async def latents(self, job_id: str) -> tuple[SavedImage, ...]:
+        """What was kept."""
+        return self._latents.get(job_id, ())
 
     def _note(self, calls: Sequence[OutboxCall]) -> None:
         for call in calls:

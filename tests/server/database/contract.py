@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from ai.types import AdapterUse, GenerationRequest, InitImage
+from ai.types import AdapterUse, GenerationRequest, InitImage, SavedImage
 from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
-from server.interfaces import Claims, Forgetting, JobStore, Leases
+from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases
 from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost
 from server.webhook import HookEvent, HookKind, Webhook
 from tests.server.pictures import a_png
@@ -245,7 +245,7 @@ class JobStoreContract:
         assert await store.get("job-2") == other
 
 
-class RecordsStore(JobStore, Leases, Claims, Forgetting, Protocol):
+class RecordsStore(JobStore, Latents, Leases, Claims, Forgetting, Protocol):
     """Everything that a node asks of its records."""
 
 
@@ -313,6 +313,23 @@ class RecordsContract:
         again = await mine.take("job-1", at=CREATED + 1 + LEASE)
         assert again is not None
         assert again.fence == 3
+
+    async def test_how_far_images_are_is_kept_for_whoever_takes_the_job_up(
+        self, nodes: tuple[RecordsStore, RecordsStore]
+    ) -> None:
+        """The latest word of each holder, and of nobody else; it goes with the job's end."""
+        stale, holder = nodes
+        await brought_to(stale, JobState.PROCESSING, a_job())
+        assert await stale.latents("job-1") == ()
+        await stale.keep_latents("job-1", [SavedImage(0, 3, b"three"), SavedImage(1, 2, b"")], fence=1)
+        await stale.keep_latents("job-1", [SavedImage(2, 9, b"\0nine"), SavedImage(0, 4, b"four")], fence=1)
+        await holder.take_up(at=CREATED + LEASE + 1, begin=False)
+        await stale.keep_latents("job-1", [SavedImage(0, 9, b"stale")], fence=1)
+        assert await holder.latents("job-1") == (SavedImage(0, 4, b"four"), SavedImage(2, 9, b"\0nine"))
+        await holder.move("job-1", JobState.CANCELED, fence=2, at=9.0, last_event=200_000)
+        assert await holder.latents("job-1") == ()
+        await holder.keep_latents("job-1", [SavedImage(0, 9, b"late")], fence=2)
+        assert await holder.latents("job-1") == ()
 
     @pytest.mark.parametrize("state", sorted(TERMINAL))
     async def test_an_ended_job_is_not_taken(self, nodes: tuple[RecordsStore, RecordsStore], state: JobState) -> None:

@@ -1,4 +1,4 @@
-"""Retries, whom a job's course is told, and the outbox: what is to be told elsewhere, recorded with what makes it true."""
+"""Retries, how far images were, whom a job's course is told, and the outbox: what is to be told elsewhere."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("retries", sa.Integer, nullable=False, server_default="0"))
     op.add_column("jobs", sa.Column("webhook", sa.Text))
     op.add_column("jobs", sa.Column("object_key", sa.Text, nullable=False, server_default=""))
+    op.create_table(
+        "latents",
+        sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("image_index", sa.Integer, primary_key=True),
+        sa.Column("step", sa.Integer, nullable=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+    )
     op.create_table(
         "outbox",
         sa.Column("id", sa.Text, primary_key=True),
