@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -23,6 +24,7 @@ from watermark import Signature
 
 _NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
 _GONE = object()
+REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
 _REQUEST = TypeAdapter(GenerationRequest)
 _SIGNATURE = TypeAdapter(Signature)
 _WEBHOOK = TypeAdapter(Webhook)
@@ -71,7 +73,7 @@ def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact])
         owner=row.owner,
         idempotency_key=from_json(row.idempotency_key) if row.idempotency_key else "",
         body_hash=row.body_hash,
-        request=_REQUEST.validate_python(_with_bytes(from_json(row.request), inputs)),
+        request=_request(row.request, inputs),
         signature=_SIGNATURE.validate_python(_with_bytes(from_json(row.signature), inputs)) if row.signature else None,
         deadline_seconds=row.deadline_seconds,
         created_at=row.created_at,
@@ -88,6 +90,16 @@ def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact])
         webhook=_WEBHOOK.validate_json(row.webhook) if row.webhook else None,
         object_key=row.object_key,
     )
+
+
+def _request(text: str, inputs: Mapping[str, bytes]) -> GenerationRequest:
+    return _REQUEST.validate_python(_with_bytes(from_json(text), inputs)) if _NOTE in text else _known_request(text)
+
+
+@lru_cache(REQUESTS_KEPT)
+def _known_request(text: str) -> GenerationRequest:
+    """A job is read at each of its transitions, and what it asked for never changes."""
+    return _REQUEST.validate_json(text)
 
 
 def has_inputs(row: Any) -> bool:
@@ -138,7 +150,7 @@ def end_values(warnings: Sequence[str], failure: JobFailure | None) -> dict[str,
     told = None
     if failure is not None:
         told = _text({**vars(failure), "code": failure.code.value})
-    return {"warnings": _text(list(warnings)), "failure": told}
+    return {"to_warnings": _text(list(warnings)), "to_failure": told}
 
 
 def key_text(idempotency_key: str) -> str:

@@ -10,24 +10,37 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
 from ai.types import SavedImage
 from server.database.outbox import Bell, add_calls
 from server.database.reading import Reader
 from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, latents, outbox
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox
+from server.database.statements import (
+    ADD_ARTIFACTS,
+    ADD_INPUTS,
+    ADD_LATENTS,
+    ADMIT,
+    ARTIFACTS,
+    BEGUN,
+    DROP_INPUTS,
+    DROP_LATENTS,
+    FIND,
+    GET,
+    INPUTS,
+    LATENTS,
+    MOVES,
+    attempts_but_this,
+)
 from server.database.writing import GroupWriter
 from server.errors import JobFailure
 from server.events import Artifact
-from server.job import TERMINAL, TRANSITIONS, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
 from server.webhook import OutboxCall
 
 EVENTS_OF_A_LIFE = 100_000
 """What a job's event numbers rise by when it is taken up: progress is not recorded, and 1000 steps of 4 pictures say less."""
-
-_BEGUN = (JobState.STARTING, JobState.PROCESSING)
 
 NOBODY = ""
 """The node of a job that waits for one to take it."""
@@ -91,21 +104,9 @@ class SqlJobStore:
         calls: Sequence[OutboxCall] = (),
     ) -> Job:
         """Record a transition. Raises IllegalTransition, LeaseLost."""
-        values: dict[str, Any] = {
-            "state": state.value,
-            "last_event": last_event,
-            **end_values(warnings, failure),
-        }
-        if state is JobState.STARTING:
-            values |= {"started_at": at, "attempts": jobs.c.attempts + 1}
-        if state is JobState.RETRYING:
-            values |= {"retries": jobs.c.retries + 1, "attempts": _attempts_but_this()}
-        if state in TERMINAL:
-            values |= {"completed_at": at, "signature": None}
+        values = {"of_job": job_id, "held": fence, "to_event": last_event, **end_values(warnings, failure)}
         to_make = [call_row(call, at=at) for call in calls]
-        work = partial(
-            _move, job_id=job_id, state=state, fence=fence, at=at, values=values, made=artifacts, calls=to_make
-        )
+        work = partial(_move, state=state, at=at, values=values, made=artifacts, calls=to_make)
         moved = await self._writer.write(work, durable=state in TERMINAL)
         self._bell.ring(calls)
         return moved
@@ -153,7 +154,7 @@ class SqlJobStore:
 
     async def give_back(self, *, at: float) -> None:
         """Every lease of this node; an attempt that a stop cut short is none."""
-        spare = update(jobs).where(jobs.c.node == self._node(), IS_LIVE).values(attempts=_attempts_but_this())
+        spare = update(jobs).where(jobs.c.node == self._node(), IS_LIVE).values(attempts=attempts_but_this())
 
         def work(connection: Connection) -> None:
             _run(connection, spare)
@@ -178,16 +179,10 @@ class SqlJobStore:
 # On the database's threads
 
 
-def _attempts_but_this() -> ColumnElement[int]:
-    return case((jobs.c.state.in_(_BEGUN), jobs.c.attempts - 1), else_=jobs.c.attempts)
-
-
 def _admit(connection: Connection, *, rows: Any, job: Job, calls: Sequence[dict[str, Any]]) -> Job:
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(jobs).values(rows.job).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"])
-    if connection.execute(statement.returning(jobs.c.id)).one_or_none() is not None:
+    if connection.execute(ADMIT[connection.dialect.name], rows.job).one_or_none() is not None:
         if rows.inputs:
-            connection.execute(job_inputs.insert(), rows.inputs)
+            connection.execute(ADD_INPUTS, rows.inputs)
         add_calls(connection, calls)
         return job
     older = _find(connection, owner=job.owner, key=job.idempotency_key)
@@ -196,15 +191,15 @@ def _admit(connection: Connection, *, rows: Any, job: Job, calls: Sequence[dict[
 
 
 def _find(connection: Connection, *, owner: str, key: str) -> Job | None:
-    return _one(connection, and_(jobs.c.owner == owner, jobs.c.idempotency_key == key_text(key)))
+    return _one(connection, FIND, {"of_owner": owner, "key": key_text(key)})
 
 
 def _get(connection: Connection, *, job_id: str) -> Job | None:
-    return _one(connection, jobs.c.id == job_id)
+    return _one(connection, GET, {"of_job": job_id})
 
 
-def _one(connection: Connection, which: ColumnElement[bool]) -> Job | None:
-    row = connection.execute(select(jobs).where(which)).one_or_none()
+def _one(connection: Connection, statement: Select[Any], values: dict[str, Any]) -> Job | None:
+    row = connection.execute(statement, values).one_or_none()
     return None if row is None else _whole(connection, row)
 
 
@@ -213,50 +208,44 @@ def _whole(connection: Connection, row: Any) -> Job:
     inputs: dict[str, bytes] = {}
     made: list[Artifact] = []
     if has_inputs(row):
-        statement = select(job_inputs.c.name, job_inputs.c.data).where(job_inputs.c.job_id == row.id)
-        inputs = {name: bytes(data) for name, data in connection.execute(statement)}
+        inputs = {name: bytes(data) for name, data in connection.execute(INPUTS, {"of_job": row.id})}
     if row.state == JobState.SUCCEEDED:
-        order = select(artifacts).where(artifacts.c.job_id == row.id).order_by(artifacts.c.image_index)
-        made = [artifact_of(entry) for entry in connection.execute(order)]
+        made = [artifact_of(entry) for entry in connection.execute(ARTIFACTS, {"of_job": row.id})]
     return job_of(row, inputs, made)
 
 
 def _move(
     connection: Connection,
     *,
-    job_id: str,
     state: JobState,
-    fence: int,
     at: float,
     values: dict[str, Any],
     made: Sequence[Artifact],
     calls: Sequence[dict[str, Any]],
 ) -> Job:
-    leaving = [old for old, new in TRANSITIONS.items() if state in new]
-    statement = update(jobs).where(jobs.c.id == job_id, jobs.c.fence == fence, jobs.c.state.in_(leaving))
-    row = connection.execute(statement.values(values).returning(jobs)).one_or_none()
+    job_id = values["of_job"]
+    row = connection.execute(MOVES[state], {**values, "at": at}).one_or_none()
     if row is None:
-        return _unmoved(connection, job_id, state, fence, at, values["last_event"])
+        return _unmoved(connection, job_id, state, values["held"], at, values["to_event"])
     if made:
-        connection.execute(artifacts.insert(), [artifact_row(job_id, artifact) for artifact in made])
+        connection.execute(ADD_ARTIFACTS, [artifact_row(job_id, artifact) for artifact in made])
     add_calls(connection, calls)
     if state in TERMINAL:
-        for table in (job_inputs, latents):
-            connection.execute(delete(table).where(table.c.job_id == job_id))
+        for statement in (DROP_INPUTS, DROP_LATENTS):
+            connection.execute(statement, {"of_job": job_id})
     return _whole(connection, row)
 
 
 def _keep_latents(connection: Connection, *, job_id: str, fence: int, rows: Sequence[dict[str, Any]]) -> None:
     held = select(jobs.c.id).where(jobs.c.id == job_id, jobs.c.fence == fence, IS_LIVE)
     if connection.execute(held).one_or_none() is not None:
-        _run(connection, delete(latents).where(latents.c.job_id == job_id))
+        connection.execute(DROP_LATENTS, {"of_job": job_id})
         if rows:
-            connection.execute(latents.insert(), list(rows))
+            connection.execute(ADD_LATENTS, list(rows))
 
 
 def _latents(connection: Connection, *, job_id: str) -> tuple[SavedImage, ...]:
-    columns = select(latents.c.image_index, latents.c.step, latents.c.data)
-    found = connection.execute(columns.where(latents.c.job_id == job_id).order_by(latents.c.image_index))
+    found = connection.execute(LATENTS, {"of_job": job_id})
     return tuple(SavedImage(index, step, bytes(data)) for index, step, data in found)
 
 
@@ -272,7 +261,7 @@ def _unmoved(connection: Connection, job_id: str, state: JobState, fence: int, a
 
 def _queue_anew(connection: Connection, *, which: ColumnElement[bool], values: dict[str, Any]) -> list[Job]:
     """Live jobs back to the queue, by the way that the table of transitions has."""
-    begun = update(jobs).where(which, jobs.c.state.in_(_BEGUN)).values(state=JobState.RETRYING.value)
+    begun = update(jobs).where(which, jobs.c.state.in_(BEGUN)).values(state=JobState.RETRYING.value)
     _run(connection, begun)
     anew = {"state": JobState.QUEUED.value, "started_at": None, **values}
     statement = update(jobs).where(which, IS_LIVE).values(anew).returning(jobs)
