@@ -23,8 +23,9 @@ import pytest  # noqa: E402  # after the reactor
 from twisted.internet import reactor as installed_reactor  # noqa: E402
 
 from tests.postgres import PostgresServer  # noqa: E402
+from tests.rabbitmq import RabbitNode  # noqa: E402
 
-_TIMEOUT = 300.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
+_TIMEOUT = 20.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,17 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitNode]:
+    """A RabbitMQ node that runs. A test that stops it starts it again, and leaves no queue behind."""
+    node = RabbitNode()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.remove()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -39,6 +39,17 @@ if [ "$kind" = dev ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 &&
   say_or_install postgresql
 fi
 
+# And a RabbitMQ node of their own; Debian's package would start one on port 5672, unless a policy says that nothing is started.
+if [ "$kind" = dev ] && [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ]; then
+  policy=/usr/sbin/policy-rc.d
+  if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap 'rm -f "$policy"' EXIT
+  fi
+  say_or_install rabbitmq-server
+fi
+
 stamp=.venv/.set-up-$kind
 wanted=$(cat requirements.txt "$requirements" pyproject.toml | sha256sum)
 if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then

@@ -1,0 +1,79 @@
+"""Publishing: confirmed by the broker, on a connection of its own, which an alarm may block without harm to the consumers'."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from server.clock import Clock
+from server.doors.amqp.broker import Broker, Channel, Link, LinkLost, NotPublished, Properties
+from server.doors.amqp.lasting import Lasting
+
+PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker to confirm; the caller then tries again
+MOST_AT_ONCE = 100  # not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
+
+
+class Publisher:
+    """Publishes when there is a connection, and waits a while for one where there is none."""
+
+    def __init__(self, broker: Broker, *, clock: Clock, chance: Callable[[], float]) -> None:
+        self._lasting = Lasting(broker, "publishing", self._use, clock=clock, chance=chance)
+        self._clock = clock
+        self._channel: Channel | None = None
+        self._stopped = False
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+
+    def start(self) -> None:
+        """Connect, in the background."""
+        self._lasting.start()
+
+    async def stop(self) -> None:
+        """Hang up; who still publishes hears that it failed."""
+        self._stopped = True
+        self._wake()
+        await self._lasting.stop()
+
+    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        """Returns when the broker has the message. Raises NotPublished, or Unroutable."""
+        publishing = asyncio.ensure_future(self._publish(exchange, routing_key, body, properties))
+        late = self._clock.callLater(PUBLISH_WITHIN, publishing.cancel)
+        try:
+            await publishing
+        except LinkLost as lost:
+            raise NotPublished(str(lost)) from None
+        except asyncio.CancelledError:
+            if late.active():  # the caller was cancelled, not we
+                raise
+            raise NotPublished(f"not confirmed within {PUBLISH_WITHIN:g} s") from None
+        finally:
+            if late.active():
+                late.cancel()
+
+    async def _publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        async with self._places:
+            while self._channel is None:
+                if self._stopped:
+                    raise NotPublished("the server stops")
+                change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiting.add(change)
+                try:
+                    await change
+                finally:
+                    self._waiting.discard(change)
+            await self._channel.publish(exchange, routing_key, body, properties)
+
+    async def _use(self, link: Link) -> None:
+        """A channel that is closed for a reason of its own (an exchange that is gone) is opened anew with the link."""
+        channel = self._channel = await link.channel(confirming=True)
+        self._wake()
+        try:
+            await asyncio.wait([channel.closed])
+        finally:
+            self._channel = None
+        raise LinkLost(channel.closed.result())
+
+    def _wake(self) -> None:
+        for change in tuple(self._waiting):
+            if not change.done():
+                change.set_result(None)
