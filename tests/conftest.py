@@ -25,7 +25,7 @@ from twisted.internet import reactor as installed_reactor  # noqa: E402
 from tests.postgres import PostgresServer  # noqa: E402
 from tests.rabbitmq import RabbitNode  # noqa: E402
 
-_TIMEOUT = 20.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
+_TIMEOUT = 300.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
 
 
 @pytest.fixture(scope="session")
