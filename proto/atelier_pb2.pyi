@@ -647,7 +647,7 @@ class ServerStatus(_message.Message):
     def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
-    __slots__ = ("device", "images_running", "images_waiting", "batch_size", "batch_rows", "step_seconds", "models", "memory", "gpu_utilisation", "adapter_hits", "adapter_loads", "lost")
+    __slots__ = ("device", "images_running", "images_waiting", "batch_size", "batch_rows", "step_seconds", "models", "memory", "gpu_utilisation", "adapter_hits", "adapter_loads", "lost", "images_parked")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     IMAGES_RUNNING_FIELD_NUMBER: _ClassVar[int]
     IMAGES_WAITING_FIELD_NUMBER: _ClassVar[int]
@@ -660,6 +660,7 @@ class DeviceStatus(_message.Message):
     ADAPTER_HITS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_LOADS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_PARKED_FIELD_NUMBER: _ClassVar[int]
     device: str
     images_running: int
     images_waiting: int
@@ -672,7 +673,8 @@ class DeviceStatus(_message.Message):
     adapter_hits: int
     adapter_loads: int
     lost: str
-    def __init__(self, device: _Optional[str] = ..., images_running: _Optional[int] = ..., images_waiting: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_rows: _Optional[int] = ..., step_seconds: _Optional[float] = ..., models: _Optional[_Iterable[str]] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., gpu_utilisation: _Optional[float] = ..., adapter_hits: _Optional[int] = ..., adapter_loads: _Optional[int] = ..., lost: _Optional[str] = ...) -> None: ...
+    images_parked: int
+    def __init__(self, device: _Optional[str] = ..., images_running: _Optional[int] = ..., images_waiting: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_rows: _Optional[int] = ..., step_seconds: _Optional[float] = ..., models: _Optional[_Iterable[str]] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., gpu_utilisation: _Optional[float] = ..., adapter_hits: _Optional[int] = ..., adapter_loads: _Optional[int] = ..., lost: _Optional[str] = ..., images_parked: _Optional[int] = ...) -> None: ...
 
 class MemoryUse(_message.Message):
     __slots__ = ("limit", "models", "adapters", "latents", "activations")

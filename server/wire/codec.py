@@ -280,6 +280,7 @@ def _device(numbers: EngineNumbers) -> pb.DeviceStatus:
         adapter_hits=numbers.adapter_hits,
         adapter_loads=numbers.adapter_loads,
         lost=numbers.lost,
+        images_parked=numbers.parked,
     )
 
 

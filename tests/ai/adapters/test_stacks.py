@@ -200,3 +200,26 @@ def test_the_text_encoder_wears_too(paths: Mapping[str, Path]) -> None:
     assert relative(found[0], plain[0]) > 1000 * TOLERANCE
     assert relative(found[0], found[2]) > 1000 * TOLERANCE
     assert any(name.startswith(TEXT) for name in MADE["one"].matrices)
+
+
+def test_what_is_idle_gives_its_memory_back(paths: Mapping[str, Path]) -> None:
+    """An adapter that is worn acts to the bit as before, one that went acts so again when it is back; a layer keeps its
+    empty slot and those up to the last that is held."""
+    wardrobe = Wardrobe(paths)
+    outfits = {name: wardrobe.residents.wear([AdapterUse(name, 0.7)], lambda *told: None) for name in MADE}
+    before = {name: wardrobe.act(outfit.worn, ()) for name, outfit in outfits.items()}
+    slot = wardrobe.stacks.total_bytes // 9  # five slots are held, of the eight there are then beside the empty one
+    for name in ("two", "query", "key"):
+        outfits[name].release()
+    wardrobe.residents.drop_idle()
+    assert wardrobe.stacks.total_bytes == 2 * slot
+    assert torch.equal(wardrobe.act(outfits["one"].worn, ()), before["one"])
+    back = wardrobe.residents.wear([AdapterUse("two", 0.7)], lambda *told: None)
+    assert wardrobe.stacks.total_bytes == 5 * slot
+    assert torch.equal(wardrobe.act(back.worn, ()), before["two"])
+    assert torch.equal(wardrobe.act(outfits["one"].worn, ()), before["one"])
+    back.release()
+    outfits["one"].release()
+    wardrobe.residents.drop_idle()
+    assert wardrobe.stacks.total_bytes == slot
+    assert torch.equal(wardrobe.act((), ()), act(wardrobe.plain["unet"], 2))

@@ -275,7 +275,8 @@ def test_models_and_status_and_the_rest_are_told_whole() -> None:
     assert {field.name for field, _ in device.memory.ListFields()} == {
         field.name for field in pb.MemoryUse.DESCRIPTOR.fields
     }
-    assert (device.images_waiting, device.step_seconds, device.gpu_utilisation) == (5, 0.5, 0.75)
+    assert (device.images_waiting, device.images_parked) == (A_DEVICE.waiting + A_DEVICE.parked, A_DEVICE.parked)
+    assert (device.step_seconds, device.gpu_utilisation) == (0.5, 0.75)
     assert not other.HasField("gpu_utilisation")
     requested = said(replies.CancelRequested("job-1", JobState.PROCESSING))
     assert (requested.job_id, requested.state) == ("job-1", pb.JOB_PROCESSING)
