@@ -7,11 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
 from config.settings import PREFIX, Settings, environment_names
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / ".env.example"
 PAGE = ROOT / "docs" / "configuration.md"
+
+
+def _fields() -> list[tuple[str, FieldInfo]]:
+    """Those of `Settings` itself, then those of its parts."""
+    own = Settings.__annotations__
+    return sorted(Settings.model_fields.items(), key=lambda entry: entry[0] not in own)
 
 
 def _shown(field: str) -> str:
@@ -29,7 +37,7 @@ def example() -> str:
         "# Every setting of Atelier with its default. Take the # away in front of what you change; `make run` reads .env.",
         "",
     ]
-    for field, info in Settings.model_fields.items():
+    for field, info in _fields():
         lines += [f"# {info.description}", f"#{environment_names(field)[0]}={_shown(field)}", ""]
     return "\n".join(lines)
 
@@ -49,7 +57,7 @@ def page() -> str:
         "| variable | default | also | why |",
         "|---|---|---|---|",
     ]  # fmt: skip
-    for field, info in Settings.model_fields.items():
+    for field, info in _fields():
         ours, *others = environment_names(field)
         also = ", ".join(f"`{name}`" for name in others)
         default = f"`{_shown(field)}`" if _shown(field) else ""

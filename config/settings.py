@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, ByteSize, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.fields import PREFIX as PREFIX
+from config.fields import setting as _setting
 from config.solver_words import known_word, solver_of
+from config.storing import StoringSettings
 
-PREFIX = "ATELIER_"
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
 CHUNK_ENVELOPE = 256  # bytes of a Chunk that are not picture: ids, numbers, tags
 DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
@@ -34,12 +36,7 @@ class SettingsError(Exception):
     """A setting that the server cannot start with. The text names the variable."""
 
 
-def _setting(default: Any, name: str, *others: str, why: str, **limits: Any) -> Any:
-    """A field read from ATELIER_`name`, or from one of the `others` as they stand."""
-    return Field(default, validation_alias=AliasChoices(PREFIX + name, *others), description=why, **limits)
-
-
-class Settings(BaseSettings):
+class Settings(StoringSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
@@ -281,14 +278,7 @@ class Settings(BaseSettings):
         why="encoders: text encoders and VAE are on the GPU while they run only. layers: the UNet layer by layer too, slowly.",
     )  # fmt: skip
 
-    # Storing and stopping
-    data_dir: Path = _setting(
-        Path("data"), "DATA_DIR", why="One server's own: pictures in DATA_DIR/artifacts, and records unless elsewhere."
-    )
-    public_base_url: str = _setting(
-        "", "PUBLIC_BASE_URL", "PUBLIC_BASE_URL", pattern=r"^(https?://.+)?$",
-        why="The address under which something else serves DATA_DIR/artifacts; results then carry whole addresses.",
-    )  # fmt: skip
+    # Stopping
     finishing_threads: int = _setting(
         2, "FINISHING_THREADS", ge=1, le=64, why="Threads that sign, encode and store pictures."
     )

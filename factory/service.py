@@ -26,6 +26,7 @@ from factory.gpu import EngineThreads
 from factory.joining import joined
 from factory.listening import check_listening
 from factory.records import Records
+from factory.storage import Storage
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from server.clock import Clock
@@ -54,7 +55,7 @@ from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import ThreadedPool
 from server.protocol import DoorLimits, DoorParts
-from server.storage.local import LocalArtifacts
+from server.storage.addressed import AddressedJobs
 
 log = structlog.get_logger("atelier")
 
@@ -73,9 +74,10 @@ class AtelierService:
         self.threads_left = False  # after stop: whether some thread would not end
 
         self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
-        artifacts = LocalArtifacts(settings.data_dir / "artifacts", self._pool, settings.public_base_url)
+        self._storage = Storage(settings, self._pool)
+        artifacts = self._storage.artifacts
         self._records = Records(settings, reactor)
-        store = self._records.store
+        store = AddressedJobs(self._records.store, artifacts)
         board = Board(store)
         self._health = Health(cards)
         self._lag = LagMeter(clock)
@@ -177,6 +179,7 @@ class AtelierService:
             await self._records.close()
             raise
         self._pool.start()
+        self._storage.begin()
         self._lag.start()
         self._health.loading(self._painter.cards[0].name)
         self._painter.start(self._painter.cards[0].name)
@@ -205,6 +208,7 @@ class AtelierService:
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
         self._lag.stop()
         self._cleaning.stop()
+        await self._storage.stop()
         if self._pool.started:
             await self._recovery.stop()
             ended = [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]

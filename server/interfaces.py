@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from ai.cards import ModelCard
@@ -178,8 +179,8 @@ class Outbox(Protocol):
 class ArtifactStore(Protocol):
     """Where pictures are kept. Keys are the server's own."""
 
-    async def put(self, key: str, data: bytes, content_type: str) -> str:
-        """Store a picture, whole or not at all, and return its address ("" where it has none). Raises OSError."""
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        """Store a picture, whole or not at all; the same once more changes nothing. Raises OSError."""
         ...
 
     async def read(self, key: str, offset: int, size: int) -> bytes:
@@ -188,6 +189,34 @@ class ArtifactStore(Protocol):
 
     async def delete(self, key: str) -> None:
         """Remove a picture; one that is not there is no error. Raises OSError."""
+        ...
+
+    async def address(self, key: str) -> str:
+        """Where a picture can be fetched, from now on and perhaps not for ever; "" where it cannot. Raises OSError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it is now: another content has another `etag`."""
+
+    size: int
+    etag: str
+
+
+class ObjectChanged(OSError):
+    """An object has not the content any more that was asked for."""
+
+
+class ObjectSource(Protocol):
+    """Where others put objects for us to read. Raises FileNotFoundError for one that is not there, else OSError."""
+
+    async def stat(self, key: str) -> StoredObject:
+        """The object as it is now."""
+        ...
+
+    def pieces(self, key: str, offset: int, etag: str) -> AsyncIterator[bytes]:
+        """The content with this etag, from `offset` on. Raises ObjectChanged."""
         ...
 
 

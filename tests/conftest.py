@@ -24,6 +24,7 @@ from twisted.internet import reactor as installed_reactor  # noqa: E402
 
 from tests.postgres import PostgresServer  # noqa: E402
 from tests.rabbitmq import RabbitNode  # noqa: E402
+from tests.s3 import S3Server, make_bucket, moto, rclone  # noqa: E402
 
 _TIMEOUT = 300.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
 
@@ -54,6 +55,29 @@ def rabbitmq() -> Iterator[RabbitNode]:
         yield node
     finally:
         node.remove()
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[S3Server]:
+    """An S3 server that checks signatures. A test that stops it starts it again."""
+    server = S3Server(rclone)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[S3Server]:
+    """An S3 server that answers as AWS does."""
+    server = S3Server(moto)
+    try:
+        server.start()
+        make_bucket(server)
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.interfaces import ArtifactStore, Forgetting
 from server.job import Job
-from server.jobs.finishing import artifact_key
+from server.jobs.finishing import artifact_key, is_ours
 
 log = structlog.get_logger("atelier.jobs")
 
@@ -72,7 +72,8 @@ class Cleaning:
         """
         keys = [artifact.key for artifact in job.artifacts]
         for key in keys or [artifact_key(job, index) for index in range(job.request.num_images)]:
-            await self._artifacts.delete(key)
+            if is_ours(key):
+                await self._artifacts.delete(key)
 
     async def _clean_for_ever(self) -> None:
         while await self._pauses.take(EVERY):

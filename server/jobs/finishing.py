@@ -19,6 +19,7 @@ from watermark import encode_png, sign
 log = structlog.get_logger("atelier.jobs")
 
 CONTENT_TYPE = "image/png"
+_OURS = "jobs/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,10 @@ class Finisher:
         return tuple(artifacts), tuple(dict.fromkeys(warnings))
 
     async def discard(self, artifacts: Sequence[Artifact]) -> None:
-        """Delete pictures of a job that did not succeed after all. One that resists is left for the cleaning."""
+        """Delete our pictures of a job that did not succeed after all. One that resists is left for the cleaning."""
         for artifact in artifacts:
+            if not is_ours(artifact.key):
+                continue
             try:
                 await self._store.delete(artifact.key)
             except OSError as error:
@@ -74,7 +77,8 @@ class Finisher:
     async def _keep(self, job: Job, index: int, picture: Picture, encoded: _Encoded) -> Artifact:
         key = artifact_key(job, index)
         try:
-            url = await self._store.put(key, encoded.png, CONTENT_TYPE)
+            await self._store.put(key, encoded.png, CONTENT_TYPE, encoded.sha256)
+            url = await self._store.address(key)
         except OSError as error:
             raise JobFailure(
                 Code.STORAGE_FAILED, f"picture {index} could not be stored: {error.strerror or error}"
@@ -95,9 +99,15 @@ class Finisher:
 def artifact_key(job: Job, index: int) -> str:
     """Where image `index` of a job is stored: by the door's own rule, or the server's; nothing a caller chose is in it."""
     if not job.object_key:
-        return f"jobs/{job.id}/{index}.png"
+        return f"{_OURS}{job.id}/{index}.png"
     name, dot, ending = job.object_key.rpartition(".")
     return f"{name}-{index}{dot}{ending}" if index else job.object_key
+
+
+def is_ours(key: str) -> bool:
+    """Whether a picture is the server's to delete. One under a backend's own name is the backend's from the moment it is there:
+    another job may have been asked for it before, and its address sold."""
+    return key.startswith(_OURS)
 
 
 def _sign_and_encode(job: Job, picture: Picture, index: int) -> _Encoded:

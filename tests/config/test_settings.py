@@ -78,6 +78,20 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "parking": ("off", False),
     "default_solver": ("euler", "euler"),
     "use_karras": ("false", False),
+    "storage_url": ("file:///srv/pictures", "file:///srv/pictures"),
+    "storage_type": ("local", "local"),
+    "aws_storage_bucket_name": ("my.pictures", "my.pictures"),
+    "aws_s3_region_name": ("eu-west-3", "eu-west-3"),
+    "aws_access_key_id": (TOKEN, SecretStr(TOKEN)),
+    "aws_secret_access_key": (TOKEN, SecretStr(TOKEN)),
+    "aws_session_token": (TOKEN, SecretStr(TOKEN)),
+    "aws_endpoint_url": ("http://minio:9000", "http://minio:9000"),
+    "aws_s3_addressing_style": ("path", "path"),
+    "google_application_credentials": ("/etc/key.json", Path("/etc/key.json")),
+    "azure_storage_account": ("mine", "mine"),
+    "azure_storage_key": (TOKEN, SecretStr(TOKEN)),
+    "azure_storage_sas_token": (TOKEN, SecretStr(TOKEN)),
+    "picture_urls": ("none", "none"),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
@@ -102,6 +116,8 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
         "LOG_LEVEL", "MAX_CONCURRENT_GENERATIONS", "MODEL_ID", "DEVICE", "DTYPE", "DEFAULT_WIDTH", "DEFAULT_HEIGHT",
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
         "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS",
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_STORAGE_BUCKET_NAME", "AWS_S3_REGION_NAME",
+        "STORAGE_TYPE",
     }  # fmt: skip
 
 
@@ -195,6 +211,13 @@ BAD = [
     ("ATELIER_MODELS", "a=x,a=y"),
     ("ATELIER_MODELS", "a b=x"),
     ("ATELIER_TOKENS", "ada"),
+    ("ATELIER_STORAGE_URL", "ftp://pictures"),
+    ("STORAGE_TYPE", "s4"),
+    ("AWS_STORAGE_BUCKET_NAME", "my/pictures"),
+    ("AWS_S3_REGION_NAME", "eu west"),
+    ("AWS_ENDPOINT_URL", "minio:9000"),
+    ("AWS_S3_ENDPOINT_URL", "http://me:secret@minio:9000"),
+    ("ATELIER_SIGNED_URL_SECONDS", "604801"),
     ("ATELIER_OUTGOING_NETWORKS", "everywhere"),
     ("ATELIER_OUTGOING_NETWORKS", "10.0.0.1/8"),
 ]
@@ -264,6 +287,43 @@ def test_one_device_or_several() -> None:
     assert load_settings().engine_devices() == ("auto",)
     assert load_settings(device="cuda:1").engine_devices() == ("cuda:1",)
     assert load_settings(device="cuda:1", devices="cpu,cpu").engine_devices() == ("cpu", "cpu")
+
+
+def test_a_bucket_s_name_alone_chooses_it(tmp_path: Path) -> None:
+    """As a backend's .env has it; STORAGE_TYPE=local keeps pictures here all the same, and a URL wins over both."""
+    folder = (tmp_path / "data" / "artifacts").as_uri()
+    assert load_settings().storage_place() == folder
+    assert load_settings(storage_type="local").storage_place() == folder
+    assert load_settings(aws_storage_bucket_name="mine").storage_place() == "s3://mine"
+    assert load_settings(aws_storage_bucket_name="mine", storage_type="s3").storage_place() == "s3://mine"
+    assert load_settings(aws_storage_bucket_name="mine", storage_type="local").storage_place() == folder
+    assert load_settings(aws_storage_bucket_name="mine", storage_url="gs://other").storage_place() == "gs://other"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"STORAGE_TYPE": "s3"}, "AWS_STORAGE_BUCKET_NAME"),
+        ({"STORAGE_TYPE": "local", "STORAGE_URL": "s3://mine"}, "two places"),
+        ({"STORAGE_URL": "az://mine"}, "AZURE_STORAGE_ACCOUNT"),
+    ],
+)
+def test_a_storage_that_is_not_named_whole_is_refused(settings: dict[str, str], says: str) -> None:
+    """With the name of what is missing."""
+    assert says in refused(**settings)
+
+
+def test_credentials_are_secrets() -> None:
+    """Of every storage; the session's token, too."""
+    names = (
+        "aws_access_key_id",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "azure_storage_key",
+        "azure_storage_sas_token",
+    )
+    settings = load_settings(**dict.fromkeys(names, TOKEN))
+    assert TOKEN not in repr(settings) + str(settings) + settings.model_dump_json() + repr(settings.model_dump())
 
 
 def test_settings_are_frozen() -> None:

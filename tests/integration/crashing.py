@@ -63,10 +63,10 @@ def arm(bomb: Bomb) -> None:
             bomb.passed("ended")
         return moved
 
-    async def putting(store: LocalArtifacts, key: str, data: bytes, content_type: str) -> str:
-        url = await put(store, key, data, content_type)
-        bomb.passed("stored")
-        return url
+    async def putting(store: LocalArtifacts, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        await put(store, key, data, content_type, sha256)
+        if content_type == "image/png":  # and no trial of the storage
+            bomb.passed("stored")
 
     patched: Any = SqlJobStore
     patched.admit, patched.take_up, patched.move = admitting, taking_up, moving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -156,16 +157,20 @@ class FakeArtifacts:
         self.reading = 0
         self.most_reading = 0  # at once
 
-    async def put(self, key: str, data: bytes, content_type: str) -> str:
+    async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         """Keep a PNG under a key of the server's own."""
         assert key.startswith(("jobs/", "generations/"))
         assert ".." not in key
         assert data.startswith(b"\x89PNG")
         assert content_type == "image/png"
+        assert sha256 == hashlib.sha256(data).hexdigest()
         await self._wait()
         if self.put_error is not None:
             raise self.put_error
         self.stored[key] = data
+
+    async def address(self, key: str) -> str:
+        """A public one."""
         return f"https://pictures.test/{key}"
 
     async def read(self, key: str, offset: int, size: int) -> bytes:

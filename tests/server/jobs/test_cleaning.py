@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -66,6 +67,16 @@ async def test_what_a_killed_server_may_have_left_goes_too() -> None:
     scene = Scene(a_job(state=JobState.CANCELED))
     await scene.cleaning.clean()
     assert scene.artifacts.deletes == [f"jobs/job-1/{index}.png" for index in range(4)]
+
+
+async def test_a_backend_s_own_pictures_stay() -> None:
+    """Under its own names: it has sold their addresses, or made them again by another job."""
+    scene = Scene(
+        a_job("job-1", state=JobState.SUCCEEDED, artifacts=(replace(ARTIFACT, key="generations/gen-7.png"),)),
+        a_job("job-2", state=JobState.CANCELED, object_key="generations/gen-7.png"),
+    )
+    assert await scene.cleaning.clean() == 2
+    assert scene.artifacts.deletes == []
 
 
 async def test_a_picture_that_resists_keeps_its_record() -> None:

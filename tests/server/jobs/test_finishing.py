@@ -57,6 +57,16 @@ async def test_pictures_lie_where_the_door_wants_them() -> None:
     assert [artifact.key for artifact in artifacts] == keys == list(store.stored)
 
 
+async def test_what_a_backend_may_have_had_before_is_not_deleted() -> None:
+    """A picture under its own name stays when the job fails after all, one under a name of ours does not."""
+    store = FakeArtifacts()
+    finisher = Finisher(store, InlinePool())
+    artifacts, _ = await finisher.finish(a_job(object_key="generations/gen-7.png"), painted())
+    ours, _ = await finisher.finish(a_job(), painted())
+    await finisher.discard([*artifacts, *ours])
+    assert list(store.stored) == ["generations/gen-7.png"]
+
+
 async def test_an_artifact_describes_the_stored_file_exactly() -> None:
     """Size and SHA-256 are those of the bytes in the storage; key, address, pixels and seed are the picture's."""
     store = FakeArtifacts()

@@ -1,0 +1,17 @@
+"""What a storage key may be: a/b/c, in nobody's file system."""
+
+from __future__ import annotations
+
+MAX_KEY_BYTES = 1024  # S3's own limit; GCS and Azure have the same
+
+
+def key_parts(key: str) -> list[str]:
+    """The parts of a key. Raises ValueError for one that could lead anywhere else: absolute, with "..", control characters."""
+    parts = key.split("/")
+    if (
+        any(part in ("", ".", "..") for part in parts)
+        or any(character < " " or character in "\\\x7f" for character in key)
+        or len(key.encode(errors="replace")) > MAX_KEY_BYTES
+    ):
+        raise ValueError(f"not a storage key: {key[:100]!r}")
+    return parts
