@@ -170,6 +170,11 @@ class GenerationRequest:
     saved: tuple[SavedImage, ...] = ()
 
     @property
+    def image_bytes(self) -> int:
+        """What the init image's pixels take."""
+        return 0 if self.init_image is None else len(self.init_image.rgb)
+
+    @property
     def first_step(self) -> int:
         """How many of the steps an init image spares, as diffusers counts them."""
         return self.num_inference_steps - int(self.num_inference_steps * self.strength) if self.strength else 0

@@ -152,6 +152,10 @@ class Settings(StoringSettings):
         4_194_304, "MAX_INIT_IMAGE_PIXELS", ge=64 * 64, le=64_000_000,
         why="2048 × 2048: decoding takes 4 bytes a pixel. Waiting jobs keep 3 bytes for each pixel of their own size.",
     )  # fmt: skip
+    max_pending_init_image_bytes: int = _setting(
+        1_000_000_000, "MAX_PENDING_INIT_IMAGE_BYTES", ge=1,
+        why="Pixels of the init images of all jobs not yet ended, in memory: 3 bytes each, 1,200 images of 512 × 512.",
+    )  # fmt: skip
 
     # Records
     database_url: SecretStr = _setting(
@@ -421,6 +425,15 @@ class Settings(StoringSettings):
     def _init_images_fit_frames(self) -> Self:
         if self.max_init_image_bytes >= self.max_frame_bytes:
             raise ValueError("ATELIER_MAX_INIT_IMAGE_BYTES must be less than ATELIER_MAX_FRAME_BYTES")
+        return self
+
+    @model_validator(mode="after")
+    def _an_init_image_fits(self) -> Self:
+        if self.max_pending_init_image_bytes < 3 * self.max_width * self.max_height:
+            raise ValueError(
+                "ATELIER_MAX_PENDING_INIT_IMAGE_BYTES must hold an image of MAX_WIDTH × MAX_HEIGHT, "
+                f"{3 * self.max_width * self.max_height} bytes"
+            )
         return self
 
     def engine_devices(self) -> tuple[str, ...]:

@@ -90,7 +90,10 @@ class AtelierService:
         )
         announcer = Announcers(())
         places = Places(
-            settings.max_pending_jobs, settings.max_pending_jobs_per_owner, lambda: self._lifecycle.retry_after()
+            settings.max_pending_jobs,
+            settings.max_pending_jobs_per_owner,
+            lambda: self._lifecycle.retry_after(),
+            image_bytes=settings.max_pending_init_image_bytes,
         )
         self._lifecycle = Lifecycle(
             store=store,

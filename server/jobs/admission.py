@@ -91,11 +91,12 @@ class Admission:
                 await self._check_image(command.signature.mark)
             if command.init_image:
                 request = await self._with_image(command, request)
+                self._places.take_image(request.request_id, request.image_bytes)
             job = self._job(command, request, signature, body_hash)
             kept = await self._store.admit(job, self._announcer.calls(job))
         finally:
             if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
-                self._places.release(command.owner)
+                self._places.release(command.owner, request.request_id)
         return Admitted(kept, duplicate=False) if kept.id == request.request_id else _same(kept, body_hash)
 
     def _job(self, command: Submit, request: GenerationRequest, signature: Signature | None, body_hash: str) -> Job:

@@ -225,7 +225,7 @@ class Lifecycle:
         if writer is not None:
             writer.left_engine = True
         elif job_id in self._ghosts:
-            self._places.release(self._ghosts.pop(job_id))
+            self._places.release(self._ghosts.pop(job_id), job_id)
 
     def _started(self, writer: _Writer, event: engine.Started) -> None:
         self._then(writer, partial(self._move, writer, JobState.STARTING))
@@ -403,7 +403,7 @@ class Lifecycle:
             if timer is not None and timer.active():
                 timer.cancel()
         if writer.left_engine:
-            self._places.release(job.owner)
+            self._places.release(job.owner, job.id)
         else:  # or whoever submits and cancels in a loop could fill the engine's inbox past every limit
             self._ghosts[job.id] = job.owner
         if self._empty is not None and not self._live and not self._empty.done():

@@ -72,7 +72,7 @@ class Recovery:
 
     def _set_going(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._places.hold(job.owner)
+            self._places.hold(job.owner, job.id, job.request.image_bytes)
             self._lifecycle.begin(job, failure=self._hopeless(job))
 
     def _hopeless(self, job: Job) -> JobFailure | None:

@@ -76,6 +76,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_init_image_bytes": ("100000", 100_000),
     "max_init_image_pixels": ("1000000", 1_000_000),
     "parking": ("off", False),
+    "max_pending_init_image_bytes": ("5000000", 5_000_000),
     "default_solver": ("euler", "euler"),
     "use_karras": ("false", False),
     "storage_url": ("file:///srv/pictures", "file:///srv/pictures"),
@@ -247,6 +248,12 @@ def test_chunks_must_fit_frames() -> None:
     text = refused(ATELIER_MAX_FRAME_BYTES="65536", ATELIER_CHUNK_BYTES="65536")
     assert "ATELIER_CHUNK_BYTES" in text
     assert "ATELIER_MAX_FRAME_BYTES" in text
+
+
+def test_an_init_image_of_the_largest_size_must_fit() -> None:
+    """Or a request within all limits would be told to try again, for ever."""
+    text = refused(ATELIER_MAX_PENDING_INIT_IMAGE_BYTES="1000000", MAX_WIDTH="1024", MAX_HEIGHT="512")
+    assert "ATELIER_MAX_PENDING_INIT_IMAGE_BYTES must hold an image of MAX_WIDTH × MAX_HEIGHT, 1572864 bytes" in text
 
 
 def test_tokens_are_secrets() -> None:

@@ -60,6 +60,7 @@ class House:
         artists: Artists = NO_ARTISTS,
         pending: int = 10,
         pending_per_owner: int = 8,
+        image_bytes: int = 1_000_000,
         store: JobStore | None = None,
         admission_pool: Pool | None = None,
         finishing_pool: Pool | None = None,
@@ -77,7 +78,7 @@ class House:
         self.board = Board(self.store)
         self.health = Health(self.painter.cards)
         self.lag = LagMeter(self.clock)
-        self.places = Places(pending, pending_per_owner, lambda: self.lifecycle.retry_after())
+        self.places = Places(pending, pending_per_owner, lambda: self.lifecycle.retry_after(), image_bytes=image_bytes)
         self.lifecycle = Lifecycle(
             store=self.store,
             latents=cast(Latents, self.store),

@@ -148,3 +148,21 @@ async def test_what_cannot_be_painted_from_is_refused_by_name(wishes: dict[str, 
     assert limit in caught.value.limit
     assert house.places.taken == 0
     assert house.painter.known == {}
+
+
+async def test_what_waits_is_bounded() -> None:
+    """An image for which there is no room is refused and holds no place; when a job has ended its room is another's."""
+    size = 64 * 72 * 3
+    house = House(image_bytes=2 * size)
+    first, _ = [await house.job(init_image=a_file()) for _ in range(2)]
+    with pytest.raises(Refusal) as caught:
+        await house.job(init_image=a_file())
+    assert (caught.value.code, caught.value.field) == (Code.RESOURCE_EXHAUSTED, "init_image")
+    assert caught.value.limit == f"{2 * size} bytes of pending init images in all"
+    assert (house.places.taken, house.places.image_bytes) == (2, 2 * size)
+    await house.job()
+    house.painter.paint(first.id)
+    await house.pass_time(0)
+    assert house.places.image_bytes == size
+    await house.job(init_image=a_file())
+    assert house.places.image_bytes == 2 * size

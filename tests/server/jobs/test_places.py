@@ -10,7 +10,7 @@ from server.jobs.places import Places
 
 def test_one_owner_gets_so_many_places() -> None:
     """The next is refused with the limit and an estimate of when to try again; another owner's is not."""
-    places = Places(10, 2, lambda: 7.5)
+    places = Places(10, 2, lambda: 7.5, image_bytes=0)
     places.take("ada")
     places.take("ada")
     with pytest.raises(Refusal) as caught:
@@ -24,7 +24,7 @@ def test_one_owner_gets_so_many_places() -> None:
 
 def test_all_owners_together_get_so_many_places() -> None:
     """Whoever comes next is refused."""
-    places = Places(2, 2, lambda: 1.0)
+    places = Places(2, 2, lambda: 1.0, image_bytes=0)
     places.take("ada")
     places.take("bob")
     with pytest.raises(Refusal, match="2 pending jobs in all"):
@@ -34,8 +34,26 @@ def test_all_owners_together_get_so_many_places() -> None:
 
 def test_a_place_given_back_is_free() -> None:
     """For anybody."""
-    places = Places(1, 1, lambda: 1.0)
+    places = Places(1, 1, lambda: 1.0, image_bytes=0)
     for owner in ("ada", "bob", "ada"):
         places.take(owner)
-        places.release(owner)
+        places.release(owner, "job")
     assert places.taken == 0
+
+
+def test_init_images_get_so_much_room() -> None:
+    """The next is refused by its field, whoever's it is; what was accepted before counts, and need not fit."""
+    places = Places(10, 10, lambda: 7.5, image_bytes=100)
+    places.take("ada")
+    places.take_image("one", 60)
+    with pytest.raises(Refusal) as caught:
+        places.take_image("two", 41)
+    assert (caught.value.code, caught.value.field) == (Code.RESOURCE_EXHAUSTED, "init_image")
+    assert caught.value.limit == "100 bytes of pending init images in all"
+    assert caught.value.retry_after_seconds == 7.5
+    places.take_image("two", 40)
+    places.hold("bob", "old", 50)
+    assert places.image_bytes == 150
+    places.release("ada", "one")
+    places.release("bob", "old")
+    assert places.image_bytes == 40

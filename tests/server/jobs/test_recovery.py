@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ai.types import InitImage
 from server.errors import Code, RecordsUnavailable
 from server.job import Job, JobState
 from server.jobs.recovery import Recovery
@@ -84,7 +85,7 @@ async def test_a_job_that_was_left_is_painted_and_ends_once() -> None:
     left = await scene.left()
     scene.leases.expired = [left]
     watcher = await scene.begin()
-    assert scene.house.places.taken == 1
+    assert (scene.house.places.taken, scene.house.places.image_bytes) == (1, 0)
     scene.house.painter.paint(left.id)
     await settle()
     assert [event.number for event in watcher.events] == [0, 100_003, 100_004, 100_005]
@@ -101,6 +102,18 @@ async def test_a_job_that_was_left_has_its_place_whatever_the_limits_are_now() -
     scene.leases.expired = [first, replace(second, request=replace(second.request, request_id="job-9"))]
     await scene.begin()
     assert scene.house.places.taken == scene.house.lifecycle.live == 2
+
+
+async def test_an_init_image_that_was_left_takes_its_room() -> None:
+    """Even where there is none any more: what is new is refused until it has ended."""
+    scene, image = Scene(image_bytes=3), InitImage(2, 1, bytes(6))
+    left = await scene.left()
+    scene.leases.expired = [replace(left, request=replace(left.request, init_image=image, strength=0.5))]
+    await scene.begin()
+    assert scene.house.places.image_bytes == 6
+    scene.house.painter.paint(left.id)
+    await settle()
+    assert scene.house.places.image_bytes == 0
 
 
 async def test_a_deadline_runs_on_while_no_server_does() -> None:

@@ -97,7 +97,7 @@ async def test_a_job_that_is_taken_up_goes_on_from_what_was_saved(fence: int) ->
     job = replace(await _admitted(store), fence=fence)
     store._jobs[job.id] = job
     await store.keep_latents(job.id, HALF, fence=fence)
-    house.places.hold(job.owner)
+    house.places.hold(job.owner, job.id, 0)
     house.lifecycle.begin(job)
     watcher = Recorder()
     await house.board.follow(job.id, watcher)
@@ -114,7 +114,7 @@ async def test_a_job_that_is_cancelled_before_it_goes_on_never_reaches_the_engin
     house = House(store=store)
     job = replace(await _admitted(store), fence=2)
     store._jobs[job.id] = job
-    house.places.hold(job.owner)
+    house.places.hold(job.owner, job.id, 0)
     house.lifecycle.begin(job)
     house.lifecycle.cancel(job.id)
     await settle()
