@@ -195,6 +195,47 @@ class Settings(StoringSettings):
         why="Of all pictures together (a 512 × 512 one has about 400 kB); beyond, the oldest job's are deleted first.",
     )  # fmt: skip
 
+    # The RabbitMQ door
+    rabbitmq_host: str = _setting(
+        "", "RABBITMQ_HOST", "RABBITMQ_HOST",
+        why="The broker from which jobs are taken (docs/rabbitmq.md). Empty: none, and nothing else here matters.",
+    )  # fmt: skip
+    rabbitmq_port: int = _setting(
+        0, "RABBITMQ_PORT", "RABBITMQ_PORT", ge=0, le=65_535, why="0: 5672, or 5671 with TLS."
+    )
+    rabbitmq_user: str = _setting("guest", "RABBITMQ_USER", "RABBITMQ_USER", why="The broker's own default.")
+    rabbitmq_pass: SecretStr = _setting(
+        SecretStr(""), "RABBITMQ_PASS", "RABBITMQ_PASS",
+        why="Empty: the broker's default, which it takes from its own machine alone. One that was changed needs a restart here.",
+    )  # fmt: skip
+    rabbitmq_vhost: str = _setting("/", "RABBITMQ_VHOST", why="The virtual host in which the queues are.")
+    rabbitmq_tls: bool = _setting(
+        False, "RABBITMQ_TLS", why="Connect by TLS; the broker's certificate has to be for RABBITMQ_HOST."
+    )
+    rabbitmq_ca_file: Path | None = _setting(
+        None, "RABBITMQ_CA_FILE", why="A PEM file of the authority that signed it, instead of the system's."
+    )
+    rabbitmq_heartbeat: int = _setting(
+        10, "RABBITMQ_HEARTBEAT", ge=1, le=600,
+        why="Seconds. A broker that fell silent is given up after about twice this and ten more.",
+    )  # fmt: skip
+    rabbitmq_queue: str = _setting(
+        "image_generation", "RABBITMQ_QUEUE", pattern=r"^[A-Za-z0-9._-]{1,200}$",
+        why="Where jobs come from. Refused messages go to QUEUE.dead, retries wait in QUEUE.delay.MILLISECONDS.",
+    )  # fmt: skip
+    rabbitmq_owner: str = _setting(
+        "backend", "RABBITMQ_OWNER",
+        why="Who owns jobs that come this way: with a token for this name they can be watched over TCP.",
+    )  # fmt: skip
+    rabbitmq_prefetch: int = _setting(
+        10, "RABBITMQ_PREFETCH", "MAX_CONCURRENT_GENERATIONS", ge=1, le=1000,
+        why="Messages taken and not yet ended: as many jobs are under way from here, in one batch where they fit.",
+    )  # fmt: skip
+    max_message_bytes: int = _setting(
+        2 << 20, "MAX_MESSAGE_BYTES", ge=1024, le=1 << 27,
+        why="Largest message that is read: an init image and a signature, in base64, fit. Beyond, it is refused unread.",
+    )  # fmt: skip
+
     # Models and the engine
     models: Annotated[dict[str, str], NoDecode] = _setting(
         {}, "MODELS",
@@ -320,6 +361,13 @@ class Settings(StoringSettings):
     def _known_endpoint(cls, value: str) -> str:
         if not value.startswith(_LISTEN_KINDS):
             raise ValueError(f"must begin with one of {', '.join(_LISTEN_KINDS)}")
+        return value
+
+    @field_validator("rabbitmq_owner")
+    @classmethod
+    def _an_owner(cls, value: str) -> str:
+        if not _OWNER.fullmatch(value):
+            raise ValueError("must be 1 to 64 letters, digits, dots, _ and -")
         return value
 
     @field_validator("tokens", mode="before")

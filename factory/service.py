@@ -31,7 +31,7 @@ from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from server.clock import Clock
 from server.commands import MAX_IMAGES, Submit
-from server.errors import Code, Refusal
+from server.errors import Code, JobFailure, Refusal
 from server.futures import Tasks, as_future
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
@@ -47,6 +47,7 @@ from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
 from server.jobs.board import Board
 from server.jobs.cleaning import Cleaning, Keep
+from server.jobs.elsewhere import Elsewhere
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
@@ -138,8 +139,9 @@ class AtelierService:
             new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
         )
         _check_defaults(admission, cards)
+        submit = SubmitHandler(admission, self._lifecycle, self._health)
         handlers = handler_table(
-            submit=SubmitHandler(admission, self._lifecycle, self._health),
+            submit=submit,
             cancel=CancelHandler(store, self._lifecycle),
             watch=WatchHandler(store),
             get_job=GetJobHandler(store, board),
@@ -155,6 +157,22 @@ class AtelierService:
             ),
             ping=PingHandler(clock.seconds),
         )
+        self._elsewhere = Elsewhere(store=store, board=board, is_here=self._lifecycle.has, clock=clock)
+        board.when_strange(self._elsewhere.look_after)
+        self._amqp = None
+        if settings.rabbitmq_host:
+            from factory.amqp import AmqpDoor  # pika is loaded where there is a broker
+
+            self._amqp = AmqpDoor(
+                settings,
+                reactor,
+                submit=submit,
+                board=board,
+                store=store,
+                artifacts=artifacts,
+                health=self._health,
+                tell_refused=self._tell_refused,
+            )
         self._tcp = TcpDoor(
             DoorParts(
                 handlers=handlers,
@@ -188,6 +206,8 @@ class AtelierService:
         self._painter.start(self._painter.cards[0].name)
         self._recovery.begin(left)
         self._cleaning.begin()
+        if self._amqp is not None:
+            self._amqp.start()
         log.info("server.listening", addresses=self.addresses, jobs_taken_up=len(left))
 
     async def _listen(self) -> None:
@@ -203,12 +223,17 @@ class AtelierService:
     async def stop(self) -> None:
         """Take nothing new, finish what runs or leave it to the next life, say goodbye, end the threads: in this order."""
         self._health.drain()
+        if self._amqp is not None:
+            self._amqp.stop_taking()
         for port in self._ports:
             stopping = port.stopListening()
             if stopping is not None:
                 await as_future(stopping)
         await self._lifecycle.drain(self._settings.drain_timeout)
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
+        if self._amqp is not None:
+            await self._amqp.close()
+        self._elsewhere.stop()
         self._lag.stop()
         self._cleaning.stop()
         await self._storage.stop()
@@ -234,6 +259,9 @@ class AtelierService:
                 log.error("model.unavailable", model=event.model, reason=str(event.error))
         self._health.engine_events(events)
         self._lifecycle.engine_events(events)
+
+    async def _tell_refused(self, generation_id: int, failure: JobFailure, url: str) -> None:
+        """Nobody is told yet: calls are not made."""
 
     def _engine_died(self, reason: str) -> None:
         self._health.engine_died(reason)

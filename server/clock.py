@@ -49,6 +49,11 @@ class Pauses:
         self._waiting: dict[asyncio.Future[bool], Timer] = {}
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._stopped
+
     async def take(self, seconds: float) -> bool:
         """Wait so long; False, at once, when everything stops."""
         if self._stopped:

@@ -37,6 +37,11 @@ class Board:
         self._store = store
         self._sheets: dict[str, _Sheet] = {}
         self._taps: list[Watcher] = []
+        self._strange: Callable[[str], None] = lambda job_id: None
+
+    def when_strange(self, look_after: Callable[[str], None]) -> None:
+        """Call this with a job that someone wants to follow, and of which nothing was said here: another node may run it."""
+        self._strange = look_after
 
     def tap(self, watcher: Watcher) -> None:
         """Tell `watcher` what happens to every job from now on, for as long as the server runs."""
@@ -79,6 +84,10 @@ class Board:
         """Say no more of a job that this life of the server will not end."""
         self._sheets.pop(job_id, None)
 
+    def has(self, job_id: str) -> bool:
+        """Whether the job is up."""
+        return job_id in self._sheets
+
     def progress(self, job_id: str) -> Progress | None:
         """The latest progress of a live job."""
         sheet = self._sheets.get(job_id)
@@ -98,7 +107,8 @@ class Board:
             if job.state in TERMINAL:
                 _tell(watcher, [accepted_event(job), terminal_event(job)], from_event)
                 return
-            self.open(job)  # it is recorded, and about to begin
+            self.open(job)  # it is recorded, and about to begin, or runs elsewhere
+            self._strange(job_id)
         sheet = self._sheets[job_id]
         kept: list[Event] = [sheet.accepted, sheet.progress] if sheet.progress else [sheet.accepted]
         sheet.watchers.append((watcher, from_event))

@@ -179,6 +179,10 @@ class Lifecycle:
             if timer.active():
                 timer.cancel()
 
+    def has(self, job_id: str) -> bool:
+        """Whether the job is this node's to run, and has not ended."""
+        return job_id in self._live
+
     @property
     def live(self) -> int:
         """Jobs that have not ended."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from server.commands import MAX_IDEMPOTENCY_KEY
 from server.doors.amqp import licensing, own
 from server.doors.amqp.broker import Properties
 from server.doors.amqp.fields import Fields
@@ -16,10 +17,13 @@ _PLAIN = frozenset({"", "identity", "utf-8", "utf8"})
 
 
 class FormRefusal(Refusal):
-    """A message that is no order. Where it could be read, the generation that waits for it, and where it is to be told."""
+    """A message that is no order. As far as it could be read: its key, the generation that waits for it, and where to tell it."""
 
-    def __init__(self, refusal: Refusal, generation_id: int | None = None, webhook_url: str = "") -> None:
+    def __init__(
+        self, refusal: Refusal, key: str = "", generation_id: int | None = None, webhook_url: str = ""
+    ) -> None:
         super().__init__(refusal.code, refusal.message, field=refusal.field, limit=refusal.limit)
+        self.key = key
         self.generation_id = generation_id
         self.webhook_url = webhook_url
 
@@ -58,7 +62,9 @@ def _read(message: dict[str, Any], properties: Properties, owner: str) -> Order:
         names = licensing.A2_NAMES
         return licensing.read_a2(fields, owner)
     except Refusal as refusal:
-        raise FormRefusal(renamed(refusal, names), _generation(message), _webhook_url(message)) from None
+        generation = _generation(message)
+        key = _key(message, generation)
+        raise FormRefusal(renamed(refusal, names), key, generation, _webhook_url(message)) from None
 
 
 def _check_size(body: bytes, limit: int) -> None:
@@ -85,6 +91,13 @@ def _generation(message: dict[str, Any]) -> int | None:
         if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= licensing.MAX_ID:
             return number
     return None
+
+
+def _key(message: dict[str, Any], generation: int | None) -> str:
+    key = message.get("task_id")
+    if isinstance(key, str) and 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
+        return key
+    return "" if generation is None else licensing.key_of(generation)
 
 
 def _webhook_url(message: dict[str, Any]) -> str:

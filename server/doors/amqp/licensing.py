@@ -200,8 +200,13 @@ def object_key(generation: int) -> str:
     return f"generations/gen-{generation}.png"
 
 
+def key_of(generation: int) -> str:
+    """The idempotency key of a generation without a task_id."""
+    return f"generation-{generation}"
+
+
 def _key(message: Fields, generation: int) -> str:
-    return message.text("task_id", "") or f"generation-{generation}"
+    return message.text("task_id", "") or key_of(generation)
 
 
 def _webhook(message: Fields, name: str, generation: int, data: Fields) -> Webhook:

@@ -1,0 +1,42 @@
+"""Refused messages: kept as they came in a queue of their own, with the reason in headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from server.doors.amqp.broker import Delivery, Properties
+from server.errors import Refusal
+
+CODE = "x-atelier-code"
+FIELD = "x-atelier-field"
+REASON = "x-atelier-reason"
+REFUSED_AT = "x-atelier-refused-at"  # seconds since 1970
+QUEUE = "x-atelier-queue"  # where it was taken from
+MAX_REASON = 1000  # characters; a header has to fit into a frame with all others
+
+_OURS = frozenset({CODE, FIELD, REASON, REFUSED_AT, QUEUE})
+
+
+def buried(delivery: Delivery, refusal: Refusal, *, queue: str, at: float) -> Properties:
+    """The properties of a refused message."""
+    reason = {
+        CODE: refusal.code.name,
+        FIELD: refusal.field,
+        REASON: refusal.message[:MAX_REASON],
+        REFUSED_AT: int(at),
+        QUEUE: queue,
+    }
+    return replace(delivery.properties, headers={**delivery.properties.headers, **reason})
+
+
+def unburied(properties: Properties) -> Properties:
+    """As it came in the first place."""
+    return replace(properties, headers={name: value for name, value in properties.headers.items() if name not in _OURS})
+
+
+def reason_of(headers: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Code, field and text, as far as they are there."""
+    code, field, text = (str(headers.get(name, "")) for name in (CODE, FIELD, REASON))
+    return code, field, text

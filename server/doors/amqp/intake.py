@@ -1,0 +1,286 @@
+"""Messages in, jobs out: each delivery is read, admitted, and held until its job has ended.
+
+A delivery is only a handle of its job: whoever holds it, the job's record decides. What is refused goes to the dead letters;
+what the server cannot take now (no place, no records) waits here, unacknowledged, and holds up nobody but its own queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import structlog
+
+from server.clock import Clock, Pauses
+from server.commands import Submit
+from server.doors.amqp.broker import Channel, Link, LinkLost, NotPublished, Properties
+from server.doors.amqp.dead_letters import buried
+from server.doors.amqp.delivery import Follower, Handle
+from server.doors.amqp.forms import FormRefusal, read_order
+from server.doors.amqp.lasting import STEADY_AFTER, Backoff
+from server.doors.amqp.order import Order
+from server.doors.amqp.queues import Queues, stands
+from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
+from server.futures import Tasks
+from server.interfaces import JobStore
+from server.jobs.board import Board
+from server.replies import Admitted
+
+log = structlog.get_logger("atelier.amqp")
+
+TAG = "atelier"  # the consumer's name on its channel
+JOB = "x-atelier-job"  # header of a copy that waits for a retry: for people who look into the queue
+SHORTEST_DELAY = 1.0  # seconds; a retry that comes sooner is waited for with the delivery in hand
+TRY_AGAIN = 5.0  # seconds, where nobody said when
+
+_PASSING = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
+
+
+class Publishes(Protocol):
+    """Confirmed publishing."""
+
+    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        """Raises NotPublished."""
+        ...
+
+
+class Pictures(Protocol):
+    """The pictures of signatures, in the storage."""
+
+    async def read(self, key: str) -> bytes:
+        """The whole picture. Raises Refusal for what will never be one; OSError where the storage cannot be read now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeSettings:
+    """`owner` owns all jobs that come this way; `retry_delays` (seconds) are those of jobs, and of reading the storage."""
+
+    queues: Queues
+    owner: str
+    prefetch: int
+    max_bytes: int
+    retry_delays: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeParts:
+    """What the intake works with.
+
+    `tell_refused` records the failed call of a generation whose message was refused; `can_paint` is false when nothing ever
+    will be painted here any more.
+    """
+
+    submit: Callable[[Submit], Awaitable[Admitted]]
+    board: Board
+    store: JobStore
+    pictures: Pictures
+    publisher: Publishes
+    tell_refused: Callable[[int, JobFailure, str], Awaitable[None]]
+    can_paint: Callable[[], bool]
+    clock: Clock
+    chance: Callable[[], float]
+
+
+class Intake:
+    """Consumes the jobs' queue."""
+
+    def __init__(self, settings: IntakeSettings, parts: IntakeParts) -> None:
+        self._settings = settings
+        self._queues = settings.queues
+        self._parts = parts
+        self._pauses = Pauses(parts.clock)
+        self._backoff = Backoff(parts.chance)
+        self._tasks = Tasks()
+        self._stopping = False
+        self._channel: Channel | None = None
+        self._delays: dict[float, str] = {}  # the queue of each delay, where there is one that does what it should
+        self._followers: set[Follower] = set()
+
+    async def use(self, link: Link) -> None:
+        """Consume as long as the link lasts; a channel that is closed is opened anew. Raises LinkLost."""
+        while not self._stopping and not link.closed.done():
+            since = self._parts.clock.seconds()
+            await self._declare(link)  # also when the queue was deleted
+            await self._consume(await link.channel())
+            if self._parts.clock.seconds() - since >= STEADY_AFTER:
+                self._backoff.reset()
+            if not self._stopping and not link.closed.done():
+                await self._pauses.take(self._backoff.next())
+        await asyncio.wait([link.closed])
+
+    def stop_taking(self) -> None:
+        """Take no more. What is held can still be acknowledged, until the link is closed."""
+        self._stopping = True
+        self._pauses.stop()
+        if self._channel is not None:
+            self._tasks.start(self._cancel(self._channel))
+
+    @property
+    def held(self) -> int:
+        """Deliveries whose jobs have not ended."""
+        return len(self._followers)
+
+    async def _cancel(self, channel: Channel) -> None:
+        try:
+            await channel.cancel(TAG)
+        except LinkLost as lost:
+            log.debug("amqp.not_cancelled", reason=str(lost))
+
+    async def _declare(self, link: Link) -> None:
+        await stands(link, self._queues.jobs)
+        await stands(link, self._queues.dead)
+        self._delays = {
+            delay: self._queues.delay(delay)
+            for delay in set(self._settings.retry_delays)
+            if delay >= SHORTEST_DELAY and await stands(link, self._queues.delay(delay), self._queues.delaying(delay))
+        }
+
+    async def _consume(self, channel: Channel) -> None:
+        """Until there is nothing more to come on this channel; when the server stops, until the channel is closed."""
+        try:
+            deliveries = await channel.consume(self._queues.jobs, prefetch=self._settings.prefetch, tag=TAG)
+            self._channel = channel
+            while True:
+                handle = Handle(channel, await deliveries.next())
+                self._tasks.start(self._take(handle))
+        except LinkLost as lost:
+            if self._stopping:
+                await asyncio.wait([channel.closed])
+            else:
+                log.warning("amqp.consumer_ended", queue=self._queues.jobs, reason=str(lost))
+        finally:
+            self._channel = None
+            channel.close()
+            self._drop_closed()
+
+    def _drop_closed(self) -> None:
+        """What was delivered on a channel that is closed comes again, and is followed then."""
+        for follower in [follower for follower in self._followers if not follower.handle.open]:
+            self._leave(follower)
+
+    # One delivery
+
+    async def _take(self, handle: Handle) -> None:
+        delivery, settings = handle.delivery, self._settings
+        try:
+            order = read_order(delivery.body, delivery.properties, owner=settings.owner, max_bytes=settings.max_bytes)
+        except FormRefusal as refusal:
+            await self._refuse(handle, refusal, refusal.key, refusal.generation_id, refusal.webhook_url)
+            return
+        hook, key = order.submit.webhook, order.submit.idempotency_key
+        generation, url = (hook.generation_id, hook.url) if hook is not None else (None, "")
+        try:
+            await self._carry_out(handle, order)
+        except Refusal as refusal:
+            await self._refuse(handle, order.in_its_words(refusal), key, generation, url)
+        except Exception as error:
+            log.exception("amqp.broken", key=key)
+            broken = Refusal(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}")
+            await self._refuse(handle, broken, key, generation, url)
+
+    async def _carry_out(self, handle: Handle, order: Order) -> None:
+        """Admit the job and follow it, as soon as the server can. Raises Refusal for what never will be a job."""
+        job_id = ""
+        while handle.open and not self._stopping:
+            try:
+                job_id = job_id or (await self._parts.submit(await self._signed(order))).job.id
+                await self._follow(handle, job_id)
+            except Refusal as refusal:
+                if refusal.code not in _PASSING:
+                    raise
+                if not self._parts.can_paint():
+                    self._leave_to_others(refusal)
+                await self._pauses.take(refusal.retry_after_seconds or TRY_AGAIN)
+            else:
+                return
+
+    async def _signed(self, order: Order) -> Submit:
+        """The Submit with the picture of its signature, which may take a few tries to be read."""
+        if order.signature is None:
+            return order.submit
+        for delay in (*self._settings.retry_delays, None):
+            try:
+                return order.signed(await self._parts.pictures.read(order.signature.key))
+            except OSError as error:
+                log.warning("amqp.picture_unread", key=order.signature.key, reason=str(error))
+                if delay is None:
+                    break
+            if not await self._pauses.take(delay):
+                raise Refusal(Code.UNAVAILABLE, "the server is stopping", retry_after_seconds=TRY_AGAIN)
+        raise Refusal(Code.STORAGE_FAILED, "the picture of the signature cannot be read now", field="signature")
+
+    async def _follow(self, handle: Handle, job_id: str) -> None:
+        follower = Follower(handle, job_id, on_end=self._ended, on_retry=self._retried)
+        self._followers.add(follower)
+        try:
+            await self._parts.board.follow(job_id, follower)
+        except Refusal as refusal:
+            self._followers.discard(follower)
+            if refusal.code is not Code.JOB_NOT_FOUND:
+                raise
+            handle.ack()  # it ended so long ago that it is forgotten
+        else:
+            if not handle.open:
+                self._leave(follower)
+
+    def _ended(self, follower: Follower) -> None:
+        self._followers.discard(follower)
+
+    def _leave(self, follower: Follower) -> None:
+        self._followers.discard(follower)
+        self._parts.board.leave(follower.job_id, follower)
+
+    def _leave_to_others(self, refusal: Refusal) -> None:
+        """Nothing will be painted here any more: other nodes take what is in the queue."""
+        log.error("amqp.given_up", reason=refusal.message)
+        self._stopping = True
+        if self._channel is not None:
+            self._channel.close()
+
+    # A retry
+
+    def _retried(self, follower: Follower, delay: float) -> None:
+        queue = self._delays.get(delay)
+        if queue is not None:
+            self._tasks.start(self._postpone(follower, queue))
+
+    async def _postpone(self, follower: Follower, queue: str) -> None:
+        """Let a copy wait in the broker instead of the delivery here, which takes one of few places."""
+        delivery = follower.handle.delivery
+        headers = {**delivery.properties.headers, JOB: follower.job_id}
+        try:
+            await self._parts.publisher.publish("", queue, delivery.body, replace(delivery.properties, headers=headers))
+        except NotPublished as error:  # then it waits here
+            log.warning("amqp.not_postponed", job_id=follower.job_id, reason=str(error))
+            return
+        follower.handle.ack()
+        self._leave(follower)
+
+    # A refusal
+
+    async def _refuse(
+        self, handle: Handle, refusal: Refusal, key: str, generation_id: int | None, webhook_url: str
+    ) -> None:
+        """Tell whoever waits for it, keep the message for a person, and be done with it: in this order."""
+        queue, delivery = self._queues.jobs, handle.delivery
+        log.warning("amqp.refused", key=key, code=refusal.code.name, field=refusal.field, reason=refusal.message)
+        while handle.open:
+            try:
+                if generation_id is not None and not await self._is_job(key):
+                    failure = JobFailure(refusal.code, refusal.message, field=refusal.field, limit=refusal.limit)
+                    await self._parts.tell_refused(generation_id, failure, webhook_url)
+                properties = buried(delivery, refusal, queue=queue, at=self._parts.clock.seconds())
+                await self._parts.publisher.publish("", self._queues.dead, delivery.body, properties)
+            except (RecordsUnavailable, NotPublished) as error:
+                log.warning("amqp.not_refused", key=key, reason=str(error))
+                if not await self._pauses.take(TRY_AGAIN):
+                    return
+            else:
+                handle.ack()
+
+    async def _is_job(self, key: str) -> bool:
+        """Whether a job answers for this key: then it is the job's end that is told."""
+        return bool(key) and await self._parts.store.find(self._settings.owner, key) is not None
