@@ -168,3 +168,44 @@ def demo(
             f"{count} is more than the {len(PROMPTS)} prompts there are without --mixed", param_hint="'--count'"
         )
     raise typer.Exit(run(lambda reactor: demo(reactor, out, count or len(PROMPTS))))
+
+
+dlq = typer.Typer(help="Messages of RabbitMQ that were refused (docs/rabbitmq.md).", no_args_is_help=True)
+app.add_typer(dlq, name="dlq")
+
+
+@dlq.command("list")
+def dlq_list(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many, the oldest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show them, each with its reason."""
+    from atelier.dlq import show
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: show(reactor, limit, as_json=as_json)))
+
+
+@dlq.command("replay")
+def dlq_replay(
+    key: Annotated[str, typer.Option(help="Only the message of this task_id.")] = "",
+    code: Annotated[str, typer.Option(help="Only those refused with this code.")] = "",
+) -> None:
+    """Publish them anew where they came from, for another try. What is still wrong with them is refused again."""
+    from atelier.dlq import replay
+    from atelier.running import run
+
+    raise typer.Exit(run(lambda reactor: replay(reactor, key, code)))
+
+
+@dlq.command("purge")
+def dlq_purge(
+    yes: Annotated[bool, typer.Option("--yes", help="They cannot be had back.")] = False,
+) -> None:
+    """Throw all of them away."""
+    from atelier.dlq import purge
+    from atelier.running import run
+
+    if not yes:
+        raise typer.BadParameter("they cannot be had back; say so", param_hint="'--yes'")
+    raise typer.Exit(run(purge))

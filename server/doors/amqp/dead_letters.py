@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from server.doors.amqp.broker import Delivery, Properties
 from server.errors import Refusal
@@ -34,9 +32,3 @@ def buried(delivery: Delivery, refusal: Refusal, *, queue: str, at: float) -> Pr
 def unburied(properties: Properties) -> Properties:
     """As it came in the first place."""
     return replace(properties, headers={name: value for name, value in properties.headers.items() if name not in _OURS})
-
-
-def reason_of(headers: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Code, field and text, as far as they are there."""
-    code, field, text = (str(headers.get(name, "")) for name in (CODE, FIELD, REASON))
-    return code, field, text
