@@ -28,26 +28,21 @@ from ai.seating import Seating
 from ai.shelf import Demand, Shelf, Weigh, load_by_family, weigh_by_files
 from ai.steppers import Steppers
 from ai.tally import Tally
+from ai.telling import Teller
 from ai.types import (
     Deliver,
     DeviceLost,
     EngineError,
-    EngineEvent,
     EngineNumbers,
     EngineSettings,
     GenerationRequest,
     HandedBack,
-    Previewed,
-    Saved,
-    SavedImage,
-    Started,
 )
 from ai.work import Sample, Work
 
 if TYPE_CHECKING:
     from ai.device import Place
     from ai.families.family import LoadModel
-    from ai.stepping import Stepper
 
 log = logging.getLogger(__name__)
 
@@ -83,15 +78,14 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._deliver = deliver
         self._clock = clock
         self._inbox = Inbox(start)
         self._tally = Tally(clock)
         # The loop's own.
-        self._events: list[EngineEvent] = []
+        self._teller = Teller(deliver, self._tally)
         self._policy: BatchPolicy[Sample] = BatchPolicy(settings)
         self._memory = Memory()
-        self._roll = Roll(self._policy, self._emit, self._inbox.forget)
+        self._roll = Roll(self._policy, self._teller.emit, self._inbox.forget)
         self._painted: list[Sample] = []  # those that made their last step in the turn before
         self._shelf = Shelf(
             with_refiners(cards),
@@ -104,7 +98,7 @@ class Engine:
             forget=self._forget_model,
             aside_adapters=Loader(settings, aside_adapters, self._inbox.post).run,
             clock=clock,
-            emit=self._emit,
+            emit=self._teller.emit,
         )
         self._steppers = Steppers(
             self._memory,
@@ -118,7 +112,7 @@ class Engine:
             residents=self._shelf.residents,
             post=self._inbox.post,
             relieve=self._relieve,
-            started=self._started,
+            started=self._teller.started,
         )
 
     # From any thread.
@@ -150,7 +144,7 @@ class Engine:
 
     def hand_back(self, images: int) -> None:
         """Give up requests that have not begun, the latest first, of about so many images. HandedBack follows."""
-        self._inbox.post(lambda: self._emit(HandedBack(self._roll.give_back(images))))
+        self._inbox.post(lambda: self._teller.emit(HandedBack(self._roll.give_back(images))))
 
     def abandon(self, error: Exception) -> None:
         """The thread that `run` was called on has failed: what is here is handed back. `run` must not be under way."""
@@ -235,7 +229,7 @@ class Engine:
             sample.opened_row.park()
         for work in dict.fromkeys(sample.work for sample in parked):
             if not any(sample.running for sample in work.samples):
-                self._emit(work.parked())
+                self._teller.emit(work.parked())
                 self._save(work.request.request_id)
 
     def _step(self, group: Group, samples: Sequence[Sample]) -> None:
@@ -255,33 +249,12 @@ class Engine:
         self._painted = [sample for sample in moved if sample.painted]
         for sample in self._painted:
             self._policy.discard(sample)
-        self._tell_steps(moved)
-        self._preview(stepper, [sample for sample in moved if sample.wants_preview])
+        self._teller.stepped(moved, self._policy.seconds_per_turn())
+        self._teller.previewed(stepper, [sample for sample in moved if sample.wants_preview])
 
     def _note_step(self, samples: Sequence[Sample], seconds: float) -> None:
         self._policy.stepped(samples, seconds)
         self._tally.step(len(samples), sum(sample.rows for sample in samples), seconds)
-
-    def _tell_steps(self, samples: Sequence[Sample]) -> None:
-        """Tell the requests of these samples how far they are."""
-        seconds_per_turn = self._policy.seconds_per_turn()
-        for work in dict.fromkeys(sample.work for sample in samples):
-            if not work.joined:
-                work.joined = True
-                self._tally.joined(work.submitted_at)
-            self._emit(work.stepped(seconds_per_turn))
-
-    def _preview(self, stepper: Stepper, samples: Sequence[Sample]) -> None:
-        if not samples:
-            return
-        try:
-            painted = stepper.preview([sample.opened_row for sample in samples])
-        except Exception:  # a look on the way is worth no request's life
-            log.exception("a preview failed")
-            return
-        for sample, (width, height, rgb) in zip(samples, painted, strict=True):
-            request_id, step = sample.work.request.request_id, sample.opened_row.step
-            self._emit(Previewed(request_id, sample.index, step, width, height, rgb))
 
     def _finish(self, group: Group, samples: Sequence[Sample]) -> None:
         """Decode what made its last step; end the requests that are complete."""
@@ -295,18 +268,13 @@ class Engine:
         self._roll.clear_painted()
         for work in dict.fromkeys(sample.work for sample in samples):
             if work.complete and self._roll.drop(work):
-                self._emit(work.finished())
+                self._teller.emit(work.finished())
 
     def _hand_over(self) -> None:
         """Publish the numbers and deliver the turn's events; forget the groups that nobody is left of."""
         self._steppers.keep({sample.group for sample in self._roll.samples})
         self._publish()
-        events, self._events = self._events, []
-        if events:
-            try:
-                self._deliver(events)
-            except Exception:
-                log.exception("deliver failed; %d events are lost", len(events))
+        self._teller.hand_over()
 
     def _publish(self) -> None:
         samples = self._roll.samples
@@ -367,29 +335,10 @@ class Engine:
             self._roll.line_up(work)
 
     def _save(self, request_id: str) -> None:
-        """Nothing is worth saving of an image that is decoded next, or the refiner's: that began with no history."""
-        from ai.saving import row_bytes
-
         work = self._roll.find(request_id)
-        if work is None:
-            return
-        images: list[SavedImage] = []
-        if work.group.model in self._shelf:
-            model = self._shelf[work.group.model]
-            rows = [(sample.index, sample.row) for sample in work.samples if sample.row is not None]
-            images = [
-                SavedImage(index, row.step, row_bytes(model, row))
-                for index, row in rows
-                if 0 < row.step < row.table.steps and not row.refined
-            ]
-        self._emit(Saved(request_id, tuple(images)))
-
-    def _started(self, work: Work) -> None:
-        self._tally.seated(work.submitted_at)
-        self._emit(Started(work.request.request_id))
-
-    def _emit(self, event: EngineEvent) -> None:
-        self._events.append(event)
+        if work is not None:
+            here = work.group.model in self._shelf
+            self._teller.saved(work, self._shelf[work.group.model] if here else None)
 
     # What the shelf asks, and is asked for.
 
@@ -419,7 +368,7 @@ class Engine:
                 with suppress(DeviceLost):
                     letter()
         self._tally.set(lost=str(error))
-        self._emit(HandedBack(self._roll.give_back_all(), error))
+        self._teller.emit(HandedBack(self._roll.give_back_all(), error))
         self._hand_over()
 
     def _give_up(self, error: Exception) -> None:
