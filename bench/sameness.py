@@ -78,9 +78,9 @@ def painted(model: Model, requests: Sequence[GenerationRequest]) -> Ends:
     return [(row.latents, np.frombuffer(pictures[row], np.uint8).astype(np.int16)) for row in rows]
 
 
-def measure(card: ModelCard, dtype: str, crowds: int) -> tuple[int, float, int]:
+def measure(card: ModelCard, dtype: str, crowds: int, seed: int) -> tuple[int, float, int]:
     """How many pictures were compared; how far latents and pixels are apart at most."""
-    model, chance = load(card, EngineSettings(device="cpu", dtype=dtype)), random.Random(5)
+    model, chance = load(card, EngineSettings(device="cpu", dtype=dtype)), random.Random(seed)
     latents, pixels = [0.0], [0]
     for _ in range(crowds):
         requests = a_crowd(chance, card)
@@ -96,15 +96,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["small", "demo"], default="small")
     parser.add_argument("--crowds", type=int, default=20, help="of each model, in each number format")
+    parser.add_argument("--dtype", choices=DTYPES, help="one number format instead of all")
+    parser.add_argument("--seed", type=int, default=5, help="of the crowds")
     given = parser.parse_args()
     print_machine(["torch", "diffusers"], threads=torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         built = {name: build(Path(folder) / name) for name, build in SMALL.items()} if given.model == "small" else {}
         cards = [read_card(name, str(source)) for name, source in (built or {"demo": DEMO_MODEL}).items()]
-        for dtype in DTYPES:
+        for dtype in [given.dtype] if given.dtype else DTYPES:
             rows = []
             for card in cards:
-                pictures, latents, pixels = measure(card, dtype, given.crowds)
+                pictures, latents, pixels = measure(card, dtype, given.crowds, given.seed)
                 rows.append((card.name, str(pictures), f"{latents:.1e}", str(pixels)))
             print_table((dtype, "pictures", "latents apart", "pixels apart"), rows)
 

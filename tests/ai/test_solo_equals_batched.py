@@ -34,8 +34,8 @@ from tests.ai.drive import Bench, a_request, an_image, denoise, open_rows, pixel
 EXAMPLES = int(os.environ.get("ATELIER_SOLO_EXAMPLES", "25"))
 CPU = EngineSettings(device="cpu", adapter_slots=4)  # fewer than a crowd wants at once
 
-# What docs/promises.md publishes, on the CPU, by number format. A batch of another size is summed in another order, and what
-# that rounds differently is larger the fewer bits a number has.
+# What docs/promises.md publishes, on the CPU, by number format; in float32 less, since networks as small as these make less of
+# what is rounded differently. A batch of another size is summed in another order, and fewer bits round more.
 PIXELS = {"float32": 1, "float16": 2, "bfloat16": 8}  # of 255
 LATENTS = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 2e-2}  # of their standard deviation
 
