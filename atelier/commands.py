@@ -16,6 +16,12 @@ app = typer.Typer(
     add_completion=False,
 )
 
+webhooks = typer.Typer(
+    help="Calls to webhooks that were not made yet, were given up, or may have arrived. Works beside a running server.",
+    no_args_is_help=True,
+)
+app.add_typer(webhooks, name="webhooks")
+
 UINT32 = 2**32 - 1  # beyond, the wire cannot say it; what is too much below is for the server to say
 
 Server = Annotated[
@@ -209,3 +215,39 @@ def dlq_purge(
     if not yes:
         raise typer.BadParameter("they cannot be had back; say so", param_hint="'--yes'")
     raise typer.Exit(run(purge))
+
+
+Unknown = Annotated[bool, typer.Option("--unknown", help="Those that may have arrived, and must not be made twice.")]
+GivenUp = Annotated[bool, typer.Option("--failed", help="Those that were given up.")]
+CallIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `atelier webhooks list` shows them.")]
+AllUnknown = Annotated[bool, typer.Option("--all-unknown", help="All that may have arrived.")]
+AllGivenUp = Annotated[bool, typer.Option("--all-failed", help="All that were given up.")]
+
+
+@webhooks.command("list")
+def list_webhooks(
+    unknown: Unknown = False,
+    failed: GivenUp = False,
+    most: Annotated[int, typer.Option("--most", min=1, max=100_000, help="The oldest so many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """What is not told yet, and what a person should look at."""
+    from atelier.webhooks import show
+
+    raise typer.Exit(show(unknown=unknown, failed=failed, most=most, as_json=as_json))
+
+
+@webhooks.command("retry")
+def retry_webhooks(ids: CallIds = None, all_unknown: AllUnknown = False, all_failed: AllGivenUp = False) -> None:
+    """Make calls again, now. A `failed` that may have arrived makes some backends refund a second time: ask there first."""
+    from atelier.webhooks import retry
+
+    raise typer.Exit(retry(ids or (), unknown=all_unknown, failed=all_failed))
+
+
+@webhooks.command("dismiss")
+def dismiss_webhooks(ids: CallIds = None, all_unknown: AllUnknown = False, all_failed: AllGivenUp = False) -> None:
+    """Calls that somebody has seen to are listed no more, and never made again."""
+    from atelier.webhooks import dismiss
+
+    raise typer.Exit(dismiss(ids or (), unknown=all_unknown, failed=all_failed))

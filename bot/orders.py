@@ -30,6 +30,7 @@ class SubmitFields(TypedDict, total=False):
     signature: pb.Signature | None
     init_image: bytes
     strength: float | None
+    webhook: pb.Webhook | None
     progress: bool
     preview_every_steps: int
     inline_pictures: bool

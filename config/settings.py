@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +18,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, ByteSize, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.calling import CallingSettings
 from config.fields import PREFIX as PREFIX
 from config.fields import setting as _setting
 from config.solver_words import known_word, solver_of
@@ -36,7 +36,7 @@ class SettingsError(Exception):
     """A setting that the server cannot start with. The text names the variable."""
 
 
-class Settings(StoringSettings):
+class Settings(StoringSettings, CallingSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
@@ -332,12 +332,6 @@ class Settings(StoringSettings):
         why="After a stop signal, running jobs get so long; what is left then is taken up by the next start.",
     )  # fmt: skip
 
-    # Calling others
-    outgoing_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _setting(
-        (), "OUTGOING_NETWORKS",
-        why="Where URLs that users give may lead beside the public Internet: 10.1.2.0/24,fd00::/8. None: nowhere else.",
-    )  # fmt: skip
-
     # Logs
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _setting(
         "INFO", "LOG_LEVEL", "LOG_LEVEL", why="DEBUG adds every connection and every batch change."
@@ -426,16 +420,6 @@ class Settings(StoringSettings):
             if device != "cpu" and devices.count(device) > 1:
                 raise ValueError(f"{device} stands twice; two engines on one device only share its time")
         return devices
-
-    @field_validator("outgoing_networks", mode="before")
-    @classmethod
-    def _split_networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(ip_network(part) for part in map(str.strip, value.split(",")) if part)
-        except ValueError as error:
-            raise ValueError(f"must be networks such as 10.1.2.0/24: {error}") from None
 
     @field_validator("default_width", "default_height")
     @classmethod

@@ -28,10 +28,11 @@ from factory.listening import check_listening
 from factory.records import Records
 from factory.storage import Storage
 from factory.tcp import TcpDoor
+from factory.webhooks import Webhooks
 from proto import atelier_pb2 as pb
 from server.clock import Clock
 from server.commands import MAX_IMAGES, Submit
-from server.errors import Code, JobFailure, Refusal
+from server.errors import Code, Refusal
 from server.futures import Tasks, as_future
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
@@ -59,6 +60,8 @@ from server.protocol import DoorLimits, DoorParts
 from server.storage.addressed import AddressedJobs
 
 log = structlog.get_logger("atelier")
+
+LAST_WORDS = 2.0  # seconds for webhooks at a stop, though the jobs took all the time: most receivers answer in one
 
 
 class AtelierService:
@@ -89,7 +92,9 @@ class AtelierService:
             on_events=self._engine_events,
             on_death=self._engine_died,
         )
-        announcer = Announcers(())
+        self._webhooks = Webhooks(settings, reactor, self._records, lambda job_id: self._lifecycle.live_job(job_id))
+        board.tap(self._webhooks.telling)
+        announcer = Announcers([self._webhooks.telling])
         places = Places(
             settings.max_pending_jobs,
             settings.max_pending_jobs_per_owner,
@@ -135,6 +140,7 @@ class AtelierService:
             pool=self._pool,
             clock=clock,
             announcer=announcer,
+            check_webhook=self._webhooks.check,
             new_id=new_job_id,
             new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
         )
@@ -171,7 +177,7 @@ class AtelierService:
                 store=store,
                 artifacts=artifacts,
                 health=self._health,
-                tell_refused=self._tell_refused,
+                tell_refused=self._webhooks.telling.refused,
             )
         self._tcp = TcpDoor(
             DoorParts(
@@ -204,6 +210,7 @@ class AtelierService:
         self._lag.start()
         self._health.loading(self._painter.cards[0].name)
         self._painter.start(self._painter.cards[0].name)
+        self._webhooks.begin()
         self._recovery.begin(left)
         self._cleaning.begin()
         if self._amqp is not None:
@@ -221,10 +228,11 @@ class AtelierService:
         self.addresses.append(_address(port))
 
     async def stop(self) -> None:
-        """Take nothing new, finish what runs or leave it to the next life, say goodbye, end the threads: in this order."""
+        """Take nothing new, finish what runs or leave it to the next life, say goodbye, tell others, end the threads."""
         self._health.drain()
         if self._amqp is not None:
             self._amqp.stop_taking()
+        ends_at = self._reactor.seconds() + self._settings.drain_timeout
         for port in self._ports:
             stopping = port.stopListening()
             if stopping is not None:
@@ -239,7 +247,8 @@ class AtelierService:
         await self._storage.stop()
         if self._pool.started:
             await self._recovery.stop()
-            ended = [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
+            told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
+            ended = [told] + [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
             self.threads_left = not all([*ended, await self._records.close()])
         log.info("server.stopped", threads_left=self.threads_left)
 
@@ -259,9 +268,6 @@ class AtelierService:
                 log.error("model.unavailable", model=event.model, reason=str(event.error))
         self._health.engine_events(events)
         self._lifecycle.engine_events(events)
-
-    async def _tell_refused(self, generation_id: int, failure: JobFailure, url: str) -> None:
-        """Nobody is told yet: calls are not made."""
 
     def _engine_died(self, reason: str) -> None:
         self._health.engine_died(reason)

@@ -271,7 +271,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., field: _Optional[str] = ..., limit: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_seconds: _Optional[float] = ...) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "init_image", "strength", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect")
+    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "init_image", "strength", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect", "webhook")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -293,6 +293,7 @@ class Submit(_message.Message):
     PREVIEW_EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
     model: str
     prompt: str
@@ -314,7 +315,26 @@ class Submit(_message.Message):
     preview_every_steps: int
     inline_pictures: bool
     cancel_on_disconnect: bool
-    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., init_image: _Optional[bytes] = ..., strength: _Optional[float] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ...) -> None: ...
+    webhook: Webhook
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., init_image: _Optional[bytes] = ..., strength: _Optional[float] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ...) -> None: ...
+
+class Webhook(_message.Message):
+    __slots__ = ("url", "events")
+    class Event(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        EVENT_UNSPECIFIED: _ClassVar[Webhook.Event]
+        START: _ClassVar[Webhook.Event]
+        PROGRESS: _ClassVar[Webhook.Event]
+        COMPLETED: _ClassVar[Webhook.Event]
+    EVENT_UNSPECIFIED: Webhook.Event
+    START: Webhook.Event
+    PROGRESS: Webhook.Event
+    COMPLETED: Webhook.Event
+    URL_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    events: _containers.RepeatedScalarFieldContainer[Webhook.Event]
+    def __init__(self, url: _Optional[str] = ..., events: _Optional[_Iterable[_Union[Webhook.Event, str]]] = ...) -> None: ...
 
 class AdapterUse(_message.Message):
     __slots__ = ("name", "scale")

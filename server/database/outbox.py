@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Exists,
+    FromClause,
     and_,
     case,
     delete,
@@ -40,7 +41,7 @@ STALE_AFTER = 0.5  # seconds: news that could not be told by then holds up nothi
 LOOKED_AT = 200  # due calls that one claim chooses from: it stays short, however many wait
 _LOCK = 0x6174656C636C6D  # "atelclm": one claim at a time on PostgreSQL, or two nodes could turn a job's calls around
 
-_EARLIER = outbox.alias("earlier")
+_OTHER = outbox.alias("other")
 
 
 class Bell:
@@ -158,9 +159,7 @@ def _claim(
         "its job's calls had ended",
         at,
     )
-    due = [row for row in found if not row.ended]
-    latest = dict(sorted((row.job_id or row.id, row.position) for row in due))
-    chosen = [row.id for row in due if row.position == latest[row.job_id or row.id]]
+    chosen = [row.id for row in found if not row.ended]
     claim = {
         "state": CallState.SENDING.value,
         "attempts": outbox.c.attempts + 1,
@@ -177,7 +176,8 @@ def _due(
     connection: Connection, channel: Channel, at: float, most: int, room: Mapping[str, int], others: int
 ) -> Sequence[Any]:
     """Calls whose turn it is: the first of each target before the second of any."""
-    which = [_is(CallState.WAITING), outbox.c.channel == channel, outbox.c.next_at <= at, not_(_held_up(at))]
+    mine = [_is(CallState.WAITING), outbox.c.channel == channel, outbox.c.next_at <= at]
+    which = [*mine, not_(_held_up(at)), not_(_overtaken(at))]
     if others:
         which.append(outbox.c.target.not_in([target for target, places in room.items() if not places]))
     else:
@@ -189,7 +189,7 @@ def _due(
             outbox.c.position,
             outbox.c.target,
             outbox.c.next_at,
-            _of_its_job(_EARLIER.c.ends_job).label("ended"),
+            _of_its_job(_OTHER.c.ends_job).label("ended"),
         )
         .where(*which)
         .order_by(outbox.c.next_at)
@@ -205,18 +205,25 @@ def _due(
 
 def _held_up(at: float) -> Exists:
     """By an earlier call of the job that is being made, or still worth making."""
-    stale = and_(
-        _EARLIER.c.care == Care.FLEETING, or_(_EARLIER.c.attempts > 0, _EARLIER.c.created_at < at - STALE_AFTER)
-    )
-    under_way = _EARLIER.c.state == CallState.SENDING
-    return _of_its_job(
-        _EARLIER.c.position < outbox.c.position,
-        or_(under_way, and_(_EARLIER.c.state == CallState.WAITING, not_(stale))),
-    )
+    under_way = _OTHER.c.state == CallState.SENDING
+    worth_it = and_(_OTHER.c.state == CallState.WAITING, not_(_stale(_OTHER, at)))
+    return _of_its_job(_OTHER.c.position < outbox.c.position, or_(under_way, worth_it))
+
+
+def _overtaken(at: float) -> ColumnElement[bool]:
+    """By a later call of the job, which can be made now."""
+    due = and_(_OTHER.c.state == CallState.WAITING, _OTHER.c.next_at <= at)
+    return and_(_stale(outbox, at), _of_its_job(_OTHER.c.position > outbox.c.position, due))
+
+
+def _stale(call: FromClause, at: float) -> ColumnElement[bool]:
+    """News that were tried in vain, or could not be told in time."""
+    late = or_(call.c.attempts > 0, call.c.created_at < at - STALE_AFTER)
+    return and_(call.c.care == Care.FLEETING, late)
 
 
 def _of_its_job(*which: ColumnElement[bool]) -> Exists:
-    return exists().where(_EARLIER.c.job_id == outbox.c.job_id, _EARLIER.c.channel == outbox.c.channel, *which)
+    return exists().where(_OTHER.c.job_id == outbox.c.job_id, _OTHER.c.channel == outbox.c.channel, *which)
 
 
 def _drop_before(connection: Connection, claimed: Sequence[Any], at: float) -> None:

@@ -22,6 +22,7 @@ from server.jobs.artists import Artists
 from server.jobs.init_images import read_init_image
 from server.jobs.places import Places
 from server.replies import Admitted
+from server.webhook import Webhook
 from watermark import ImageMark, Signature, SignatureError
 from watermark.signing import decoded
 
@@ -61,6 +62,7 @@ class Admission:
         pool: Pool,
         clock: Clock,
         announcer: Announcer,
+        check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
     ) -> None:
@@ -72,12 +74,15 @@ class Admission:
         self._pool = pool
         self._clock = clock
         self._announcer = announcer
+        self._check_webhook = check_webhook
         self._new_id = new_id
         self._new_seed = new_seed
 
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
         request = self.complete(command)
+        if command.webhook is not None:
+            self._check_webhook(command.webhook)
         body_hash = hash_of(command)
         if command.idempotency_key:
             older = await self._store.find(command.owner, command.idempotency_key)

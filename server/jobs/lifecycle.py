@@ -188,6 +188,11 @@ class Lifecycle:
         """Jobs that have not ended."""
         return len(self._live)
 
+    def live_job(self, job_id: str) -> Job | None:
+        """A job that has not ended, as it is recorded."""
+        writer = self._live.get(job_id)
+        return writer.job if writer else None
+
     @property
     def waiting(self) -> int:
         """Live jobs that no batch has seated yet."""

@@ -13,6 +13,7 @@ from proto import atelier_pb2 as pb
 from server import commands, events, replies
 from server.errors import AtelierError, Code, JobFailure, Refusal
 from server.job import Job, JobState
+from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 from watermark import ImageMark, Position, Signature, SignatureError, Size, TextMark
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -34,6 +35,12 @@ _SIZES: dict[int, Size] = {
     pb.Signature.SMALL: Size.SMALL,
     pb.Signature.MEDIUM: Size.MEDIUM,
     pb.Signature.LARGE: Size.LARGE,
+}
+
+_HOOK_EVENTS: dict[int, HookEvent] = {
+    pb.Webhook.START: HookEvent.START,
+    pb.Webhook.PROGRESS: HookEvent.PROGRESS,
+    pb.Webhook.COMPLETED: HookEvent.COMPLETED,
 }
 
 
@@ -65,8 +72,18 @@ def _submit(message: pb.Submit, owner: str) -> commands.Submit:
         preview_every_steps=message.preview_every_steps,
         init_image=message.init_image,
         strength=_given(message, "strength"),
+        webhook=_webhook(message.webhook) if message.HasField("webhook") else None,
         idempotency_key=message.idempotency_key,
     )
+
+
+def _webhook(message: pb.Webhook) -> Webhook:
+    events = set(message.events)
+    if not events <= _HOOK_EVENTS.keys():
+        limit = ", ".join(f"{event.name} ({number})" for number, event in _HOOK_EVENTS.items())
+        raise Refusal.invalid("webhook.events", f"of {limit}", sorted(events - _HOOK_EVENTS.keys())[:3])
+    chosen = frozenset(_HOOK_EVENTS[event] for event in events)
+    return Webhook(kind=HookKind.GENERIC, url=message.url, events=chosen or ALL_EVENTS)
 
 
 def _signature(message: pb.Signature) -> Signature:

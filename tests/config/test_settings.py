@@ -14,6 +14,8 @@ from config import Settings, SettingsError, load_settings
 from config.settings import CLIENT_NAMES, DEMO_MODEL, PREFIX, environment_names
 
 TOKEN, OTHER = "s3cret-ada-0123456789", "s3cret-bob-0123456789"
+LONG = "s3cret-of-thirty-two-characters!"
+SECRET = "whsec_czNjcmV0LW9mLXRoaXJ0eS10d28tY2hhcmFjdGVycyE="
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "azure_storage_key": (TOKEN, SecretStr(TOKEN)),
     "azure_storage_sas_token": (TOKEN, SecretStr(TOKEN)),
     "picture_urls": ("none", "none"),
+    "backend_api_url": ("http://backend:3000", "http://backend:3000"),
+    "internal_api_token": (LONG, SecretStr(LONG)),
+    "webhook_secret": (SECRET, SecretStr(SECRET)),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]
@@ -127,7 +132,7 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
         "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS",
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_STORAGE_BUCKET_NAME", "AWS_S3_REGION_NAME",
-        "STORAGE_TYPE",
+        "STORAGE_TYPE", "BACKEND_API_URL", "INTERNAL_API_TOKEN",
     }  # fmt: skip
 
 
@@ -230,6 +235,20 @@ BAD = [
     ("AWS_S3_ENDPOINT_URL", "http://me:secret@minio:9000"),
     ("ATELIER_SIGNED_URL_SECONDS", "604801"),
     ("ATELIER_OUTGOING_NETWORKS", "everywhere"),
+    ("BACKEND_API_URL", "backend:3000"),
+    ("BACKEND_API_URL", "ftp://backend"),
+    ("BACKEND_API_URL", "http://"),
+    ("BACKEND_API_URL", "http://backend:x"),
+    ("BACKEND_API_URL", "http://me:you@backend"),
+    ("BACKEND_API_URL", "http://backend/?a=b"),
+    ("BACKEND_API_URL", "http://backend/#a"),
+    ("BACKEND_API_URL", "http://backénd"),
+    ("INTERNAL_API_TOKEN", LONG[1:]),
+    ("ATELIER_INTERNAL_API_TOKEN", f"{LONG}é"),
+    ("INTERNAL_API_TOKEN", f"{LONG} {LONG}"),
+    ("ATELIER_WEBHOOK_SECRET", SECRET.removeprefix("whsec_")),
+    ("ATELIER_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+    ("ATELIER_WEBHOOK_SECRET", "whsec_no base64"),
     ("ATELIER_OUTGOING_NETWORKS", "10.0.0.1/8"),
 ]
 
@@ -273,6 +292,15 @@ def test_tokens_are_secrets() -> None:
     assert TOKEN not in shown
     assert OTHER not in shown
     assert settings.tokens["bob"].get_secret_value() == OTHER
+
+
+def test_what_others_know_us_by_is_secret() -> None:
+    """Neither the settings nor a message about them shows it."""
+    settings = load_settings(internal_api_token=LONG, webhook_secret=SECRET)
+    shown = repr(settings) + str(settings) + settings.model_dump_json() + repr(settings.model_dump())
+    shown += refused(INTERNAL_API_TOKEN=LONG[:-1], ATELIER_WEBHOOK_SECRET=SECRET[:-8])
+    assert LONG[:-1] not in shown
+    assert SECRET[6:-8] not in shown
 
 
 @pytest.mark.parametrize(

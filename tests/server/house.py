@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import SecretStr
@@ -32,6 +32,7 @@ from server.jobs.places import Places
 from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import InlinePool
+from server.webhook import Webhook
 from tests.server.fakes import FakeArtifacts, FakePainter, Recorder, settle
 from tests.server.memory import MemoryJobStore
 
@@ -68,6 +69,7 @@ class House:
         began_at: float = 1_000_000.0,
         retry_delays: Sequence[float] = (),
         announcer: Announcer = SILENT,
+        check_webhook: Callable[[Webhook], None] = lambda hook: None,
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
@@ -100,6 +102,7 @@ class House:
             pool=admission_pool or InlinePool(),
             clock=self.clock,
             announcer=announcer,
+            check_webhook=check_webhook,
             new_id=lambda: f"job-{next(ids)}",
             new_seed=lambda: next(seeds),
         )

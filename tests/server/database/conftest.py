@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,23 +11,6 @@ from sqlalchemy import URL
 from server.database.address import address
 from tests.postgres import PostgresServer
 from tests.server.database.opened import Opened, opened
-
-
-@pytest.fixture(scope="session")
-def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("migrated")
-    url = address("", folder)
-    with opened(url):
-        pass
-    assert url.database is not None
-    return Path(url.database)
-
-
-@pytest.fixture
-def sqlite_url(_migrated_file: Path, tmp_path: Path) -> URL:
-    """A file that is up to date."""
-    shutil.copy(_migrated_file, tmp_path)
-    return address("", tmp_path)
 
 
 @pytest.fixture(scope="session")

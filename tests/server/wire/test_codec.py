@@ -15,6 +15,7 @@ from proto import atelier_pb2 as pb
 from server import commands, events, replies
 from server.errors import Code, JobFailure, Refusal
 from server.job import JobState
+from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 from server.wire import codec
 from server.wire.connection import REQUESTS
 from tests.server.database.contract import ARTIFACT, a_job
@@ -85,6 +86,13 @@ def test_every_place_and_size_of_a_signature_can_be_asked_for() -> None:
     assert {name: size.name for name, size in sizes.items()} == {size.name: size.name for size in Size}
 
 
+def test_every_event_of_a_webhook_can_be_asked_for() -> None:
+    """By its name; unspecified is none."""
+    names = {pb.Webhook.Event.Name(number): event.name for number, event in codec._HOOK_EVENTS.items()}
+    assert names == {event.name: event.name for event in HookEvent}
+    assert set(pb.Webhook.Event.keys()) == {*names, "EVENT_UNSPECIFIED"}
+
+
 # Commands
 
 
@@ -113,6 +121,7 @@ def test_a_submit_with_everything() -> None:
         preview_every_steps=3,
         init_image=b"a file",
         strength=0.5,
+        webhook=pb.Webhook(url="https://hooks.test", events=[pb.Webhook.START, pb.Webhook.START]),
     )
     assert command == commands.Submit(
         owner="ada",
@@ -133,6 +142,7 @@ def test_a_submit_with_everything() -> None:
         preview_every_steps=3,
         init_image=b"a file",
         strength=0.5,
+        webhook=Webhook(kind=HookKind.GENERIC, url="https://hooks.test", events=frozenset({HookEvent.START})),
     )
     assert command.idempotency_key == "key"
 
@@ -177,6 +187,18 @@ def test_a_bad_signature_is_refused_by_its_field(fields: dict[str, Any], field: 
         submit(signature=pb.Signature(**fields))
     assert (caught.value.code, caught.value.field) == (Code.INVALID_PARAMETER, field)
     assert limit in caught.value.limit
+
+
+def test_a_webhook_that_names_no_event_is_told_everything() -> None:
+    """To whatever address: whether it may be called is for the server to say."""
+    assert submit(webhook=pb.Webhook(url="x")).webhook == Webhook(kind=HookKind.GENERIC, url="x", events=ALL_EVENTS)
+
+
+def test_an_event_that_there_is_not_is_refused() -> None:
+    """As the field stands in the protocol, with those that there are."""
+    with pytest.raises(Refusal, match=r"START \(1\), PROGRESS \(2\), COMPLETED \(3\), not \[0, 9\]") as caught:
+        submit(webhook=pb.Webhook.FromString(b"\x12\x03\x09\x01\x00"))  # a later version's event among them
+    assert caught.value.field == "webhook.events"
 
 
 def test_half_a_million_adapters_are_refused_unread() -> None:

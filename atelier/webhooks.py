@@ -1,0 +1,159 @@
+"""`atelier webhooks`: the outbox as the records have it, beside a running server or without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from atelier.output import print_json
+from atelier.running import say
+from config import SettingsError, load_settings
+from server.database.address import BadAddress, address
+from server.database.engines import writing_engine
+from server.database.migrating import version_of
+from server.database.review import NOT_OVER, Kept, calls_in, make_again, take_as_delivered
+from server.database.schema import REVISION
+from server.database.writing import reason_of
+from server.webhook import CallState, Channel
+from server.webhooks.calls import HttpCall
+
+Decision = Callable[..., list[str]]
+
+
+class _Unusable(Exception):
+    """The records cannot be read here; the text says why."""
+
+
+def show(*, unknown: bool, failed: bool, most: int, as_json: bool) -> int:
+    """Print calls that are not over, or those of the states that were asked for."""
+    with _told() as outcome:
+        with _records() as connection:
+            kept = calls_in(connection, Channel.WEBHOOK, _chosen(unknown, failed) or NOT_OVER, most)
+        if as_json:
+            print_json({"webhooks": [_plain(call) for call in kept]})
+        elif kept:
+            Console().print(_table(kept))
+        else:
+            say("none")
+    return outcome.status
+
+
+def retry(ids: Sequence[str], *, unknown: bool, failed: bool) -> int:
+    """Let calls be made again."""
+    return _decide(make_again, ids, _chosen(unknown, failed), "will be made again")
+
+
+def dismiss(ids: Sequence[str], *, unknown: bool, failed: bool) -> int:
+    """Take calls as delivered."""
+    return _decide(take_as_delivered, ids, _chosen(unknown, failed), "dismissed")
+
+
+def _decide(decision: Decision, ids: Sequence[str], states: Collection[CallState], word: str) -> int:
+    if not ids and not states:
+        say("name the calls (`atelier webhooks list` shows their ids), or give --all-unknown or --all-failed")
+        return 2
+    with _told() as outcome:
+        with _records() as connection:
+            done = decision(connection, Channel.WEBHOOK, at=time.time(), ids=ids, states=states)
+            connection.commit()
+        for call_id in done:
+            print(call_id)
+        say(f"{len(done)} {'call' if len(done) == 1 else 'calls'} {word}")
+        if missing := [call_id for call_id in ids if call_id not in done]:
+            raise _Unusable(f"not among those that wait, were given up or may have arrived: {', '.join(missing)}")
+    return outcome.status
+
+
+def _chosen(unknown: bool, failed: bool) -> set[CallState]:
+    return {state for state, asked in ((CallState.UNKNOWN, unknown), (CallState.DEAD, failed)) if asked}
+
+
+class _Outcome:
+    status = 0
+
+
+@contextmanager
+def _told() -> Iterator[_Outcome]:
+    """What goes wrong is told in a line; `status` is then the command's."""
+    outcome = _Outcome()
+    try:
+        yield outcome
+    except (SettingsError, BadAddress) as error:
+        say(str(error))
+        outcome.status = 2
+    except _Unusable as error:
+        say(str(error))
+        outcome.status = 1
+    except SQLAlchemyError as error:
+        say(f"the records cannot be used: {reason_of(error)}")
+        outcome.status = 1
+
+
+@contextmanager
+def _records() -> Iterator[Connection]:
+    """The server's own database. WAL lets others write beside it, one at a time, each for a moment."""
+    settings = load_settings()
+    url = address(settings.database_url.get_secret_value(), settings.data_dir)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise _Unusable(f"there are no records in {url.database}: is this the server's folder, with its settings?")
+    engine = writing_engine(url, settings.database_timeout)
+    try:
+        with engine.connect() as connection:
+            there = version_of(connection)
+            if there != REVISION:
+                raise _Unusable(
+                    f"the records have version {there}, and this command knows {REVISION}: start the server first"
+                )
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _table(kept: Sequence[Kept]) -> Table:
+    table = Table(box=None)
+    for title in ("id", "to", "state", "since", "tries", "next", "last answer"):
+        table.add_column(title, overflow="fold")
+    for call in kept:
+        row = (
+            call.id,
+            call.target or "backend",
+            call.state,
+            _time(call.since),
+            str(call.attempts),
+            _time(call.next_at),
+            call.error,
+        )
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _plain(call: Kept) -> dict[str, Any]:
+    told = HttpCall.from_json(call.payload)
+    return {
+        "id": call.id,
+        "job_id": call.job_id,
+        "call": call.name,
+        "to": call.target or "backend",
+        "method": told.method,
+        "url": told.url.partition("?")[0],  # what follows may be somebody's secret
+        "body": told.body,
+        "state": call.state.value,
+        "since": _time(call.since),
+        "tries": call.attempts,
+        "next": _time(call.next_at) or None,
+        "last_answer": call.error,
+    }
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,100 @@
+"""A job as JSON, in the words that web developers know from Replicate's predictions: for webhooks and for HTTP. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from server.job import Job, JobState
+
+STATUSES: dict[JobState, str] = {
+    JobState.QUEUED: "starting",
+    JobState.STARTING: "starting",
+    JobState.RETRYING: "starting",
+    JobState.PROCESSING: "processing",
+    JobState.SUCCEEDED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELED: "canceled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far a job is: `fraction` (0 to 1) over all its images, `step` of its slowest one."""
+
+    fraction: float = 0.0
+    step: int = 0
+
+
+def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dict[str, Any]:
+    """The whole job. `base_url` is where this server answers HTTP; without one there are no `urls`.
+
+    Times are ISO 8601 in UTC, durations seconds; `output` has an address for each picture (its storage key where it has none).
+    """
+    request = job.request
+    steps = request.num_inference_steps - request.first_step
+    if job.state is JobState.SUCCEEDED:
+        done = Done(1.0, steps)
+    done = done or Done()
+    failure = job.failure if job.state is JobState.FAILED else None  # one that is retrying has its last failure, too
+    return {
+        "id": job.id,
+        "status": STATUSES[job.state],
+        "model": request.model,
+        "model_id": request.model,
+        "version": None,
+        "input": _input(job),
+        "output": [artifact.url or artifact.key for artifact in job.artifacts] or None,
+        "error": failure.message if failure else None,
+        "error_code": failure.code.name if failure else None,
+        "logs": "\n".join(job.warnings),
+        "created_at": _time(job.created_at),
+        "started_at": _time(job.started_at),
+        "completed_at": _time(job.completed_at),
+        "webhook": job.webhook.url if job.webhook else None,
+        "progress": round(done.fraction, 4),
+        "progress_step": done.step,
+        "progress_total": steps,
+        "metrics": _metrics(job),
+        "urls": _urls(job, base_url),
+    }
+
+
+def _input(job: Job) -> dict[str, Any]:
+    request = job.request
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "seed": request.seed,
+        "num_outputs": request.num_images,
+        "scheduler": request.solver,
+        "adapters": [{"name": use.name, "scale": use.scale} for use in request.adapters],
+        **({"strength": request.strength} if request.strength else {}),
+    }
+
+
+def _metrics(job: Job) -> dict[str, float]:
+    """Of an ended job: how long it was painted, and how long it took in all."""
+    if job.completed_at is None:
+        return {}
+    total = max(0.0, job.completed_at - job.created_at)
+    painted = 0.0 if job.started_at is None else max(0.0, job.completed_at - job.started_at)
+    return {"predict_time": round(painted, 3), "total_time": round(total, 3)}
+
+
+def _urls(job: Job, base_url: str) -> dict[str, str]:
+    if not base_url:
+        return {}
+    own = f"{base_url.rstrip('/')}/v1/predictions/{job.id}"
+    return {"get": own, "cancel": f"{own}/cancel", "stream": f"{own}/stream"}
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
