@@ -29,10 +29,10 @@ def check_request(request: GenerationRequest, card: ModelCard) -> None:
     elif request.strength:
         raise GenerationError("strength: goes with an init_image")
     for use in request.adapters:
-        if use.name not in card.adapters:
-            raise AdapterError(f"adapters: {card.name} has no {use.name[:64]!r}")
+        if use.name not in card.adapters and use.name not in request.adapter_files:
+            raise AdapterError(f"adapters: {card.name} has no {use.shown[:64]!r}")
         if not math.isfinite(use.scale):
-            raise GenerationError(f"adapters: the scale of {use.name} must be a finite number, is {use.scale}")
+            raise GenerationError(f"adapters: the scale of {use.shown[:64]} must be a finite number, is {use.scale}")
 
 
 def _check_init_image(request: GenerationRequest, image: InitImage) -> None:

@@ -62,7 +62,7 @@ class Seating:
         """Whether the request's adapters are there. If not they are sent for, and it stands aside until they are."""
         if work.outfit is None and work.uses:
             residents = self._residents(work.group.model)
-            work.outfit = residents.wear(work.uses, partial(self._outfit_came, work))
+            work.outfit = residents.wear(work.uses, partial(self._outfit_came, work), work.request.adapter_files)
             if not work.outfit.ready:
                 work.waiting = True
                 for sample in work.wearers:

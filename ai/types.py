@@ -7,7 +7,7 @@ of `Finished`, `Failed` and `Canceled`, which is always the last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -107,11 +107,16 @@ class EngineSettings:
 class AdapterUse:
     """One style of a picture, and how strongly: 0 is not at all, 1 as trained, negative away from it.
 
-    The name is one of the model card's `adapters`; where its file lies is known to the card alone.
+    The name is one of the model card's `adapters`, whose file the card knows alone, or one of the request's `adapter_files`.
     """
 
     name: str
     scale: float = 1.0
+
+    @property
+    def shown(self) -> str:
+        """The name for logs and for others to read: what stands after the ? of an address may be a key to it."""
+        return self.name.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,9 @@ class GenerationRequest:
     A higher `priority` comes first; between those of one priority every `owner` gets an equal share. A request that cannot
     be painted within `deadline_seconds` of `submit` fails as soon as that is certain (None: it may take any time).
 
+    `adapter_files` says where the files of adapters lie that were fetched for this request, by their names; they are this
+    machine's, and stay there for as long as the engine has the request.
+
     What is `saved` of its images is gone on with, where that makes the same picture; the others begin at their first step.
 
     Image-to-image: from an `init_image` of the request's own size only the last `strength` of the steps are made (more than
@@ -168,6 +176,7 @@ class GenerationRequest:
     init_image: InitImage | None = None
     strength: float = 0.0
     saved: tuple[SavedImage, ...] = ()
+    adapter_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def image_bytes(self) -> int:

@@ -27,7 +27,7 @@ def _shown(field: str) -> str:
     if default is None or default in ({}, ()):
         return ""
     if isinstance(default, tuple):
-        return ",".join(f"{entry:g}" for entry in default)
+        return ",".join(entry if isinstance(entry, str) else f"{entry:g}" for entry in default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

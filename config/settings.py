@@ -19,6 +19,7 @@ from pydantic import AliasChoices, ByteSize, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.calling import CallingSettings
+from config.fetching import FetchingSettings
 from config.fields import PREFIX as PREFIX
 from config.fields import setting as _setting
 from config.solver_words import known_word, solver_of
@@ -36,7 +37,7 @@ class SettingsError(Exception):
     """A setting that the server cannot start with. The text names the variable."""
 
 
-class Settings(StoringSettings, CallingSettings):
+class Settings(StoringSettings, FetchingSettings, CallingSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(

@@ -22,6 +22,7 @@ from ai.types import (
 )
 from config import Settings, SettingsError
 from factory.artists import read_artists
+from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
 from factory.joining import joined
 from factory.listening import check_listening
@@ -80,6 +81,7 @@ class AtelierService:
         self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
         self._storage = Storage(settings, self._pool)
         artifacts = self._storage.artifacts
+        self._adapters = AdapterFetching(settings, self._storage, reactor)
         self._records = Records(settings, reactor)
         store = AddressedJobs(self._records.store, artifacts)
         board = Board(store)
@@ -107,6 +109,7 @@ class AtelierService:
             board=board,
             painter=self._painter,
             finisher=Finisher(artifacts, self._pool),
+            fetching=self._adapters.fetching,
             places=places,
             retries=Retries(settings.retry_delays),
             announcer=announcer,
@@ -136,6 +139,7 @@ class AtelierService:
             places=places,
             cards=cards,
             artists=read_artists(cards),
+            adapters=self._adapters.source,
             limits=_job_limits(settings),
             pool=self._pool,
             clock=clock,
@@ -200,9 +204,11 @@ class AtelierService:
         """
         await self._records.open()
         try:
+            await self._adapters.open()
             left = await self._recovery.take_up()
             await self._listen()
         except BaseException:
+            await self._adapters.close()
             await self._records.close()
             raise
         self._pool.start()
@@ -248,7 +254,8 @@ class AtelierService:
         if self._pool.started:
             await self._recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
-            ended = [told] + [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
+            ended = [told, await self._adapters.close()]
+            ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
             self.threads_left = not all([*ended, await self._records.close()])
         log.info("server.stopped", threads_left=self.threads_left)
 

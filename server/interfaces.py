@@ -220,6 +220,26 @@ class ObjectSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedAdapter:
+    """An adapter's file, or folder, on this machine. It stays there until `release` is called, once."""
+
+    path: str
+    release: Callable[[], None]
+
+
+class AdapterSource(Protocol):
+    """Where adapters come from that no model's card knows. Their names have a colon in them (server.adapter_names)."""
+
+    def check(self, name: str) -> None:
+        """Raises Refusal (ADAPTER_INVALID) for a name that can never be fetched. Asks nobody."""
+        ...
+
+    async def fetch(self, name: str) -> FetchedAdapter:
+        """The adapter as it is now. Raises JobFailure: ADAPTER_NOT_FOUND or ADAPTER_INVALID (they stay so), STORAGE_FAILED."""
+        ...
+
+
 class Pool(Protocol):
     """Threads for work that would hold up the reactor."""
 

@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IAgentEndpointFactory
 from zope.interface import implementer
 
 from server.clock import Clock, within
@@ -123,11 +123,12 @@ def check_url(url: str, schemes: Sequence[str] = ("http", "https")) -> tuple[str
 
 
 class Answer:
-    """What came back: `status`, `headers`, and the body in pieces."""
+    """What came back: `status`, `headers`, the body in pieces, and its `length` where that is told before."""
 
-    def __init__(self, status: int, headers: Headers, body: _Body) -> None:
+    def __init__(self, status: int, headers: Headers, body: _Body, length: int | None = None) -> None:
         self.status = status
         self.headers = headers
+        self.length = length
         self._body = body
 
     def header(self, name: str) -> str:
@@ -201,7 +202,8 @@ class Outgoing:
         timer = self._clock.callLater(max(0.0, ends_at - self._clock.seconds()), self._expire, way, reading, seconds)
         try:
             response.deliverBody(reading)
-            yield Answer(response.code, response.headers, reading)
+            length = None if response.length is UNKNOWN_LENGTH else response.length
+            yield Answer(response.code, response.headers, reading, length)
         finally:
             if timer.active():
                 timer.cancel()

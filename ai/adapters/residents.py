@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 # The smallest rank that matrix units work at without waste; most adapters have 4 to 32.
 SLOT_RANK = 8
+# Files that were found bad are not read again; more of them than cards have are those that users named.
+REFUSALS_KEPT = 1000
+NO_FILES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +101,7 @@ class Outfit:
     residents: Residents
     uses: tuple[AdapterUse, ...]
     done: Done
+    files: Mapping[str, str]  # of adapters that were fetched for this request alone, before the card's
     worn: list[Worn] = field(default_factory=list)
     read: dict[str, tuple[object, Adapter]] = field(default_factory=dict)  # by name, until there is room for it
     ready: bool = False
@@ -124,8 +128,8 @@ class Residents:
         self._free = list(range(slots.count, 0, -1))
         self._residents: OrderedDict[str, Resident] = OrderedDict()  # by content, the most recently used last
         self._holders: dict[str, int] = {}  # by content; who is not in here is held by nobody
-        self._names: dict[str, tuple[object, str]] = {}  # the file's stamp when it was read, and the content
-        self._refused: dict[str, tuple[object, str]] = {}  # the file's stamp, and why
+        self._read_paths: dict[Path, tuple[object, str]] = {}  # the file's stamp when it was read, and the content
+        self._refused: OrderedDict[Path, tuple[object, str]] = OrderedDict()  # the file's stamp, and why
         self._line: deque[Outfit] = deque()
         self._serving = False
         self._starved = False  # the first in line waits for slots; whoever comes now stands behind it
@@ -138,10 +142,10 @@ class Residents:
         with self._lock:
             return tuple(self._residents)
 
-    def wear(self, uses: Iterable[AdapterUse], done: Done) -> Outfit:
+    def wear(self, uses: Iterable[AdapterUse], done: Done, files: Mapping[str, str] = NO_FILES) -> Outfit:
         """Hold these adapters: at once (the outfit is `ready`), or when its turn has come; then `done` is called. It is
-        not called for an outfit that was released before."""
-        outfit = Outfit(self, tuple(uses), done)
+        not called for an outfit that was released before. `files` are of names that the card may not know."""
+        outfit = Outfit(self, tuple(uses), done, files)
         with self._lock:
             if not self._starved and self._hold_all(outfit):
                 return outfit
@@ -174,7 +178,7 @@ class Residents:
     # What is there. With the lock held.
 
     def _hold_all(self, outfit: Outfit) -> bool:
-        found = [self._find(use.name) for use in outfit.uses]
+        found = [self._find(self._path(outfit, use)) for use in outfit.uses]
         residents = [resident for resident in found if resident is not None]
         if len(residents) < len(found):
             return False
@@ -184,10 +188,14 @@ class Residents:
         outfit.ready = True
         return True
 
-    def _find(self, name: str) -> Resident | None:
-        """The adapter that a name means at the moment, if it is in the slots."""
-        stamp, content_hash = self._names.get(name, (None, ""))
-        if content_hash not in self._residents or stamp != _stamp(self._paths[name]):
+    def _path(self, outfit: Outfit, use: AdapterUse) -> Path:
+        fetched = outfit.files.get(use.name)
+        return self._paths[use.name] if fetched is None else Path(fetched)
+
+    def _find(self, path: Path) -> Resident | None:
+        """The adapter that a file is at the moment, if it is in the slots."""
+        stamp, content_hash = self._read_paths.get(path, (None, ""))
+        if content_hash not in self._residents or stamp != _stamp(path):
             return None
         return self._residents[content_hash]
 
@@ -206,6 +214,8 @@ class Residents:
 
     def _evict(self, content_hash: str) -> None:
         self._free += self._residents.pop(content_hash).slots
+        for path in [path for path, (_, content) in self._read_paths.items() if content == content_hash]:
+            del self._read_paths[path]
 
     # The line. On its thread, with the lock held only for as long as a look takes.
 
@@ -253,24 +263,25 @@ class Residents:
 
     def _bring(self, outfit: Outfit, use: AdapterUse) -> None:
         """Hold one adapter for an outfit, after reading it if it is not there."""
+        path = self._path(outfit, use)
         with self._lock:
-            resident = self._find(use.name)
+            resident = self._find(path)
             if resident is not None:
                 self.hits += 1
                 self._hold(outfit, use, resident)
                 return
         began = time.monotonic()
         if use.name not in outfit.read:
-            outfit.read[use.name] = self._read(use.name)
+            outfit.read[use.name] = self._read(use.shown, path)
         stamp, adapter = outfit.read[use.name]
         with self._lock:
             if outfit.released:
                 return
-            self._names[use.name] = (stamp, adapter.content_hash)
+            self._read_paths[path] = (stamp, adapter.content_hash)
             if adapter.content_hash in self._residents:  # under another name, or the file was written anew as it was
                 self._hold(outfit, use, self._residents[adapter.content_hash])
                 return
-            slots = self._find_room(outfit, use.name, adapter.rank)
+            slots = self._find_room(outfit, use.shown, adapter.rank)
             self.loads += 1
         try:
             self._slots.write(slots, adapter)
@@ -285,21 +296,22 @@ class Residents:
         del outfit.read[use.name]
         log.info(
             "adapter %s: %d layers, rank %d, %d bytes, in %.3f s",
-            use.name, len(adapter.layers), adapter.rank, adapter.total_bytes, time.monotonic() - began,
+            use.shown, len(adapter.layers), adapter.rank, adapter.total_bytes, time.monotonic() - began,
         )  # fmt: skip
 
-    def _read(self, name: str) -> tuple[object, Adapter]:
-        path = self._paths[name]
+    def _read(self, name: str, path: Path) -> tuple[object, Adapter]:
         stamp = _stamp(path)
-        if name in self._refused and self._refused[name][0] == stamp:
-            raise AdapterError(self._refused[name][1])
+        if path in self._refused and self._refused[path][0] == stamp:
+            raise AdapterError(self._refused[path][1])
         try:
             adapter = self._slots.read(path)
         except AdapterError as error:
             reason = f"adapter {name}: {error}"
-            self._refused[name] = (stamp, reason)
+            self._refused[path] = (stamp, reason)
+            if len(self._refused) > REFUSALS_KEPT:
+                self._refused.popitem(last=False)
             raise AdapterError(reason) from error
-        self._refused.pop(name, None)
+        self._refused.pop(path, None)
         return stamp, adapter
 
     def _find_room(self, outfit: Outfit, name: str, rank: int) -> list[int]:

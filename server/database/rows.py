@@ -41,7 +41,7 @@ class JobRows:
 def rows_of(job: Job) -> JobRows:
     """A job that was not kept before."""
     inputs: dict[str, bytes] = {}
-    request = _without_bytes(_REQUEST.dump_python(job.request, exclude={"saved"}), "request", inputs)
+    request = _without_bytes(_REQUEST.dump_python(job.request, exclude={"saved", "adapter_files"}), "request", inputs)
     signature = None
     if job.signature is not None:
         signature = _text(_without_bytes(_SIGNATURE.dump_python(job.signature), "signature", inputs))

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from ai.cards import ModelCard
 from ai.types import GenerationRequest
+from server.adapter_names import is_fetched
 from server.clock import Clock
 from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
-from server.interfaces import Announcer, JobStore, Pool
+from server.interfaces import AdapterSource, Announcer, JobStore, Pool
 from server.job import Job
 from server.jobs.artists import Artists
 from server.jobs.init_images import read_init_image
@@ -58,6 +59,7 @@ class Admission:
         places: Places,
         cards: Sequence[ModelCard],
         artists: Artists,
+        adapters: AdapterSource,
         limits: Limits,
         pool: Pool,
         clock: Clock,
@@ -70,6 +72,7 @@ class Admission:
         self._places = places
         self._cards = cards
         self._artists = artists
+        self._adapters = adapters
         self._limits = limits
         self._pool = pool
         self._clock = clock
@@ -167,7 +170,7 @@ class Admission:
         _check_bytes("init_image", command.init_image, limits.max_init_image_bytes)
         for index, use in enumerate(command.adapters):
             if use.name not in card.adapters:
-                raise _no_such_adapter(index, use, card)
+                self._check_fetched(index, use, card)
         return GenerationRequest(
             request_id=self._new_id(),
             model=card.name,
@@ -185,6 +188,16 @@ class Admission:
             preview_every=command.preview_every_steps,
             strength=_strength(command, steps),
         )
+
+    def _check_fetched(self, index: int, use: AdapterUse, card: ModelCard) -> None:
+        """Refuse an adapter that the card does not know, unless its name says where else it is."""
+        if not is_fetched(use.name):
+            raise _no_such_adapter(index, use, card)
+        try:
+            self._adapters.check(use.name)
+        except Refusal as refusal:
+            field = f"adapters[{index}].name"
+            raise Refusal(refusal.code, f"{field}: {refusal.message}", field=field, limit=refusal.limit) from None
 
     def _card(self, name: str) -> ModelCard:
         if not name:

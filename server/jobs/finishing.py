@@ -139,6 +139,6 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
         "solver": request.solver,
         "strength": f"{request.strength:g}" if request.strength else "",
         "size": f"{picture.width}x{picture.height}",
-        "adapters": ", ".join(f"{use.name}:{use.scale:.12g}" for use in request.adapters),
+        "adapters": ", ".join(f"{use.shown}:{use.scale:.12g}" for use in request.adapters),
         "artist": job.signature.artist if job.signature else "",
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -27,6 +27,7 @@ from server.futures import Tasks
 from server.interfaces import Announcer, JobStore, Latents, Painter
 from server.job import TERMINAL, Job, JobState, LeaseLost
 from server.jobs.board import Board, terminal_event
+from server.jobs.fetching import Fetching
 from server.jobs.finishing import Finisher
 from server.jobs.places import Places
 from server.jobs.retrying import Retries
@@ -78,6 +79,7 @@ class Lifecycle:
         board: Board,
         painter: Painter,
         finisher: Finisher,
+        fetching: Fetching,
         places: Places,
         retries: Retries,
         announcer: Announcer,
@@ -88,6 +90,7 @@ class Lifecycle:
         self._board = board
         self._painter = painter
         self._finisher = finisher
+        self._fetching = fetching
         self._places = places
         self._retries = retries
         self._announcer = announcer
@@ -140,8 +143,31 @@ class Lifecycle:
             self._submit(writer, saved)
 
     def _submit(self, writer: _Writer, saved: tuple[engine.SavedImage, ...] = ()) -> None:
+        """Give the job to the engine, after what it wears was fetched; until then it stays queued."""
+        if self._fetching.needs(writer.job):
+            self._then(writer, partial(self._fetch, writer, saved))
+        else:
+            self._paint(writer, saved, {})
+
+    async def _fetch(self, writer: _Writer, saved: tuple[engine.SavedImage, ...]) -> None:
+        try:
+            files = await self._fetching.bring(writer.job)
+        except JobFailure as failure:
+            if not writer.ending:
+                self._fail(writer, failure)
+            return
+        if writer.ending:
+            self._fetching.let_go(writer.job.id)
+        elif self._dead is not None:
+            self._end_now(writer, self._dead)
+        else:
+            self._paint(writer, saved, files)
+
+    def _paint(self, writer: _Writer, saved: tuple[engine.SavedImage, ...], files: Mapping[str, str]) -> None:
         job = writer.job
-        request = replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job), saved=saved)
+        request = replace(
+            job.request, owner=job.owner, deadline_seconds=self._seconds_left(job), saved=saved, adapter_files=files
+        )
         writer.left_engine = False
         try:
             self._painter.submit(request)
@@ -313,6 +339,7 @@ class Lifecycle:
             self._then(writer, partial(self._retry, writer, failure, delay))
 
     async def _retry(self, writer: _Writer, failure: JobFailure, delay: float) -> None:
+        self._fetching.let_go(writer.job.id)
         log.warning("job.retried", job_id=writer.job.id, code=failure.code.name, reason=failure.message, delay=delay)
         await self._move(writer, JobState.RETRYING, failure)
         if writer.ending:
@@ -408,6 +435,7 @@ class Lifecycle:
         """The job is ours no more."""
         job = writer.job
         del self._live[job.id]
+        self._fetching.let_go(job.id)
         for timer in (writer.deadline, writer.retry):
             if timer is not None and timer.active():
                 timer.cancel()

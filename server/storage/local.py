@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from server.interfaces import ObjectChanged, Pool, StoredObject
-from server.storage.keys import key_parts
+from server.object_keys import key_parts
 
 PIECE = 1 << 20  # bytes at a time of what is streamed
 
@@ -97,11 +98,16 @@ def _delete(root: Path, parts: list[str]) -> None:
 
 
 def _open(root: Path, parts: list[str]) -> int:
-    with _folder(root, parts) as folder:
-        handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        with _folder(root, parts) as folder:
+            handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "no plain file there; links are not followed", parts[-1]) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise FileNotFoundError(2, "not a plain file", parts[-1])
+        raise FileNotFoundError(errno.ENOENT, "not a plain file", parts[-1])
     return handle
 
 

@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
 from server.interfaces import ObjectChanged, StoredObject
-from server.storage.keys import key_parts
+from server.object_keys import key_parts
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

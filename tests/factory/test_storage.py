@@ -110,6 +110,27 @@ async def test_a_public_bucket_s_addresses_are_its_own(settings: dict[str, str],
         assert signed.startswith(f"{address}?")
 
 
+@pytest.mark.parametrize(
+    ("settings", "addresses"),
+    [
+        (
+            {"storage_url": "s3://mine/p"},
+            ("https://mine.s3.us-east-1.amazonaws.com/p/", "s3://mine/p/", "https://s3.us-east-1.amazonaws.com/mine/p/",
+             "https://mine.s3.amazonaws.com/p/"),
+        ),
+        (
+            {"storage_url": "s3://mine", "aws_endpoint_url": "http://minio:9000", "public_base_url": "https://cdn.test/"},
+            ("https://cdn.test/", "http://minio:9000/mine/", "s3://mine/", "http://mine.minio:9000/"),
+        ),
+        ({"storage_url": "gs://mine"}, ("https://storage.googleapis.com/mine/", "gs://mine/")),
+        ({"storage_url": "file:///srv"}, ()),
+    ],
+)  # fmt: skip
+def test_what_others_call_the_storage(settings: dict[str, str], addresses: tuple[str, ...]) -> None:
+    """So that a backend may give an adapter's address in its own bucket, which is then read with our credentials."""
+    assert storage(**settings, **KEYS).own_addresses == addresses
+
+
 async def test_wrong_credentials_are_told_at_the_start_and_stop_nothing(rclone_s3: S3Server) -> None:
     """With what to do, and without the secret."""
     settings = rclone_s3.settings() | {"AWS_SECRET_ACCESS_KEY": "another-secret-key"}

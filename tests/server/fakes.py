@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -27,7 +28,8 @@ from ai.types import (
     Stepped,
 )
 from server import events
-from server.errors import JobFailure
+from server.errors import Code, JobFailure, Refusal
+from server.interfaces import FetchedAdapter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -196,6 +198,37 @@ class FakeArtifacts:
     async def _wait(self) -> None:
         if self.gate is not None:
             await self.gate.wait()
+
+
+class FakeAdapterSource:
+    """An `AdapterSource` of adapters under /fetched. It can wait for `gate`, and counts who holds what."""
+
+    def __init__(self) -> None:
+        self.gate: asyncio.Event | None = None
+        self.failures: dict[str, JobFailure] = {}  # by name
+        self.asked: list[str] = []
+        self.held: Counter[str] = Counter()
+
+    def check(self, name: str) -> None:
+        """Refuses what has "never" in its name."""
+        assert ":" in name
+        if "never" in name:
+            raise Refusal(Code.ADAPTER_INVALID, "it never can be", limit="another")
+
+    async def fetch(self, name: str) -> FetchedAdapter:
+        """Its file, held until it is released, once."""
+        self.check(name)
+        self.asked.append(name)
+        if self.gate is not None:
+            await self.gate.wait()
+        if name in self.failures:
+            raise self.failures[name]
+        self.held[name] += 1
+        return FetchedAdapter(f"/fetched/{name}", lambda: self._release(name))
+
+    def _release(self, name: str) -> None:
+        assert self.held[name] > 0
+        self.held[name] -= 1
 
 
 class HoldingPool:

@@ -26,6 +26,7 @@ from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
 from server.jobs.artists import Artists
 from server.jobs.board import Board
+from server.jobs.fetching import Fetching
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
@@ -33,7 +34,7 @@ from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import InlinePool
 from server.webhook import Webhook
-from tests.server.fakes import FakeArtifacts, FakePainter, Recorder, settle
+from tests.server.fakes import FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
 from tests.server.memory import MemoryJobStore
 
 LIMITS = Limits(
@@ -67,6 +68,7 @@ class House:
         finishing_pool: Pool | None = None,
         tokens: Mapping[str, SecretStr] = TOKENS,
         began_at: float = 1_000_000.0,
+        adapters_ahead: int = 3,
         retry_delays: Sequence[float] = (),
         announcer: Announcer = SILENT,
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
@@ -76,6 +78,7 @@ class House:
         ids, seeds = itertools.count(1), itertools.count(1001)
         self.painter = FakePainter()
         self.artifacts = FakeArtifacts()
+        self.adapters = FakeAdapterSource()
         self.store: JobStore = store or MemoryJobStore(100)
         self.board = Board(self.store)
         self.health = Health(self.painter.cards)
@@ -87,6 +90,7 @@ class House:
             board=self.board,
             painter=self.painter,
             finisher=Finisher(self.artifacts, finishing_pool or InlinePool()),
+            fetching=Fetching(self.adapters, adapters_ahead),
             places=self.places,
             retries=Retries(retry_delays),
             announcer=announcer,
@@ -98,6 +102,7 @@ class House:
             places=self.places,
             cards=self.painter.cards,
             artists=artists,
+            adapters=self.adapters,
             limits=limits,
             pool=admission_pool or InlinePool(),
             clock=self.clock,

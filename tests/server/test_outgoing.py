@@ -140,6 +140,7 @@ async def test_a_request_goes_to_the_address_that_was_checked(reactor: Any) -> N
         caller = outgoing(reactor, look_up=find)
         async with caller.request("PATCH", url, seconds=9, headers={"X-Of": "me"}, body=b"{}") as got:
             assert (got.status, got.header("x-kind"), got.header("x-none")) == (207, "a", "")
+            assert got.length == 9
             assert await got.read_at_most(100) == b'{"ok": 1}'
         assert asked == [("hooks.test", host.port)]
         assert host.asked[0].line == "PATCH /a?b=c HTTP/1.1"
@@ -223,6 +224,7 @@ async def test_no_more_of_a_body_is_read_than_is_wanted(reactor: Any) -> None:
 
     async with scripted(pour) as host:
         async with outgoing(reactor).request("GET", f"http://hooks.test:{host.port}/", seconds=9) as got:
+            assert got.length is None
             assert await got.read_at_most(1000) == b"x" * 1000
         await host.until(lambda: host.open == 0)
 

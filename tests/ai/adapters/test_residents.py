@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from ai.adapters import residents
 from ai.adapters.adapter import Adapter
 from ai.adapters.residents import Outfit, Residents
-from ai.types import AdapterUse, EngineError
+from ai.types import AdapterError, AdapterUse, EngineError
 from tests.ai.fakes import FakeAdapters
 
 NAMES = ("a", "b", "c", "d", "two-16", "three-17", "torn")
@@ -250,3 +251,49 @@ def test_idle_ones_can_be_dropped() -> None:
     idle.release()
     hall.residents.drop_idle()
     assert hall.residents.contents == (held.worn[0].resident.content_hash,)
+
+
+def test_a_request_s_own_files_come_before_the_card_s() -> None:
+    """By name, for that request alone; the same content under two paths is read twice and held once."""
+    hall = Hall()
+    fetched = hall.residents.wear(
+        [AdapterUse("a"), AdapterUse("https://x.test/f")], _nobody, {"a": "b", "https://x.test/f": "c"}
+    )
+    hall.serve()
+    assert hall.slots.reads == ["b", "c"]
+    card = hall.wear("b")
+    assert slots_of(card) == slots_of(fetched)[:1]
+    assert hall.slots.reads == ["b", "c"], "it is known by where it lies, whatever it is called"
+    assert hall.error(hall.wear("a")) == "None"
+
+
+def test_what_comes_after_the_question_mark_of_an_address_is_not_told() -> None:
+    """It may be a key: neither the refusal nor the log has it."""
+    hall = Hall()
+    use = AdapterUse("https://x.test/torn?token=s3cret")
+    outfit = hall.residents.wear([use], lambda outfit, error: hall.heard.append((outfit, error)), {use.name: "torn"})
+    hall.serve()
+    assert "adapter https://x.test/torn: " in hall.error(outfit)
+    assert "s3cret" not in hall.error(outfit)
+
+
+def test_refusals_of_files_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users name as many as they like; the oldest is read again if it is asked for again."""
+    monkeypatch.setattr(residents, "REFUSALS_KEPT", 2)
+    hall = Hall(slots=Torn(count=4))
+    for name in ("a", "b", "c", "c", "a"):
+        hall.error(hall.wear(name))
+    assert hall.slots.reads == ["a", "b", "c", "a"]
+
+
+class Torn(FakeAdapters):
+    """Nothing in it can be read."""
+
+    def read(self, path: Path) -> Adapter:
+        """Raises AdapterError."""
+        self.reads.append(path.name)
+        raise AdapterError("torn")
+
+
+def _nobody(outfit: Outfit, error: EngineError | None) -> None:
+    assert error is None

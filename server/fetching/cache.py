@@ -1,0 +1,323 @@
+"""Fetched adapters on this machine's disk: so many bytes at most, what is in use always, the rest by when it was used last.
+
+    ROOT/{name}-{version}/adapter/…     the files; name and version are hashes
+    ROOT/{name}-{version}/entry.json    their sizes and SHA-256; its time is that of the last use
+    ROOT/.draft-…                       what is being fetched; a rename makes it an entry, so an entry is whole
+    ROOT/.gone-…                        what is being deleted
+
+The functions on the disk run on a pool's threads; everything else on the reactor thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from server.clock import Clock, within
+from server.interfaces import FetchedAdapter, Pool
+
+log = structlog.get_logger("atelier.adapters")
+
+PIECE = 1 << 20  # bytes read at a time to hash them
+ROOM_WITHIN = 60.0  # seconds that one waits for adapters in use to be let go
+_ENTRY_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})")
+_FOLDER = "adapter"
+_ENTRY = "entry.json"
+_DRAFT, _GONE = ".draft-", ".gone-"
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+Key = tuple[str, str]
+"""A name's hash, and a version's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """What a file must be."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    folder: Path
+    files: tuple[CachedFile, ...]
+    holders: int = 0
+    sound: object = None  # the files' stamps when they were last found to be what they must be
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def path(self) -> Path:
+        """What the engine is given: a file that is alone, or the folder."""
+        inner = self.folder / _FOLDER
+        return inner / self.files[0].name if len(self.files) == 1 else inner
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """An adapter on its way, and the bytes that it was promised."""
+
+    place: Path
+    promised: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are written."""
+        return self.place / _FOLDER
+
+
+class Corrupt(OSError):
+    """A file is not what it was when it was fetched."""
+
+
+def hash_of_name(name: str) -> str:
+    """A name's folder."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+class AdapterCache:
+    """At most `limit` bytes under `root`, which is this cache's alone."""
+
+    def __init__(self, root: Path, limit: int, pool: Pool, clock: Clock) -> None:
+        self._root = root.absolute()
+        self._limit = limit
+        self._pool = pool
+        self._clock = clock
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()  # the most recently used last
+        self._used = 0  # bytes: of entries, and of room that was promised
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def open(self) -> None:
+        """Find what an earlier life has left. Raises OSError."""
+        for key, entry in await self._pool.run(_scan, self._root):
+            self._entries[key] = entry
+            self._used += entry.size
+        await self._evict(0)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken, or promised."""
+        return self._used
+
+    def has(self, key: Key) -> bool:
+        """Whether there is such an entry; that it is sound `hold` says."""
+        return key in self._entries
+
+    def newest(self, name: str) -> Key | None:
+        """The version of a name that was used last."""
+        return next((key for key in reversed(self._entries) if key[0] == name), None)
+
+    async def hold(self, key: Key) -> FetchedAdapter | None:
+        """The entry, which stays until it is released; None where it is not there, or is not what it must be."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        entry.holders += 1  # while it is looked at, too
+        try:
+            entry.sound = await self._pool.run(_check, entry.folder, entry.files, entry.sound)
+        except Corrupt as error:
+            log.warning("adapter.corrupt", entry="-".join(key), reason=str(error))
+            self._let_go(entry)
+            if self._entries.get(key) is entry:
+                await self._drop(key)
+            return None
+        except BaseException:
+            self._let_go(entry)
+            raise
+        if self._entries.get(key) is entry:
+            self._entries.move_to_end(key)
+        return FetchedAdapter(str(entry.path), _once(lambda: self._let_go(entry)))
+
+    @asynccontextmanager
+    async def room(self, size: int) -> AsyncIterator[Draft]:
+        """A draft with room for `size` bytes; gone at the end unless it was kept. Raises OSError."""
+        await self._take(size)
+        draft = Draft(self._root / f"{_DRAFT}{os.urandom(8).hex()}", size)
+        try:
+            await self._pool.run(draft.folder.mkdir, parents=True)
+            yield draft
+        finally:
+            self._used -= draft.promised
+            self._wake()
+            await asyncio.shield(self._pool.run(shutil.rmtree, draft.place, ignore_errors=True))
+
+    async def keep(self, key: Key, draft: Draft, files: Sequence[CachedFile]) -> None:
+        """Make a draft, with these files in it, the entry. Older versions of the name go next. Raises OSError."""
+        target = self._root / "-".join(key)
+        if key in self._entries:
+            await self._drop(key)
+        await self._pool.run(_commit, draft.place, target, tuple(files))
+        entry = self._entries[key] = _Entry(target, tuple(files))
+        self._used += entry.size - draft.promised
+        draft.promised = 0
+        for older in [one for one in self._entries if one[0] == key[0] and one != key]:
+            self._entries.move_to_end(older, last=False)
+
+    # Room
+
+    async def _take(self, size: int) -> None:
+        if size > self._limit:
+            raise OSError(f"{size:,} bytes are more than the whole cache has (ADAPTER_CACHE_BYTES is {self._limit:,})")
+        while not await self._evict(size):
+            over = asyncio.get_running_loop().create_future()
+            self._waiting.append(over)
+            try:
+                await within(self._clock, ROOM_WITHIN, _wait(over))
+            except TimeoutError:
+                raise OSError("the cache is full of adapters in use (ADAPTER_CACHE_BYTES)") from None
+            finally:
+                with suppress(ValueError):
+                    self._waiting.remove(over)
+        self._used += size
+
+    async def _evict(self, size: int) -> bool:
+        """Whether there is room for so many bytes, once what nobody uses has gone as far as it must."""
+        while self._used + size > self._limit:
+            idle = next((key for key, entry in self._entries.items() if not entry.holders), None)
+            if idle is None:
+                return False
+            await self._drop(idle)
+        return True
+
+    async def _drop(self, key: Key) -> None:
+        entry = self._entries.pop(key)
+        self._used -= entry.size
+        await self._pool.run(_remove, self._root, entry.folder)
+
+    def _let_go(self, entry: _Entry) -> None:
+        entry.holders -= 1
+        if not entry.holders:
+            self._wake()
+
+    def _wake(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+
+async def _wait(over: asyncio.Future[None]) -> None:
+    await over
+
+
+def _once(work: Callable[[], None]) -> Callable[[], None]:
+    done = False
+
+    def call() -> None:
+        nonlocal done
+        if not done:
+            done = True
+            work()
+
+    return call
+
+
+# On the disk
+
+
+def _scan(root: Path) -> list[tuple[Key, _Entry]]:
+    """The entries, the least recently used first; what is none is deleted."""
+    root.mkdir(parents=True, exist_ok=True)
+    found: list[tuple[float, Key, _Entry]] = []
+    for folder in root.iterdir():
+        named = _ENTRY_NAME.fullmatch(folder.name)
+        entry = _read(folder) if named else None
+        if named is None or entry is None:
+            _remove(root, folder)
+        else:
+            found.append(((folder / _ENTRY).lstat().st_mtime, (named[1], named[2]), entry))
+    return [(key, entry) for _, key, entry in sorted(found, key=lambda one: one[0])]
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
+
+
+def _read(folder: Path) -> _Entry | None:
+    """What the entry says of itself; None where it is none. The files are looked at when they are used."""
+    try:
+        if not _is_folder(folder):
+            return None
+        with os.fdopen(os.open(folder / _ENTRY, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            told = json.loads(file.read(100_000))
+        files = tuple(CachedFile(str(one["name"]), int(one["size"]), str(one["sha256"])) for one in told["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    plain = all(file.name == Path(file.name).name and file.size >= 0 for file in files)
+    return _Entry(folder, files) if files and plain else None
+
+
+def _check(folder: Path, files: Sequence[CachedFile], sound: object) -> object:
+    """The stamps of files that are what they must be. What has its old stamp is not read again. Raises Corrupt, OSError."""
+    try:
+        if not _is_folder(folder) or not _is_folder(folder / _FOLDER):
+            raise Corrupt("not a folder")
+        stamps = [_stamp(folder / _FOLDER / file.name, file) for file in files]
+        if stamps != sound:
+            for file in files:
+                _check_content(folder / _FOLDER / file.name, file)
+        os.utime(folder / _ENTRY)
+    except OSError as error:
+        if error.errno in _MISSING:
+            raise Corrupt(error.strerror) from error
+        raise
+    return stamps
+
+
+def _stamp(path: Path, file: CachedFile) -> object:
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size != file.size:
+        raise Corrupt(f"{file.name}: not a plain file of {file.size} bytes")
+    return found.st_ino, found.st_mtime_ns
+
+
+def _check_content(path: Path, file: CachedFile) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if _sha256(handle) != file.sha256:
+            raise Corrupt(f"{file.name}: its content is another than was fetched")
+    finally:
+        os.close(handle)
+
+
+def _sha256(handle: int) -> str:
+    digest = hashlib.sha256()
+    while piece := os.read(handle, PIECE):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _commit(draft: Path, target: Path, files: Sequence[CachedFile]) -> None:
+    with (draft / _ENTRY).open("x") as file:
+        json.dump({"files": [asdict(one) for one in files]}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    _remove(target.parent, target)  # whatever an earlier life may have left there
+    draft.rename(target)
+
+
+def _remove(root: Path, path: Path) -> None:
+    """Out of the way at once, then gone; also what is a link or a file."""
+    away = root / f"{_GONE}{os.urandom(8).hex()}"
+    with suppress(FileNotFoundError):
+        path.rename(away)
+        if _is_folder(away):
+            shutil.rmtree(away, ignore_errors=True)
+        else:
+            away.unlink()
