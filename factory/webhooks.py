@@ -47,7 +47,9 @@ class Webhooks:
         outbox = records.outbox(Channel.WEBHOOK)
         self.telling = Telling(outbox=outbox, live_job=live_job, backend_url=backend.url, clock=clock)
         self.check = WebhookCheck(
-            signed=bool(settings.webhook_secret.get_secret_value()), networks=settings.outgoing_networks
+            signed=bool(settings.webhook_secret.get_secret_value()),
+            networks=settings.outgoing_networks,
+            backend_url=backend.url,
         )
         self.delivery = Delivery(
             outbox=outbox,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from server.errors import Refusal
 from server.outgoing import AddressRefused, Network, check_url, is_public
 from server.webhook import HookKind, Webhook
+from server.webhooks.calls import origin
 
 MAX_URL = 2000  # characters; some receivers' own servers take no more
 
@@ -15,7 +16,8 @@ MAX_URL = 2000  # characters; some receivers' own servers take no more
 class WebhookCheck:
     """Raises Refusal for what could never be told. Names are resolved when they are called, and then checked again."""
 
-    def __init__(self, *, signed: bool, networks: Sequence[Network]) -> None:
+    def __init__(self, *, signed: bool, networks: Sequence[Network], backend_url: str) -> None:
+        self._backend = origin(backend_url)
         self._signed = signed
         self._networks = networks
 
@@ -31,6 +33,8 @@ class WebhookCheck:
             host, _ = check_url(hook.url)
         except AddressRefused as error:
             raise Refusal.invalid("webhook.url", f"an address that may be called ({error})", _shown(hook.url)) from None
+        if hook.kind is HookKind.BACKEND and origin(hook.url) == self._backend != "":
+            return  # the operator's own, on whatever network
         if _is_address(host) and not is_public(host, self._networks):
             raise Refusal.invalid("webhook.url", "an address on the public Internet", _shown(hook.url))
 

@@ -10,7 +10,7 @@ from server.errors import Code, Refusal
 from server.webhook import HookEvent, HookKind, Webhook
 from server.webhooks.admitting import MAX_URL, WebhookCheck
 
-CHECK = WebhookCheck(signed=True, networks=())
+CHECK = WebhookCheck(signed=True, networks=(), backend_url="")
 
 
 def generic(url: str, *events: HookEvent) -> Webhook:
@@ -46,12 +46,13 @@ def test_what_can_never_be_called_is_refused(url: str) -> None:
 
 def test_an_address_that_the_operator_allows_may_be_called() -> None:
     """A private network's, say."""
-    WebhookCheck(signed=True, networks=(ipaddress.ip_network("10.0.0.0/8"),))(generic("http://10.0.0.1/"))
+    allowed = (ipaddress.ip_network("10.0.0.0/8"),)
+    WebhookCheck(signed=True, networks=allowed, backend_url="")(generic("http://10.0.0.1/"))
 
 
 def test_nobody_is_told_without_a_signature() -> None:
     """Anybody could tell the same: there has to be a secret first. A backend has its token."""
-    check = WebhookCheck(signed=False, networks=())
+    check = WebhookCheck(signed=False, networks=(), backend_url="")
     with pytest.raises(Refusal, match="ATELIER_WEBHOOK_SECRET") as refused:
         check(generic("https://hooks.test"))
     assert refused.value.field == "webhook"
@@ -62,3 +63,12 @@ def test_who_asks_for_nothing_is_asked_what_is_meant() -> None:
     """A webhook for no event is a mistake."""
     with pytest.raises(Refusal, match=r"start, progress, completed"):
         CHECK(Webhook(kind=HookKind.GENERIC, url="https://hooks.test", events=frozenset()))
+
+
+def test_the_backend_s_own_address_may_be_on_a_private_network() -> None:
+    """In a message of the backend; not in a user's webhook, nor on another port of that machine."""
+    check = WebhookCheck(signed=True, networks=(), backend_url="http://10.0.0.1:3000")
+    check(Webhook(kind=HookKind.BACKEND, url="http://10.0.0.1:3000/api"))
+    for hook in (generic("http://10.0.0.1:3000/"), Webhook(kind=HookKind.BACKEND, url="http://10.0.0.1:3001/")):
+        with pytest.raises(Refusal):
+            check(hook)
