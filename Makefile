@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-engine bench-gpu test-gpu test-int8 demo-model-check fuzz clean
+.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-gpu test-gpu test-int8 demo-model-check fuzz clean
 
 PYTHON ?= python3
 export PYTHON
@@ -41,13 +41,16 @@ proto: .dev ## make proto/atelier_pb2.py anew from proto/atelier.proto
 docs: .dev ## make .env.example and docs/configuration.md anew from config/settings.py
 	@$(BIN)/python -m config.pages
 
-bench: bench-protocol bench-engine bench-previews ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews bench-wearing ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
 
 bench-previews: .dev ## what a preview costs, as a share of a step
 	@$(BIN)/python -m bench.previews
+
+bench-wearing: .dev ## what wearing adapters adds to a step, and what it must
+	@$(BIN)/python -m bench.wearing
 
 bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 	@$(BIN)/python -m bench.engine

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ai.halving import Failures, Halving
+from ai.lineup import slots_of
 from ai.memory import Network
 from ai.solvers import SolverTable, update
 from ai.types import GenerationError, GenerationRequest
@@ -130,32 +131,36 @@ def refine_row(model: Model, request: GenerationRequest, row: Row, prompted: Pro
 class Stack:
     """The stacked tensors of some rows, kept for as long as the same rows step together.
 
-    Rows with guidance stand first, so that their unconditional halves pair up by slices: the network sees
-    [all conditional rows, the guided rows' unconditional ones].
+    The network sees each row with its unconditional half, if it has one, behind it; those first that wear most. So rows
+    that wear the same are neighbours, and so are rows that gather equally many slots.
     """
 
     def __init__(self, model: Model, rows: Sequence[Row]) -> None:
         self._model = model
-        self._rows = sorted(rows, key=lambda row: row.negative is None)
-        negatives = [row.negative for row in self._rows if row.negative is not None]
-        self._guided = len(negatives)
-        told = [row.positive for row in self._rows] + negatives
-        self._worn = model.adapters.rows([row.worn for row in [*self._rows, *self._rows[: self._guided]]])
-        self._conditioning = {name: torch.cat([one[name] for one in told]) for name in told[0]}
+        self._rows = sorted(rows, key=lambda row: slots_of(row.worn), reverse=True)
+        halves = [(at, told) for at, row in enumerate(self._rows) for told in _told(row)]
+        seen = [at for at, _ in halves]
+        self._lineup = model.adapters.line_up([self._rows[at].worn for at in seen])
+        self._conditioning = {name: torch.cat([told[name] for _, told in halves]) for name in halves[0][1]}
         self._latents = torch.stack([row.latents for row in self._rows])
         self._x0 = torch.stack([row.x0 for row in self._rows])
         self._device = self._latents.device
-        scales = torch.tensor([row.guidance_scale for row in self._rows[: self._guided]], dtype=torch.float32)
-        self._scales = scales.to(self._device).view((-1,) + (1,) * (self._latents.dim() - 1))
+        first = [seen.index(at) for at in range(len(self._rows))]
+        last = [len(seen) - 1 - seen[::-1].index(at) for at in range(len(self._rows))]
+        self._seen, self._first, self._last = (
+            torch.tensor(index, device=self._device) for index in (seen, first, last)
+        )
+        scales = torch.tensor([row.guidance_scale for row in self._rows], dtype=torch.float32, device=self._device)
+        self._scales = scales.view((-1,) + (1,) * (self._latents.dim() - 1))
 
     @property
     def network_rows(self) -> int:
         """How many rows the network sees: a guided one counts twice."""
-        return len(self._rows) + self._guided
+        return len(self._seen)
 
     def tensors(self) -> Iterator[Tensor]:
         """All that is kept for these rows from step to step."""
-        yield from (self._latents, self._x0, self._scales, *self._conditioning.values())
+        yield from (self._latents, self._x0, self._scales, *self._conditioning.values(), *self._lineup.kept.tensors())
         for row in self._rows:
             yield from row.positive.values()
             yield from (row.negative or {}).values()
@@ -184,17 +189,18 @@ class Stack:
         return together.to(self._device, torch.float32)
 
     def _predict(self, timesteps: Tensor) -> Tensor:
-        guided, everyone = self._guided, len(self._rows)
-        latents = self._latents
-        if guided:
-            latents = torch.cat([latents, latents[:guided]])
-            timesteps = torch.cat([timesteps, timesteps[:guided]])
-        output = self._model.predict(latents, timesteps, self._conditioning, self._worn).float()
-        if not guided:
+        latents, timesteps = self._latents[self._seen], timesteps[self._seen]
+        output = self._model.predict(latents, timesteps, self._conditioning, self._lineup).float()
+        if len(output) == len(self._rows):
             return output
-        without = output[everyone:]
-        combined = without + self._scales * (output[:guided] - without)
-        return combined if guided == everyone else torch.cat([combined, output[guided:everyone]])
+        # Of a row without guidance both are the same, and so is the sum.
+        conditional, unconditional = output[self._first], output[self._last]
+        return unconditional + self._scales * (conditional - unconditional)
+
+
+def _told(row: Row) -> list[Conditioning]:
+    """What the network is told of a row: with its prompt, and with the negative one if there is guidance."""
+    return [row.positive] if row.negative is None else [row.positive, row.negative]
 
 
 def _not_finite(row: Row) -> GenerationError:

@@ -18,6 +18,7 @@ from ai.cards import ModelCard
 from ai.engine import Engine
 from ai.families import load
 from ai.gauge import TensorGauge
+from ai.lineup import Lineup
 from ai.stepping import Stack, open_row
 from ai.types import EngineEvent, EngineSettings, Finished, GenerationRequest
 from atelier.demo import PROMPTS
@@ -66,7 +67,7 @@ def output(settings: EngineSettings) -> torch.Tensor:
         rows = [open_row(model, request, 0, model.prompt(request, ())) for request in requests]
         told = {name: torch.cat([row.positive[name] for row in rows]) for name in rows[0].positive}
         latents = torch.stack([row.latents for row in rows])
-        return model.predict(latents, torch.full((len(rows),), 500.0), told, None).float()
+        return model.predict(latents, torch.full((len(rows),), 500.0), told, Lineup()).float()
 
 
 def pictures(settings: EngineSettings) -> np.ndarray[Any, Any]:

@@ -1,72 +1,44 @@
 """The matrices of a model's adapters, stacked, and the layers that gather them by row. Imports torch.
 
 In every layer that some adapter changes stand A [slots, 8, in, …] and B [slots, 8, out], for all adapters in memory. A
-forward pass is told for each of its rows the slots that act on it, and gathers them:
+forward pass has a lineup (`ai.lineup`), which says for each of its rows the slots that act on it; a layer gathers them:
 
-    y = W x + Σ scale · B·(A x)        with A [rows, 8, in], B [rows, 8, out], scale [rows]
+    y = W x + Σ scale · B·(A x)        with A [rows, ranks, in, …], scale · B [rows, ranks, out]
 
-in two batched matrix products (of a convolution: one grouped convolution, then one product), whatever number of adapters
-the rows wear between them. A row that has more slots than one (a higher rank, several adapters) has the sum of them: the
-first slots of all rows are a pass, their second ones another, of those rows alone that have so many, and so on.
+in two batched matrix products (of a convolution's A: a grouped convolution, or a product whose parts are shifted and
+summed), whatever number of adapters the rows wear between them. Where a row has more slots than one (a higher rank,
+several adapters) their ranks stand side by side, and the product is their sum.
 
-The slots to gather and the scales are tensors on the device, made once for as long as the same rows step together; nothing
-waits for the device, and nothing changes shape from step to step.
+What is gathered is kept with the lineup, scales and all: from its second step on a layer only multiplies. Nothing waits
+for the device, and nothing changes shape or place from step to step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, fold
 
 from ai.adapters.adapter import Adapter, LowRank, targets_of
 from ai.adapters.reading import read_adapter
 from ai.adapters.residents import SLOT_RANK, Worn
 from ai.device import Place
+from ai.kept_text import replace_forward
+from ai.lineup import Band, Kept, Lineup, line_up
 from ai.types import AdapterError, EngineSettings
 
 # Slots that a layer's tensors begin with; they double until there are as many as the setting says. Four hold the
 # styles of a quiet server, and are 20 to 40 MB of Stable Diffusion 1.5 in float16.
 FIRST_SLOTS = 4
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Column:
-    """One slot of some rows. `rows` is int64 [n], or None where these are all rows; `slots` int64 [n]; `scales` float32
-    [n, 1, 1]. `layers` are those that one of the adapters changes."""
-
-    rows: Tensor | None
-    slots: Tensor
-    scales: Tensor
-    layers: frozenset[str]
-
-
-WornRows = tuple[Column, ...]
-"""What the rows of a forward pass wear: the first slots of all that have any, then the second ones, and so on."""
-
-
-def worn_rows(told: Sequence[Sequence[Worn]], device: torch.device) -> WornRows | None:
-    """What each of the rows wears, as tensors; None where nobody wears anything."""
-    slots = [[(slot, worn) for worn in row for slot in worn.resident.slots] for row in told]
-    columns = (
-        [(row, *of_row[place]) for row, of_row in enumerate(slots) if place < len(of_row)]
-        for place in range(max(map(len, slots)))
-    )
-    return tuple(_column(column, len(told), device) for column in columns) or None
-
-
-def _column(column: Sequence[tuple[int, int, Worn]], rows: int, device: torch.device) -> Column:
-    where, slots, worn = zip(*column, strict=True)
-    scales = torch.tensor([one.scale for one in worn], dtype=torch.float32, device=device)
-    layers = frozenset[str]().union(*(one.resident.layers for one in worn))
-    everyone = None if len(column) == rows else torch.tensor(where, device=device)
-    return Column(everyone, torch.tensor(slots, device=device), scales.view(-1, 1, 1), layers)
+# The most pixels of a map on which shifting was no slower than a grouped convolution: one CPU thread, 48 to 256
+# channels. Beyond it the sum over the taps costs more than it saves.
+SMALL_MAP = 64
 
 
 class AdapterStacks:
@@ -86,7 +58,7 @@ class AdapterStacks:
             for name in self._targets.shapes
         }
         self._layers: dict[str, AdaptedLayer] = {}
-        self._worn: WornRows = ()
+        self._lineup = Lineup()
 
     @property
     def count(self) -> int:
@@ -98,18 +70,18 @@ class AdapterStacks:
         """What the stacked tensors take at present."""
         return sum(layer.total_bytes for layer in list(self._layers.values()))
 
-    def rows(self, told: Sequence[Sequence[Worn]]) -> WornRows | None:
-        """What the rows of a batch wear, for `wearing`; to be made once for as long as they step together."""
-        return worn_rows(told, self._place.device)
+    def line_up(self, told: Sequence[Sequence[Worn]]) -> Lineup:
+        """The lineup of rows that wear this, for `wearing`; to be made once for as long as they step together."""
+        return line_up(told, self._place.device)
 
     @contextmanager
-    def wearing(self, rows: WornRows | None) -> Iterator[None]:
-        """Let the rows of the forward passes inside wear this."""
-        self._worn = rows or ()
+    def wearing(self, lineup: Lineup) -> Iterator[None]:
+        """Let the rows of the forward passes inside wear what the lineup says."""
+        self._lineup = lineup
         try:
             yield
         finally:
-            self._worn = ()
+            self._lineup = Lineup()
 
     def read(self, path: Path) -> Adapter:
         """Read an adapter and check it against the networks. Raises AdapterError."""
@@ -138,7 +110,7 @@ class AdapterStacks:
 
     def _adapted(self, name: str) -> AdaptedLayer:
         kind = AdaptedConvolution if isinstance(self._modules[name], nn.Conv2d) else AdaptedLinear
-        return kind(name, self._modules[name], lambda: self._worn, self._place)
+        return kind(name, self._modules[name], lambda: self._lineup, self._place)
 
 
 class AdaptedLayer:
@@ -147,15 +119,14 @@ class AdaptedLayer:
     A is kept as [slots, 8, in, …] and scale · B, alpha's part of the scale, as [slots, 8, out].
     """
 
-    def __init__(self, name: str, layer: Any, worn: Callable[[], WornRows], place: Place) -> None:
+    def __init__(self, name: str, layer: Any, lineup: Callable[[], Lineup], place: Place) -> None:
         self._name = name
-        self._worn = worn
+        self._lineup = lineup
         self._layer = layer
-        self._plain = layer.forward
+        self._plain = replace_forward(layer, self.forward)
         out, *inside = layer.weight.shape
         self._a = torch.zeros((FIRST_SLOTS + 1, SLOT_RANK, *inside), dtype=place.dtype, device=place.device)
         self._b = torch.zeros((FIRST_SLOTS + 1, SLOT_RANK, out), dtype=place.dtype, device=place.device)
-        layer.forward = self.forward
 
     @property
     def total_bytes(self) -> int:
@@ -165,22 +136,22 @@ class AdaptedLayer:
     def forward(self, x: Tensor) -> Tensor:
         """As the layer's own; rows are `x`'s first dimension."""
         output: Tensor = self._plain(x)
-        for column in self._worn():
-            if self._name not in column.layers:
-                continue
-            a = self._a.index_select(0, column.slots)
-            b = (self._b.index_select(0, column.slots) * column.scales).to(a.dtype)
-            if column.rows is None:
-                self.add(output, x, a, b)
-            else:
-                some = output.index_select(0, column.rows)
-                self.add(some, x.index_select(0, column.rows), a, b)
-                output.index_copy_(0, column.rows, some)
+        lineup = self._lineup()
+        for band in lineup.bands:
+            if self._name in band.layers:
+                self.add(output[band.first : band.last], x[band.first : band.last], band, lineup.kept)
         return output
 
-    def add(self, output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
-        """Add to `output`, in place: A is [rows, 8, in, …], B [rows, 8, out]."""
+    def add(self, output: Tensor, x: Tensor, band: Band, kept: Kept) -> None:
+        """Add what the rows of a band wear to their `output`, in place."""
         raise NotImplementedError
+
+    def gathered(self, band: Band, alike: int) -> tuple[Tensor, Tensor]:
+        """A [rows, ranks, in, …] and scale · B [rows, ranks, out], of one in `alike` rows."""
+        slots, scales = band.slots[::alike], band.scales[::alike]
+        a, b = (stack.index_select(0, slots.flatten()) for stack in (self._a, self._b))
+        b = (b * scales.reshape(-1, 1, 1)).to(b.dtype)
+        return a.view(len(slots), -1, *a.shape[2:]), b.view(len(slots), -1, b.shape[-1])
 
     def write(self, slots: Sequence[int], low: LowRank | None, most: int) -> None:
         """Fill slots, with zeros where `low` is None or of a smaller rank; the tensors grow to `most` slots if they must."""
@@ -218,21 +189,54 @@ class AdaptedLayer:
 class AdaptedLinear(AdaptedLayer):
     """x is [rows, …, in]."""
 
-    def add(self, output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
-        """Two batched products, the second added where the output stands."""
-        rows = len(x)
-        low = torch.bmm(x.reshape(rows, -1, x.shape[-1]), a.mT)
-        output.view(rows, -1, output.shape[-1]).baddbmm_(low, b)
+    def add(self, output: Tensor, x: Tensor, band: Band, kept: Kept) -> None:
+        """Two batched products, the second added where the output stands; rows that wear the same are one matrix."""
+        a, b = kept.once((self._name, band.first), lambda: self.gathered(band, band.alike))
+        low = torch.bmm(x.reshape(len(a), -1, x.shape[-1]), a.mT)
+        output.view(len(a), -1, output.shape[-1]).baddbmm_(low, b)
 
 
 class AdaptedConvolution(AdaptedLayer):
     """x is [rows, in, height, width]."""
 
-    def add(self, output: Tensor, x: Tensor, a: Tensor, b: Tensor) -> None:
-        """A as one convolution with a group a row, which measured fastest on a CPU of four ways; B as a batched product."""
-        rows, layer = len(x), self._layer
-        low = conv2d(
-            x.reshape(1, -1, *x.shape[2:]), a.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation, rows
+    def __init__(self, name: str, layer: Any, lineup: Callable[[], Lineup], place: Place) -> None:
+        super().__init__(name, layer, lineup, place)
+        self._taps = tuple(layer.kernel_size)
+        self._around = _padding_of_the_sum(layer)
+
+    def add(self, output: Tensor, x: Tensor, band: Band, kept: Kept) -> None:
+        """A in the quicker of two ways, then B as a batched product."""
+        shifted = self._around is not None and (self._taps == (1, 1) or x[0, 0].numel() <= SMALL_MAP)
+        a, b = kept.once((self._name, band.first, shifted), lambda: self._prepared(band, shifted))
+        low = self._shifted(x, a, tuple(output.shape[2:])) if shifted else self._grouped(x, a)
+        output.view(len(x), len(output[0]), -1).baddbmm_(b.mT, low.view(len(x), b.shape[1], -1))
+
+    def _prepared(self, band: Band, shifted: bool) -> tuple[Tensor, Tensor]:
+        a, b = self.gathered(band, 1)
+        return (a.flip(3, 4).permute(0, 1, 3, 4, 2).flatten(1, 3), b) if shifted else (a, b)
+
+    def _grouped(self, x: Tensor, a: Tensor) -> Tensor:
+        """One convolution with a group a row."""
+        layer = self._layer
+        return conv2d(
+            x.reshape(1, -1, *x.shape[2:]), a.flatten(0, 1), None, layer.stride, layer.padding, layer.dilation, len(x)
         )
-        low = low.view(rows, SLOT_RANK, -1)
-        output.view(rows, len(output[0]), -1).baddbmm_(b.mT, low)
+
+    def _shifted(self, x: Tensor, a: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """One batched product, of A [rows, ranks · taps, in], and the sum over the kernel's taps, each in its place."""
+        low = torch.bmm(a, x.flatten(2))
+        if self._taps == (1, 1):
+            return low
+        assert self._around is not None, "only such layers come here"
+        return fold(low, shape, self._taps, self._layer.dilation, self._around)
+
+
+def _padding_of_the_sum(layer: Any) -> tuple[int, ...] | None:
+    """What `fold` must cut off so that it sums to the layer's map; None for a layer that cannot be made by it."""
+    if tuple(layer.stride) != (1, 1) or isinstance(layer.padding, str):
+        return None
+    around = tuple(
+        reach * (taps - 1) - padding
+        for reach, taps, padding in zip(layer.dilation, layer.kernel_size, layer.padding, strict=True)
+    )
+    return around if min(around) >= 0 else None

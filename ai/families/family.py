@@ -19,7 +19,7 @@ from ai.types import EngineSettings, GenerationRequest
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from ai.adapters.stacks import WornRows
+    from ai.lineup import Lineup
 
 Conditioning = Mapping[str, "Tensor"]
 """What the network is told besides latents and timestep, by name: tensors of [1, ...] for a row, [rows, ...] stacked."""
@@ -46,8 +46,8 @@ class Prompted:
 class AdapterSlots(Slots, Protocol):
     """A model's adapters as its batches see them (`ai.adapters.stacks.AdapterStacks`)."""
 
-    def rows(self, told: Sequence[Sequence[Worn]]) -> WornRows | None:
-        """What each row of a batch wears, for `Model.predict`; None where nobody wears anything."""
+    def line_up(self, told: Sequence[Sequence[Worn]]) -> Lineup:
+        """The lineup of a batch whose rows wear this, for `Model.predict`."""
         ...
 
 
@@ -81,8 +81,8 @@ class Model(Protocol):
         (which decides the numbers drawn)."""
         ...
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, worn: WornRows | None) -> Tensor:
-        """One forward pass of the network; `timesteps` is [rows], `worn` what `adapters.rows` made for these rows.
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, lineup: Lineup) -> Tensor:
+        """One forward pass of the network; `timesteps` is [rows], `lineup` what `adapters.line_up` made for these rows.
 
         The result has the latents' shape, in any dtype.
         """

@@ -14,12 +14,14 @@ import torch
 from torch import Generator, Tensor
 
 from ai.adapters.residents import Worn
-from ai.adapters.stacks import AdapterStacks, WornRows
+from ai.adapters.stacks import AdapterStacks
 from ai.device import Place
 from ai.families.family import Conditioning, Prompted
 from ai.families.init_images import encode
 from ai.families.previews import LatentColours
 from ai.gauge import networks_bytes
+from ai.kept_text import KeptText
+from ai.lineup import Lineup
 from ai.solvers import SolverTable, SolverTables
 from ai.types import GenerationRequest
 
@@ -35,6 +37,7 @@ class LatentDiffusion(ABC):
         self._channels = int(self._unet.config.in_channels)
         self._pixels_per_latent = 2 ** (len(self._vae.config.block_out_channels) - 1)
         self._tables = SolverTables(pipeline.scheduler.config)
+        self._text = KeptText(self._unet)
         self._colours = LatentColours(self._encode)
         networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
         self.weight_bytes = networks_bytes(networks, place.device)
@@ -42,7 +45,7 @@ class LatentDiffusion(ABC):
     def prompt(self, request: GenerationRequest, worn: Sequence[Worn]) -> Prompted:
         """Encode the request's prompts while the text encoders wear this, and its init image if it has one."""
         image = None if request.init_image is None else encode(self._vae, request.init_image)
-        with self.adapters.wearing(self.adapters.rows([worn])):
+        with self.adapters.wearing(self.adapters.line_up([worn])):
             return replace(self._prompt(request, worn), image=image)
 
     @abstractmethod
@@ -65,9 +68,9 @@ class LatentDiffusion(ABC):
         """Noise as diffusers draws it."""
         return torch.randn(tuple(shape), generator=generator, dtype=self._place.dtype)
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, worn: WornRows | None) -> Tensor:
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, lineup: Lineup) -> Tensor:
         """One forward pass of the UNet."""
-        with self.adapters.wearing(worn):
+        with self.adapters.wearing(lineup), self._text.within(lineup.kept):
             output: Tensor = self._unet(
                 latents.to(self._place.dtype), timesteps, **self._told(conditioning), return_dict=False
             )[0]

@@ -12,9 +12,9 @@ from torch import Generator, Tensor
 
 from ai.adapters.adapter import Adapter, LowRank, assemble
 from ai.adapters.residents import SLOT_RANK, Worn
-from ai.adapters.stacks import WornRows, worn_rows
 from ai.cards import ModelCard
 from ai.families.family import Conditioning, Prompted
+from ai.lineup import Lineup, line_up
 from ai.solvers import SolverTable, SolverTables
 from ai.types import AdapterError, EngineSettings, GenerationRequest
 
@@ -60,8 +60,8 @@ class FakeAdapters:
         self.strengths[list(slots)] = 0.0
         self.strengths[slots[0]] = adapter.layers["unet.layer"].a[0, 0]
 
-    def rows(self, told: Sequence[Sequence[Worn]]) -> WornRows | None:
-        return worn_rows(told, torch.device("cpu"))
+    def line_up(self, told: Sequence[Sequence[Worn]]) -> Lineup:
+        return line_up(told, torch.device("cpu"))
 
 
 @dataclass
@@ -93,7 +93,7 @@ class FakeModel:
     def noise(self, generator: Generator, shape: Sequence[int]) -> Tensor:
         return torch.randn(tuple(shape), generator=generator)
 
-    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, worn: WornRows | None) -> Tensor:
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, lineup: Lineup) -> Tensor:
         self.on_predict()
         rows, mood = len(latents), conditioning["mood"]
         assert timesteps.shape == (rows,)
@@ -103,10 +103,9 @@ class FakeModel:
         if bool((mood == BOMB).any()):
             raise RuntimeError("the network does not like this one")
         output = latents * 0.2 + (conditioning["text"] * 0.01 + timesteps[:, None] / 5000)[..., None, None]
-        if worn is not None:
-            for column in worn:
-                strengths = self.adapters.strengths[column.slots].view(-1, 1, 1, 1) * column.scales[..., None]
-                output[slice(None) if column.rows is None else column.rows] += strengths
+        for band in lineup.bands:
+            strengths = (self.adapters.strengths[band.slots] * band.scales).sum(1)
+            output[band.first : band.last] += strengths[:, None, None, None]
         output[mood == POISON] = torch.nan
         return output
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from ai.adapters.stacks import WornRows
 from ai.cards import ModelCard
 from ai.engine import Engine
 from ai.families.family import Conditioning
 from ai.fleet import Fleet, total_numbers
 from ai.histogram import NO_ROWS
+from ai.lineup import Lineup
 from ai.types import (
     Canceled,
     Deliver,
@@ -49,12 +49,12 @@ class Frail(FakeModel):
     falls: int = 1_000_000
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, worn: WornRows | None
+        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, lineup: Lineup
     ) -> torch.Tensor:
         """As always, while the device lives."""
         if len(self.batches) >= self.falls:
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-        return super().predict(latents, timesteps, conditioning, worn)
+        return super().predict(latents, timesteps, conditioning, lineup)
 
 
 @dataclass

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ai.adapters.residents import Worn
-from ai.adapters.stacks import WornRows
 from ai.cards import ModelCard
 from ai.families.family import Conditioning, Prompted
 from ai.gauge import TensorGauge, device_memory, networks_bytes, tensors_bytes
 from ai.halving import Halving
+from ai.lineup import Lineup
 from ai.memory import Memory, Pass
 from ai.shelf import RETRY_SECONDS
 from ai.types import (
@@ -234,12 +234,12 @@ class Cramped(FakeModel):
     relieved: Callable[[], bool] = staticmethod(lambda: False)
 
     def predict(
-        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, worn: WornRows | None
+        self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning, lineup: Lineup
     ) -> torch.Tensor:
         """As always, if there is room."""
         if self.relieved():
             self.room = 1000
-        return super().predict(latents, timesteps, conditioning, worn)
+        return super().predict(latents, timesteps, conditioning, lineup)
 
 
 def test_out_of_memory_unloads_idle_models() -> None:

@@ -26,6 +26,7 @@ from ai.adapters.residents import Worn
 from ai.cards import ModelCard
 from ai.families import load
 from ai.families.family import Model
+from ai.lineup import Kept
 from ai.schedules import SOLVERS
 from ai.types import AdapterUse, Canceled, EngineEvent, EngineSettings, Failed, GenerationRequest
 from tests.ai.adapters.made import make, save_kohya, save_peft
@@ -248,9 +249,15 @@ def swap_first_two(items: Sequence[Any]) -> list[Any]:
     return [items[1], items[0], *items[2:]] if len(items) > 1 else list(items)
 
 
+def swap_first_pictures(told: Sequence[Sequence[Worn]]) -> list[Sequence[Worn]]:
+    """The first row, and the first of another picture, the other way round (a guided picture has two rows)."""
+    other = next((number for number, row in enumerate(told) if row is not told[0]), 0)
+    return [told[other], *told[1:other], told[0], *told[other + 1 :]] if other else list(told)
+
+
 def swap_slots(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
-    """The first two rows wear each other's adapter, at their own scale."""
-    others = swap_first_two(told)
+    """Two rows wear each other's adapter, at their own scale."""
+    others = swap_first_pictures(told)
     return [
         [Worn(worn.resident, mine.scale) for mine, worn in zip(row, other, strict=True)]
         for row, other in zip(told, others, strict=True)
@@ -258,8 +265,8 @@ def swap_slots(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
 
 
 def swap_scales(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
-    """The first two rows wear their own adapter at each other's scale."""
-    others = swap_first_two(told)
+    """Two rows wear their own adapter at each other's scale."""
+    others = swap_first_pictures(told)
     return [
         [Worn(worn.resident, yours.scale) for worn, yours in zip(row, other, strict=True)]
         for row, other in zip(told, others, strict=True)
@@ -268,8 +275,8 @@ def swap_scales(told: Sequence[Sequence[Worn]]) -> list[list[Worn]]:
 
 def mutate_worn(change: Callable[[Sequence[Sequence[Worn]]], list[list[Worn]]], patch: pytest.MonkeyPatch) -> None:
     """Tell a batch something else of what its rows wear."""
-    rows = stacks.AdapterStacks.rows
-    patch.setattr(stacks.AdapterStacks, "rows", lambda self, told: rows(self, change(told)))
+    sound = stacks.AdapterStacks.line_up
+    patch.setattr(stacks.AdapterStacks, "line_up", lambda self, told: sound(self, change(told)))
 
 
 def mutate_noise(patch: pytest.MonkeyPatch) -> None:
@@ -297,6 +304,16 @@ def test_the_property_can_fail(mutation: str, house: House, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         MUTATIONS[mutation](patch)
         assert len(list(house.differs(THREE))) >= 2
+
+
+def test_what_is_kept_for_some_rows_is_not_for_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that took what the layers kept for one batch into the next one is found out."""
+    first, second = THREE[:1], THREE[1:2]
+    assert list(house.differs(first)) + list(house.differs(second)) == []
+    sound, kept = stacks.AdapterStacks.line_up, Kept()
+    monkeypatch.setattr(stacks.AdapterStacks, "line_up", lambda self, told: replace(sound(self, told), kept=kept))
+    assert list(house.differs(first)) == []
+    assert len(list(house.differs(second))) == 1
 
 
 def test_adapters_that_fail_and_that_wait(house: House) -> None:

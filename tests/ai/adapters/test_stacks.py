@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 from peft import get_peft_model
 
-from ai.adapters.residents import Residents, Worn
-from ai.adapters.stacks import AdapterStacks
+from ai.adapters.adapter import LowRank
+from ai.adapters.residents import Resident, Residents, Worn
+from ai.adapters.stacks import AdaptedConvolution, AdapterStacks
 from ai.device import Place
+from ai.lineup import Kept, line_up
 from ai.types import AdapterUse, EngineSettings
 from tests.ai.adapters.made import TEXT, UNET, Made, make, peft_config, save_kohya
 from tests.ai.tiny import build_tokenizer, networks
@@ -64,16 +67,19 @@ class Wardrobe:
         assert outfit.ready
         return outfit.worn
 
-    def act(self, *rows: Sequence[Worn]) -> torch.Tensor:
-        """What the UNet predicts when its rows wear this."""
-        with self.stacks.wearing(self.stacks.rows(rows)):
-            return act(self.networks["unet"], len(rows))
+    def act(self, *rows: Sequence[Worn], side: int = 8) -> torch.Tensor:
+        """What the UNet predicts when its rows wear this: at their first step and, from what is kept, at their second."""
+        lineup = self.stacks.line_up(rows)
+        with self.stacks.wearing(lineup):
+            first = act(self.networks["unet"], len(rows), side=side)
+            assert torch.equal(act(self.networks["unet"], len(rows), side=side), first)
+        return first
 
 
-def act(unet: Any, rows: int, **more: object) -> torch.Tensor:
+def act(unet: Any, rows: int, side: int = 8, **more: object) -> torch.Tensor:
     """A forward pass over other rows each, the same ones always."""
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn((rows, 4, 8, 8), generator=generator)
+    latents = torch.randn((rows, 4, side, side), generator=generator)
     text = torch.randn((rows, 7, 24), generator=generator)
     timesteps = torch.arange(rows) * 100 + 3
     output: torch.Tensor = unet(latents, timesteps, encoder_hidden_states=text, return_dict=False, **more)[0]
@@ -116,15 +122,17 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.std())
 
 
-def test_it_equals_peft_s_mixed_batches(paths: Mapping[str, Path]) -> None:
-    """Rows with one adapter each, at scales of their own, and rows with none, as PEFT does with `adapter_names`."""
+@pytest.mark.parametrize("side", [8, 16])
+def test_it_equals_peft_s_mixed_batches(paths: Mapping[str, Path], side: int) -> None:
+    """Rows with one adapter each, at scales of their own, and rows with none, as PEFT does with `adapter_names`; on small
+    maps and on large ones."""
     uses = {"v": ("one", 1.0), "w": ("two", -0.6), "x": ("one", 0.25), "y": ("query", 1.5)}
     names = ["w", "v", "__base__", "x", "y", "w", "v"]
     wardrobe = Wardrobe(paths)
-    found = wardrobe.act(*(wardrobe.worn(uses[name]) if name in uses else () for name in names))
-    wanted = act(by_peft(wardrobe.plain["unet"], uses), len(names), adapter_names=names)
+    found = wardrobe.act(*(wardrobe.worn(uses[name]) if name in uses else () for name in names), side=side)
+    wanted = act(by_peft(wardrobe.plain["unet"], uses), len(names), side, adapter_names=names)
     assert relative(found, wanted) < TOLERANCE
-    assert relative(found, act(wardrobe.plain["unet"], len(names))) > 1000 * TOLERANCE
+    assert relative(found, act(wardrobe.plain["unet"], len(names), side)) > 1000 * TOLERANCE
 
 
 def test_it_equals_peft_with_several_adapters(paths: Mapping[str, Path]) -> None:
@@ -149,12 +157,67 @@ def test_it_equals_merged_weights(paths: Mapping[str, Path]) -> None:
         assert relative(found[row], wanted[row]) < TOLERANCE, uses
 
 
+def test_rows_that_wear_the_same_are_one_matrix(paths: Mapping[str, Path]) -> None:
+    """Neighbours, as a picture's two rows are, and equal to merged weights all the same; they are gathered once for both."""
+    wardrobe, name = Wardrobe(paths), "two"  # two slots
+    rows = [wardrobe.worn((name, scale)) for scale in (1.0, 1.0, -0.4, -0.4, 0.7, 0.7)]
+    found = wardrobe.act(*rows)
+    for row, worn in enumerate(rows):
+        wanted = act(merged(wardrobe.plain["unet"], (name, worn[0].scale)), len(rows))
+        assert relative(found[row], wanted[row]) < TOLERANCE
+    lineup = wardrobe.stacks.line_up(rows)
+    with wardrobe.stacks.wearing(lineup):
+        act(wardrobe.networks["unet"], len(rows))
+    a, _ = lineup.kept.once((QUERY, 0), tuple)
+    assert len(a) == 3
+
+
+def test_without_room_to_keep_it_is_gathered_at_each_step(paths: Mapping[str, Path]) -> None:
+    """And is the same to the bit."""
+    wardrobe = Wardrobe(paths)
+    rows = [wardrobe.worn(("one", 1.0)), wardrobe.worn(("two", 0.5))]
+    wanted = wardrobe.act(*rows)
+    lineup = replace(wardrobe.stacks.line_up(rows), kept=Kept(limit=0))
+    with wardrobe.stacks.wearing(lineup):
+        for _ in range(2):
+            assert torch.equal(act(wardrobe.networks["unet"], len(rows)), wanted)
+    assert list(lineup.kept.tensors()) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"padding": 1},
+        {"padding": 2, "dilation": 2},
+        {},
+        {"padding": "same"},
+        {"padding": 1, "stride": 2},
+        {"padding": 3},
+    ],
+)
+def test_convolutions_of_every_kind(told: Mapping[str, Any]) -> None:
+    """Whatever their padding, steps and reach, those that cannot be made by shifting among them."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        torch.manual_seed(1)
+        layer = torch.nn.Conv2d(5, 6, 3, **told)
+    a, b, x = torch.randn(4, 5, 3, 3), torch.randn(6, 4, 1, 1), torch.randn(2, 5, 7, 7)
+    adapter = Resident("it", (1,), frozenset({"layer"}))
+    lineup = line_up([[Worn(adapter, 2.0)], []], CPU.device)
+    plain = layer(x)
+    adapted = AdaptedConvolution("layer", layer, lambda: lineup, CPU)
+    adapted.write([1], LowRank(a, b, 0.5), 1)
+    wanted = plain[0] + torch.nn.functional.conv2d(torch.nn.functional.conv2d(x[:1], a, **told), b)[0]
+    found = layer(x)
+    assert relative(found[0], wanted) < TOLERANCE
+    assert torch.equal(found[1], plain[1])
+
+
 def test_untouched_until_the_first_and_whenever_none_is_worn(paths: Mapping[str, Path]) -> None:
     """To the bit, and layers that no worn adapter changes are not even gathered for."""
     wardrobe = Wardrobe(paths)
     plain = act(wardrobe.plain["unet"], 2)
     assert wardrobe.stacks.total_bytes == 0
-    assert wardrobe.stacks.rows([(), ()]) is None
+    assert wardrobe.stacks.line_up([(), ()]).bands == ()
     assert torch.equal(wardrobe.act((), ()), plain)
     worn = wardrobe.worn(("query", 1.0))
     assert not torch.equal(wardrobe.act(worn, ()), plain)
@@ -175,6 +238,17 @@ def test_a_slot_remembers_nothing(paths: Mapping[str, Path]) -> None:
         assert relative(found[row], act(merged(wardrobe.plain["unet"], (name, 1.0)), 2)[row]) < TOLERANCE
 
 
+def test_what_is_kept_goes_with_the_rows_it_was_kept_for(paths: Mapping[str, Path]) -> None:
+    """A slot that is let go of and given to another adapter: whoever steps then wears the other one, in the same row
+    of the same layer."""
+    wardrobe = Wardrobe(paths, slots=1)
+    for name in ("query", "one", "query"):
+        outfit = wardrobe.residents.wear([AdapterUse(name)], lambda *_: None)
+        assert [worn.resident.slots for worn in outfit.worn] == [(1,)]
+        assert relative(wardrobe.act(outfit.worn), act(merged(wardrobe.plain["unet"], (name, 1.0)), 1)) < TOLERANCE
+        outfit.release()
+
+
 def test_memory_stays_flat(paths: Mapping[str, Path]) -> None:
     """It grows with the slots in use up to all there are, and not with the adapters that come and go."""
     wardrobe, sizes = Wardrobe(paths, slots=6), []
@@ -192,8 +266,8 @@ def test_the_text_encoder_wears_too(paths: Mapping[str, Path]) -> None:
     """Its rows are prompts."""
     wardrobe = Wardrobe(paths)
     tokens = torch.arange(6)[None].repeat(3, 1)
-    rows = wardrobe.stacks.rows([wardrobe.worn(("one", 1.0)), (), wardrobe.worn(("two", 0.5))])
-    with wardrobe.stacks.wearing(rows):
+    lineup = wardrobe.stacks.line_up([wardrobe.worn(("one", 1.0)), (), wardrobe.worn(("two", 0.5))])
+    with wardrobe.stacks.wearing(lineup):
         found = wardrobe.networks["text_encoder"](tokens)[0]
     plain = wardrobe.plain["text_encoder"](tokens)[0]
     assert relative(found[1], plain[1]) < TOLERANCE
