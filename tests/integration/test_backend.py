@@ -46,7 +46,7 @@ async def test_each_generation_has_one_end_whatever_is_published(
 
     async with scripted(take) as backend:
         url = f"http://127.0.0.1:{backend.port}"
-        settings = {"backend_api_url": url, "internal_api_token": TOKEN}
+        settings: dict[str, Any] = {"backend_api_url": url, "internal_api_token": TOKEN}
         async with serving(reactor, rabbitmq, tmp_path, monkeypatch, **settings) as server:
             server.post(
                 message(1), message(1), message(2, style=9), message(3, type="dance"), message(3, type="dance"),
