@@ -76,7 +76,7 @@ def bad(port: int, **config: Any) -> ObjectArtifacts:
 async def uses(store: ObjectArtifacts) -> list[str]:
     """What is told by everything that fails."""
     told = []
-    for use in (put(store, KEY, b"png"), store.read(KEY, 0, 3), store.stat(KEY)):
+    for use in (put(store, KEY, b"png"), store.read(KEY, 0, 3), store.stat(KEY), store.delete(KEY)):
         with pytest.raises(StorageError) as failed:
             await use
         told.append(str(failed.value))
@@ -133,8 +133,9 @@ async def test_a_bucket_that_is_not_there_is_told_as_such(server: S3Server) -> N
     store = bad(server.port, bucket="nobody-s")
     with pytest.raises(StorageError, match="no such bucket"):
         await put(store, KEY, b"png")
-    with pytest.raises(StorageError, match="no such bucket"):
-        await store.read(KEY, 0, 3)
+    for use in (store.read(KEY, 0, 3), store.delete(KEY)):
+        with pytest.raises(StorageError, match="no such bucket"):
+            await use
 
 
 async def test_a_storage_that_is_away_is_told_as_such(rclone_s3: S3Server) -> None:
@@ -168,6 +169,19 @@ async def test_what_the_storage_says_of_its_own_fault_is_told_by_number_and_code
         with pytest.raises(StorageError) as failed:
             await put(bad(broken.port), KEY, b"png")
     assert str(failed.value) == "the storage erred (500 InternalError)"
+
+
+async def test_a_picture_that_is_there_and_cannot_be_read_is_no_short_one() -> None:
+    """The storage knows its size, and errs at its content."""
+
+    async def half(asked: Any, writer: Any) -> None:
+        head = asked.line.startswith("HEAD")
+        told = '200 OK\r\nContent-Length: 10\r\nETag: "e"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT'
+        writer.write(f"HTTP/1.1 {told if head else '500 Internal Server Error'}\r\n\r\n".encode())
+
+    async with scripted(half) as broken:
+        with pytest.raises(StorageError, match=r"erred \(500\)"):
+            await bad(broken.port).read(KEY, 0, 3)
 
 
 async def test_an_address_that_cannot_be_signed_is_an_os_error() -> None:
