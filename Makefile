@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-gpu test-gpu test-int8 demo-model-check fuzz clean
+.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-durable bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -41,7 +41,7 @@ proto: .dev ## make proto/atelier_pb2.py anew from proto/atelier.proto
 docs: .dev ## make .env.example and docs/configuration.md anew from config/settings.py
 	@$(BIN)/python -m config.pages
 
-bench: bench-protocol bench-engine bench-previews bench-wearing ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews bench-wearing bench-durable ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
@@ -54,6 +54,9 @@ bench-wearing: .dev ## what wearing adapters adds to a step, and what it must
 
 bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 	@$(BIN)/python -m bench.engine
+
+bench-durable: .dev ## jobs a second beside Celery, and what durability adds to a job
+	@$(BIN)/python -m bench.durable
 
 bench-gpu: .dev ## the engine at full size on a CUDA device, beside the pipeline and the device's own ceiling
 	@$(BIN)/python -m bench.gpu
@@ -70,6 +73,9 @@ demo-model-check: .dev ## judge the embedded model, its styles and its scorer on
 
 fuzz: .dev ## a million frames at the wire core
 	@ATELIER_FUZZ_FRAMES=1000000 $(BIN)/pytest -q tests/wire/test_fuzz.py
+
+chaos: .dev ## the kill test: 300 jobs while the server, the broker, the database and all else die again and again
+	@$(BIN)/python -m tests.chaos
 
 clean: ## remove what was made, the .venv too
 	rm -rf .venv build data outputs htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

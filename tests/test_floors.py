@@ -126,7 +126,7 @@ def _strays(module: str, name: str) -> str:
         return "torch stays under ai/"
     if top == "PIL" and room not in {"watermark", *FREE} and module not in PICTURES:
         return "Pillow stays with the pictures"
-    if top == "pika" and module != "server.doors.amqp.connection" and room != "tests":
+    if top == "pika" and module != "server.doors.amqp.connection" and room not in ("tests", "bench"):
         return "only server/doors/amqp/connection speaks AMQP"
     return ""
 

@@ -17,6 +17,7 @@ from atelier.serve import serve
 from server.database.sql import SqlJobStore
 from server.job import Job, JobState
 from server.storage.local import LocalArtifacts
+from server.storage.objects import ObjectArtifacts
 from server.webhook import OutboxCall
 from tests.quick_painter import paint_quickly
 
@@ -42,7 +43,7 @@ class Bomb:
 
 def arm(bomb: Bomb) -> None:
     """Let it know of each moment, which is always just after something was made durable and before anyone was told."""
-    admit, take_up, move, put = SqlJobStore.admit, SqlJobStore.take_up, SqlJobStore.move, LocalArtifacts.put
+    admit, take_up, move = SqlJobStore.admit, SqlJobStore.take_up, SqlJobStore.move
 
     async def admitting(store: SqlJobStore, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         kept = await admit(store, job, calls, leased=leased)
@@ -63,14 +64,20 @@ def arm(bomb: Bomb) -> None:
             bomb.passed("ended")
         return moved
 
-    async def putting(store: LocalArtifacts, key: str, data: bytes, content_type: str, sha256: str) -> None:
-        await put(store, key, data, content_type, sha256)
-        if content_type == "image/png":  # and no trial of the storage
-            bomb.passed("stored")
-
     patched: Any = SqlJobStore
     patched.admit, patched.take_up, patched.move = admitting, taking_up, moving
-    storage: Any = LocalArtifacts
+    for storage in (LocalArtifacts, ObjectArtifacts):
+        _arm_storage(bomb, storage)
+
+
+def _arm_storage(bomb: Bomb, storage: Any) -> None:
+    put = storage.put
+
+    async def putting(store: Any, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        await put(store, key, data, content_type, sha256)
+        if content_type == "image/png":
+            bomb.passed("stored")
+
     storage.put = putting
 
 
