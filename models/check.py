@@ -19,18 +19,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other; before torch is loaded
 
-import diffusers
 import numpy as np
-import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from ai.adapters.folder import find_adapters
@@ -44,26 +39,7 @@ from models.training.styles import STYLES
 from models.training.world import Scene, held_out, prompt_of
 
 DEMO = Path(__file__).with_name("demo")
-_ROWS = 20  # pictures painted together: little memory, and no slower than more on a CPU
 _COLUMNS = 10  # of the contact sheet
-
-
-def open_pipeline(folder: Path) -> Any:
-    """The model in a folder, in float32, on the GPU if there is one."""
-    diffusers.utils.logging.disable_progress_bar()
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        str(folder), torch_dtype=torch.float32, local_files_only=True, safety_checker=None
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def paint(pipeline: Any, prompts: list[str], steps: int, guidance: float, seed: int = 0) -> Iterator[Image.Image]:
-    """One picture of each prompt; picture i has seed + i."""
-    for start in range(0, len(prompts), _ROWS):
-        some = prompts[start : start + _ROWS]
-        generators = [torch.Generator("cpu").manual_seed(seed + start + i) for i in range(len(some))]
-        yield from pipeline(some, num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
 
 
 def contact_sheet(pictures: list[Image.Image]) -> Image.Image:

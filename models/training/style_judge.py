@@ -1,6 +1,6 @@
 """The style judge: which of the ten styles a picture is in, or none, read from its pixels alone.
 
-Twelve measures, each of something that one style or a few do and the others do not:
+Thirteen measures, each of something that one style or a few do and the others do not:
 
     lines    how a pixel on the grid's lines differs from those beside it       mosaic, blueprint
     tiles    how neighbouring squares of the grid differ                        mosaic, chalk
@@ -12,6 +12,7 @@ Twelve measures, each of something that one style or a few do and the others do 
     soft     pixels a little off the ground, to those far off it                neon, watercolour
     edge     how the shape's rim differs from its inside                        outline, neon, blueprint
     paleness how far the rim is from black or white                             outline
+    beyond   how far the rim is from every mixture of ground and inside         outline, neon, blueprint
     shadow   how the shape's lower right rim differs from its upper left one    poster, pixel
     stripes  waves along one diagonal more than along the other                 stripes
 
@@ -50,6 +51,7 @@ MEASURES = (
     "soft",
     "edge",
     "paleness",
+    "beyond",
     "shadow",
     "stripes",
 )
@@ -173,6 +175,13 @@ def _of_ground(picture: Floats, sides: Floats) -> dict[str, float]:
     }
 
 
+def _beyond(colour: Floats, one: Floats, other: Floats) -> float:
+    """How far a colour is from the nearest mixture of two others."""
+    between = other - one
+    share = np.clip((colour - one) @ between / max(float(between @ between), 1e-6), 0, 1)
+    return float(_length(colour - one - share * between))
+
+
 def _of_shape(picture: Floats, sides: Floats) -> dict[str, float]:
     apart = _length(picture - sides[:, None])
     far = max(float(np.quantile(apart, 0.995)), 0.1)
@@ -195,6 +204,7 @@ def _of_shape(picture: Floats, sides: Floats) -> dict[str, float]:
         "soft": float(np.log1p(soft)),
         "edge": float(_length(near - deep)),
         "paleness": float(min(_length(near - 0.05), _length(near - 0.97))),
+        "beyond": _beyond(near, np.median(sides, axis=0), deep),
         "shadow": float(_length(corner - opposite)),
         "stripes": waves[0] - waves[1],
     }

@@ -80,11 +80,10 @@ def _watercolour(mask: Floats, colour: Floats, ground: Floats, generator: np.ran
 
 
 def _neon(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:
-    """A tube along the shape's edge, a glow around it, darkness behind."""
-    glow = np.clip(_blurred(mask, 8) * 1.4, 0, 1)
+    """A tube in the shape's own colour along its edge, a glow around it, darkness behind."""
+    glow = 0.8 * np.clip(_blurred(mask, 8) * 1.2, 0, 1)
     tube = np.clip(3 * (_blurred(mask, 1.5) - _blurred(_filtered(mask, ImageFilter.MinFilter(7)), 1.5)), 0, 1) * mask
-    halo = 0.6 * colour / max(float(colour.max()), 0.3) + 0.15
-    return _flat(0.65 * tube, _WHITE, _flat(mask, colour, _flat(glow, halo, 0.25 * ground)))
+    return _flat(0.45 * tube, _WHITE, _flat(mask, colour, _flat(glow, 0.65 * colour + 0.08, 0.3 * ground)))
 
 
 def _stripes(mask: Floats, colour: Floats, ground: Floats, generator: np.random.Generator) -> Floats:

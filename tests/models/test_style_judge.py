@@ -34,7 +34,7 @@ def test_a_drawn_style_is_named(drawn: dict[str, list[Floats]]) -> None:
 def test_each_measure_tells_its_style(drawn: dict[str, list[Floats]]) -> None:
     """What a measure is there for stands out from the plain pictures."""
     told = {"lines": "mosaic", "tiles": "chalk", "squares": "pixel", "cloud": "watercolour", "fall": "gradient", "dark": "neon",
-            "soft": "neon", "edge": "outline", "shadow": "poster", "stripes": "stripes"}  # fmt: skip
+            "soft": "neon", "edge": "outline", "beyond": "outline", "shadow": "poster", "stripes": "stripes"}  # fmt: skip
     medians = {
         style: np.median([measures(picture) for picture in pictures], axis=0) for style, pictures in drawn.items()
     }
