@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-durable bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
+.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-durable bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -19,6 +19,9 @@ demo-mixed: .runtime ## thirty jobs of all kinds: see them join, be parked, be c
 
 run: .runtime ## serve until Ctrl-C
 	@$(BIN)/python -m atelier serve
+
+run-worker: .runtime ## take jobs from RabbitMQ until Ctrl-C; no door is open
+	@ATELIER_ROLE=worker $(BIN)/python -m atelier serve
 
 test: check ## lint, types and all tests
 	@$(BIN)/coverage erase

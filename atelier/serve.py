@@ -99,6 +99,8 @@ class Serving:
         else:
             for address in self._service.addresses:
                 print(f"listening on {address}", flush=True)
+            if not self._service.addresses:
+                print("working: jobs come from RabbitMQ", flush=True)
             return True
         return False
 

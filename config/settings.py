@@ -196,7 +196,11 @@ class Settings(StoringSettings, FetchingSettings, CallingSettings):
         why="Of all pictures together (a 512 × 512 one has about 400 kB); beyond, the oldest job's are deleted first.",
     )  # fmt: skip
 
-    # The RabbitMQ door
+    # The RabbitMQ door, and several nodes
+    role: Literal["all", "gateway", "worker"] = _setting(
+        "all", "ROLE",
+        why="gateway: doors only, its jobs go to workers by RabbitMQ. worker: the engine only (docs/operations.md).",
+    )  # fmt: skip
     rabbitmq_host: str = _setting(
         "", "RABBITMQ_HOST", "RABBITMQ_HOST",
         why="The broker from which jobs are taken (docs/rabbitmq.md). Empty: none, and nothing else here matters.",
@@ -446,6 +450,12 @@ class Settings(StoringSettings, FetchingSettings, CallingSettings):
     def _measures_go_together(self) -> Self:
         if self.weights == "int8" and self.cpu_offload == "layers":
             raise ValueError("ATELIER_WEIGHTS=int8 cannot be used with ATELIER_CPU_OFFLOAD=layers")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_need_a_broker(self) -> Self:
+        if self.role != "all" and not self.rabbitmq_host:
+            raise ValueError(f"ATELIER_ROLE={self.role} needs RABBITMQ_HOST")
         return self
 
     @model_validator(mode="after")

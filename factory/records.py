@@ -20,7 +20,7 @@ from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
 from server.database.writing import GroupWriter, reason_of
-from server.interfaces import Forgetting, JobStore, Latents, Leases, Outbox
+from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox
 from server.pools import ThreadedPool
 from server.webhook import Channel
 
@@ -58,6 +58,7 @@ class Records:
         self.store: JobStore = self._patient
         self.latents: Latents = self._patient
         self.leases: Leases = sql
+        self.claims: Claims = sql
         self.forgetting: Forgetting = sql
 
     def outbox(self, channel: Channel) -> Outbox:

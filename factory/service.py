@@ -26,6 +26,7 @@ from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
 from factory.joining import joined
 from factory.listening import check_listening
+from factory.no_engine import NoEngine
 from factory.records import Records
 from factory.storage import Storage
 from factory.tcp import TcpDoor
@@ -49,6 +50,7 @@ from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
 from server.jobs.board import Board
 from server.jobs.cleaning import Cleaning, Keep
+from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.elsewhere import Elsewhere
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
@@ -59,6 +61,7 @@ from server.lag import LagMeter
 from server.pools import ThreadedPool
 from server.protocol import DoorLimits, DoorParts
 from server.storage.addressed import AddressedJobs
+from server.webhook import Channel
 
 log = structlog.get_logger("atelier")
 
@@ -85,18 +88,14 @@ class AtelierService:
         self._records = Records(settings, reactor)
         store = AddressedJobs(self._records.store, artifacts)
         board = Board(store)
-        self._health = Health(cards)
+        paints = settings.role != "gateway"
+        self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
-        self._painter = EngineThreads(
-            reactor,
-            cards,
-            [_engine_settings(settings, device) for device in settings.engine_devices()],
-            on_events=self._engine_events,
-            on_death=self._engine_died,
-        )
+        self._painter = self._engine(cards) if paints else NoEngine(cards)
         self._webhooks = Webhooks(settings, reactor, self._records, lambda job_id: self._lifecycle.live_job(job_id))
         board.tap(self._webhooks.telling)
-        announcer = Announcers([self._webhooks.telling])
+        telling = self._webhooks.telling
+        announcer = Announcers([telling] if paints else [telling, DispatchCalls()])
         places = Places(
             settings.max_pending_jobs,
             settings.max_pending_jobs_per_owner,
@@ -147,12 +146,38 @@ class AtelierService:
             check_webhook=self._webhooks.check,
             new_id=new_job_id,
             new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
+            leased=paints,
         )
         _check_defaults(admission, cards)
-        submit = SubmitHandler(admission, self._lifecycle, self._health)
+        self._elsewhere = Elsewhere(store=store, board=board, is_here=self._lifecycle.has, clock=clock)
+        self._amqp = None
+        if settings.rabbitmq_host:
+            from factory.amqp import AmqpDoor, AmqpParts  # pika is loaded where there is a broker
+
+            amqp_parts = AmqpParts(
+                submit=lambda command: submit(command),
+                set_going=self._recovery.set_going,
+                lifecycle=self._lifecycle,
+                board=board,
+                elsewhere=self._elsewhere,
+                store=store,
+                claims=self._records.claims,
+                dispatches=self._records.outbox(Channel.DISPATCH),
+                artifacts=artifacts,
+                announcer=announcer,
+                health=self._health,
+                tell_refused=self._webhooks.telling.refused,
+            )
+            self._amqp = AmqpDoor(settings, reactor, amqp_parts)
+            self._records.bell.wake(Channel.DISPATCH, self._amqp.ring)
+        follow = self._amqp.follow if self._amqp else self._elsewhere.look_after
+        board.when_strange(follow)
+        dispatched = Dispatched(board, places, follow)
+        board.tap(dispatched)
+        submit = SubmitHandler(admission, self._lifecycle if paints else dispatched, self._health)
         handlers = handler_table(
             submit=submit,
-            cancel=CancelHandler(store, self._lifecycle),
+            cancel=CancelHandler(store, self._amqp.canceling if self._amqp else self._lifecycle),
             watch=WatchHandler(store),
             get_job=GetJobHandler(store, board),
             list_models=ListModelsHandler(self._health),
@@ -163,26 +188,10 @@ class AtelierService:
                 lag=self._lag,
                 clock=clock,
                 connections=lambda: self._tcp.connections,
-                device=", ".join(settings.engine_devices()),
+                device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
             ),
             ping=PingHandler(clock.seconds),
         )
-        self._elsewhere = Elsewhere(store=store, board=board, is_here=self._lifecycle.has, clock=clock)
-        board.when_strange(self._elsewhere.look_after)
-        self._amqp = None
-        if settings.rabbitmq_host:
-            from factory.amqp import AmqpDoor  # pika is loaded where there is a broker
-
-            self._amqp = AmqpDoor(
-                settings,
-                reactor,
-                submit=submit,
-                board=board,
-                store=store,
-                artifacts=artifacts,
-                health=self._health,
-                tell_refused=self._webhooks.telling.refused,
-            )
         self._tcp = TcpDoor(
             DoorParts(
                 handlers=handlers,
@@ -197,6 +206,15 @@ class AtelierService:
             max_per_address=settings.max_connections_per_address,
         )
 
+    def _engine(self, cards: Sequence[ModelCard]) -> EngineThreads:
+        return EngineThreads(
+            self._reactor,
+            cards,
+            [_engine_settings(self._settings, device) for device in self._settings.engine_devices()],
+            on_events=self._engine_events,
+            on_death=self._engine_died,
+        )
+
     async def start(self) -> None:
         """Open the records, listen, load the default model, go on with what an earlier life has left.
 
@@ -205,8 +223,9 @@ class AtelierService:
         await self._records.open()
         try:
             await self._adapters.open()
-            left = await self._recovery.take_up()
-            await self._listen()
+            left = await self._recovery.take_up() if self._settings.role != "gateway" else []
+            if self._settings.role != "worker":
+                await self._listen()
         except BaseException:
             await self._adapters.close()
             await self._records.close()
@@ -217,7 +236,8 @@ class AtelierService:
         self._health.loading(self._painter.cards[0].name)
         self._painter.start(self._painter.cards[0].name)
         self._webhooks.begin()
-        self._recovery.begin(left)
+        if self._settings.role != "gateway":
+            self._recovery.begin(left)
         self._cleaning.begin()
         if self._amqp is not None:
             self._amqp.start()
@@ -252,7 +272,8 @@ class AtelierService:
         self._cleaning.stop()
         await self._storage.stop()
         if self._pool.started:
-            await self._recovery.stop()
+            if self._settings.role != "gateway":
+                await self._recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
             ended = [told, await self._adapters.close()]
             ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]

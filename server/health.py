@@ -12,7 +12,8 @@ from server.replies import ModelState, ModelView, ServerState
 class Health:
     """The server's state and its models'."""
 
-    def __init__(self, cards: Sequence[ModelCard]) -> None:
+    def __init__(self, cards: Sequence[ModelCard], *, paints: bool = True) -> None:
+        self._paints = paints  # a gateway loads no model, and is ready without
         self._views = {card.name: ModelView(card, ModelState.ON_DISK) for card in cards}
         self._default = cards[0].name
         self._served = False  # whether the default model has been ready
@@ -60,6 +61,8 @@ class Health:
             return ServerState.DRAINING
         if self._problem:
             return ServerState.FAILED
+        if not self._paints:
+            return ServerState.READY
         state = _SERVER_STATES[self._views[self._default].state]
         # A default model that went for want of use or room comes back when a job names it: the server is as ready as ever.
         return ServerState.READY if state is ServerState.LOADING and self._served else state

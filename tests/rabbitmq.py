@@ -21,6 +21,10 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
+WORK = "atelier.jobs"
+_OLD_ENOUGH = (
+    6.0  # seconds: a quorum queue that was declared just before kill -9 finds no leader any more, an older one does
+)
 _ANSWERS_WITHIN = 120.0  # seconds; 5 on a quiet machine
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 _SMALL = "+S 1:1 +SDcpu 1:1 +SDio 1 +A 4 -start_epmd false"  # one scheduler thread of each kind
@@ -44,6 +48,7 @@ class RabbitNode:
         self._cookie: str = first._cookie if first else secrets.token_hex(16)
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._declared_at: float | None = None  # WORK, by the monotonic clock
         self._write_files()
 
     def _write_files(self) -> None:
@@ -68,10 +73,29 @@ class RabbitNode:
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
             time.sleep(0.1)  # it says nowhere else that it is up
+        if self._declared_at is None:
+            connection = self.connect()
+            arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+            connection.channel().queue_declare(WORK, durable=True, arguments=arguments)
+            connection.close()
+            self._declared_at = time.monotonic()
+
+    def empty(self) -> None:
+        """Delete every queue but the one of WORK, which is emptied."""
+        connection = self.connect()
+        channel = connection.channel()
+        for name in self.ctl("list_queues", "name", "--no-table-headers").split():
+            if name == WORK:
+                channel.queue_purge(name)
+            else:
+                channel.queue_delete(name)
+        connection.close()
 
     def stop(self) -> None:
-        """At once, its clients' connections cut, as when a machine is taken down."""
+        """At once, its clients' connections cut, as when a machine is taken down, once WORK is old enough to survive it."""
         assert self._process is not None
+        if self._declared_at is not None:
+            time.sleep(max(0.0, self._declared_at + _OLD_ENOUGH - time.monotonic()))
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
@@ -89,6 +113,7 @@ class RabbitNode:
     def remove(self) -> None:
         """Leave nothing behind."""
         if self._process is not None:
+            self._declared_at = None  # nobody needs it any more
             self.stop()
         if self._epmd is not None:
             self._epmd.kill()

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from server.commands import Submit
 from server.errors import Code, Refusal
 from server.health import Health
+from server.job import Job
 from server.jobs.admission import Admission
-from server.jobs.lifecycle import Lifecycle
 from server.replies import Admitted
+
+
+class Begins(Protocol):
+    """What becomes of jobs: server.jobs.lifecycle, or server.jobs.dispatching."""
+
+    def begin(self, job: Job) -> None:
+        """Take over a job that was just made durable."""
+        ...
 
 
 class SubmitHandler:
     """Refuses while the server stops; what is admitted is durable before anyone is told."""
 
-    def __init__(self, admission: Admission, lifecycle: Lifecycle, health: Health) -> None:
+    def __init__(self, admission: Admission, lifecycle: Begins, health: Health) -> None:
         self._admission = admission
         self._lifecycle = lifecycle
         self._health = health

@@ -67,6 +67,7 @@ class Admission:
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
+        leased: bool = True,
     ) -> None:
         self._store = store
         self._places = places
@@ -80,6 +81,7 @@ class Admission:
         self._check_webhook = check_webhook
         self._new_id = new_id
         self._new_seed = new_seed
+        self._leased = leased  # whether a job is this node's, or waits for one to take it
 
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
@@ -101,7 +103,7 @@ class Admission:
                 request = await self._with_image(command, request)
                 self._places.take_image(request.request_id, request.image_bytes)
             job = self._job(command, request, signature, body_hash)
-            kept = await self._store.admit(job, self._announcer.calls(job))
+            kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
         finally:
             if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
                 self._places.release(command.owner, request.request_id)

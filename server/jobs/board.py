@@ -75,6 +75,13 @@ class Board:
             except Exception:
                 log.exception("watcher.broken", job_id=event.job_id)
 
+    def relay(self, event: Progress) -> None:
+        """Tell what another node has said of a job, unless it is old."""
+        sheet = self._sheets.get(event.job_id)
+        if sheet is not None and event.number >= sheet.next_number:
+            sheet.next_number = event.number + 1
+            self.publish(event)
+
     def close(self, event: TerminalEvent) -> None:
         """Tell the terminal event, and take the job down."""
         self.publish(event)

@@ -47,14 +47,25 @@ class Elsewhere:
         if job_id in self._due:
             self._due[job_id] = self._clock.seconds() + PATIENCE
 
+    def ended(self, job_id: str) -> None:
+        """The node that runs it has said that it ended: its record says how."""
+        if job_id in self._due:
+            self._tasks.start(self._look_now(job_id))
+
+    def has(self, job_id: str) -> bool:
+        """Whether the job is looked after, and not taken up here meanwhile."""
+        if job_id in self._due and self._is_here(job_id):
+            del self._due[job_id]
+        return job_id in self._due
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all jobs that are looked after."""
+        return list(self._due)
+
     def stop(self) -> None:
         """Look no more."""
         self._pauses.stop()
-
-    @property
-    def jobs(self) -> int:
-        """How many are looked after."""
-        return len(self._due)
 
     async def _look(self) -> None:
         try:
@@ -68,15 +79,24 @@ class Elsewhere:
         if self._due and not self._pauses.stopped:
             self.look_after(next(iter(self._due)))
 
+    async def _look_now(self, job_id: str) -> None:
+        try:
+            await self._look_at(job_id)
+        except RecordsUnavailable as error:
+            log.warning("jobs.unseen", reason=error.reason)
+
     async def _look_at(self, job_id: str) -> None:
-        job = None if self._is_here(job_id) or not self._board.has(job_id) else await self._store.get(job_id)
-        if self._is_here(job_id) or not self._board.has(job_id):  # also while the record was read
-            del self._due[job_id]
+        job = None if self._is_done_with(job_id) else await self._store.get(job_id)
+        if self._is_done_with(job_id):  # also while the record was read
+            self._due.pop(job_id, None)
         elif job is None:
             del self._due[job_id]
             self._board.take_down(job_id)
         elif job.state in TERMINAL:
-            del self._due[job_id]
             self._board.close(terminal_event(job))
+            del self._due[job_id]
         else:
             self._due[job_id] = self._clock.seconds() + LOOK_EVERY
+
+    def _is_done_with(self, job_id: str) -> bool:
+        return job_id not in self._due or self._is_here(job_id) or not self._board.has(job_id)

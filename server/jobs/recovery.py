@@ -51,7 +51,7 @@ class Recovery:
 
     def begin(self, jobs: Sequence[Job]) -> None:
         """Set them going, and keep at it."""
-        self._set_going(jobs)
+        self.set_going(jobs)
         self._tasks.start(self._keep())
 
     async def stop(self) -> None:
@@ -66,11 +66,12 @@ class Recovery:
         while await self._pauses.take(self._every):
             try:
                 await self._leases.renew(at=self._clock.seconds())
-                self._set_going(await self._leases.take_up(at=self._clock.seconds(), begin=False))
+                self.set_going(await self._leases.take_up(at=self._clock.seconds(), begin=False))
             except RecordsUnavailable as error:
                 log.warning("leases.not_renewed", reason=error.reason)
 
-    def _set_going(self, jobs: Sequence[Job]) -> None:
+    def set_going(self, jobs: Sequence[Job]) -> None:
+        """Let this node run jobs that it has just got the lease of."""
         for job in jobs:
             self._places.hold(job.owner, job.id, job.request.image_bytes)
             self._lifecycle.begin(job, failure=self._hopeless(job))

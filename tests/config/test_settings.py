@@ -65,6 +65,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_adapter_bytes": ("2048", 2048),
     "database_url": ("sqlite:///x.db", SecretStr("sqlite:///x.db")),
     "database_timeout": ("2.5", 2.5),
+    "role": ("all", "all"),
     "rabbitmq_host": ("broker.test", "broker.test"),
     "rabbitmq_user": ("shop", "shop"),
     "rabbitmq_pass": ("a-password", SecretStr("a-password")),

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pika
 import pytest
@@ -22,21 +22,12 @@ from factory import service as building
 from factory.service import AtelierService, make_service
 from server.doors.amqp.dead_letters import CODE, FIELD, REASON
 from server.job import Job, JobState
+from tests.integration.eventually import eventually, until
 from tests.quick_painter import QuickPainter
 from tests.rabbitmq import PASSWORD, USER, RabbitNode
 
 QUEUE = "image_generation"
 DEAD = "image_generation.dead"
-T = TypeVar("T")
-
-
-async def eventually(look: Callable[[], Awaitable[T | None]]) -> T:
-    """What `look` finds, as soon as it finds something: brokers and records tell a test of nothing."""
-    while True:
-        found = await look()
-        if found is not None:
-            return found
-        await asyncio.sleep(0.02)
 
 
 class MoodyPainter(QuickPainter):
@@ -164,15 +155,7 @@ async def serving(
     finally:
         await service.stop()
         if clean:
-            await asyncio.to_thread(_clean, node)
-
-
-def _clean(node: RabbitNode) -> None:
-    connection = node.connect()
-    channel = connection.channel()
-    for name in node.ctl("list_queues", "name", "--no-table-headers").split():
-        channel.queue_delete(name)
-    connection.close()
+            await asyncio.to_thread(node.empty)
 
 
 Serve = Callable[..., Any]
@@ -229,8 +212,9 @@ async def test_a_channel_that_the_broker_closes_costs_nothing(serve: Serve, rabb
             server.post(order("order-1", "slow"))
             await server.job("order-1")
             while len(channels) < 3:  # it was closed at least once meanwhile
-                if server.service._amqp._intake._channel is not None:
-                    channels.add(id(server.service._amqp._intake._channel))
+                intake = server.service._amqp._takers[0]
+                if intake._consuming._channel is not None:
+                    channels.add(id(intake._consuming._channel))
                 await asyncio.sleep(0.02)
             assert len(server.painter.held) == 1
             await asyncio.to_thread(rabbitmq.ctl, "eval", "application:set_env(rabbit, consumer_timeout, 1800000).")
@@ -263,12 +247,8 @@ async def test_credentials_that_expire_and_are_good_again(
         await server.until((0, 1))
         await asyncio.to_thread(rabbitmq.ctl, "change_password", USER, "another")
         await asyncio.to_thread(rabbitmq.ctl, "close_all_connections", "expired")
-        consuming = server.service._amqp._consuming
-
-        async def refused() -> bool | None:
-            return "ACCESS_REFUSED" in consuming._problem or None
-
-        await eventually(refused)
+        consuming = server.service._amqp._lasting[1]
+        await until(lambda: "ACCESS_REFUSED" in consuming._problem)
         server.painter.let()
         assert await server.ended("order-1") == [JobState.SUCCEEDED]
         await asyncio.to_thread(rabbitmq.ctl, "change_password", USER, PASSWORD)

@@ -136,3 +136,11 @@ class Broker(Protocol):
     async def connect(self, purpose: str) -> Link:
         """A new connection, which the broker's operators see under this name. Raises LinkLost."""
         ...
+
+
+class Publishes(Protocol):
+    """Confirmed publishing, whatever becomes of connections."""
+
+    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        """Returns when the broker has the message. Raises NotPublished, or Unroutable."""
+        ...

@@ -263,8 +263,8 @@ class _Protocol(twisted_connection.TwistedProtocolConnection):  # type: ignore[m
         self.ended.set_result(self.problem)
 
     def abort(self) -> None:
-        """Hang up at once."""
-        if self.transport is not None:
+        """Hang up at once; of a TLS connection that is gone, Twisted would not."""
+        if self.transport is not None and not self.ended.done():
             cast(Any, self.transport).abortConnection()
 
     def cut_off_later(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from server.doors.amqp.broker import Delivery, Properties
+from server.doors.amqp.broker import Delivery, Properties, Publishes
+from server.doors.amqp.delivery import Handle
 from server.errors import Refusal
 
 CODE = "x-atelier-code"
@@ -27,6 +28,13 @@ def buried(delivery: Delivery, refusal: Refusal, *, queue: str, at: float) -> Pr
         QUEUE: queue,
     }
     return replace(delivery.properties, headers={**delivery.properties.headers, **reason})
+
+
+async def bury(handle: Handle, refusal: Refusal, publisher: Publishes, *, queue: str, dead: str, at: float) -> None:
+    """Put a delivery from `queue` among the dead letters, and be done with it. Raises NotPublished."""
+    properties = buried(handle.delivery, refusal, queue=queue, at=at)
+    await publisher.publish("", dead, handle.delivery.body, properties)
+    handle.ack()
 
 
 def unburied(properties: Properties) -> Properties:

@@ -6,20 +6,19 @@ what the server cannot take now (no place, no records) waits here, unacknowledge
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
-from server.clock import Clock, Pauses
+from server.clock import Clock
 from server.commands import Submit
-from server.doors.amqp.broker import Channel, Link, LinkLost, NotPublished, Properties
-from server.doors.amqp.dead_letters import buried
-from server.doors.amqp.delivery import Follower, Handle
+from server.doors.amqp.broker import Link, NotPublished, Publishes
+from server.doors.amqp.consuming import Consuming
+from server.doors.amqp.dead_letters import bury
+from server.doors.amqp.delivery import Following, Handle
 from server.doors.amqp.forms import FormRefusal, read_order
-from server.doors.amqp.lasting import STEADY_AFTER, Backoff
 from server.doors.amqp.order import Order
 from server.doors.amqp.queues import Queues, stands
 from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
@@ -30,20 +29,11 @@ from server.replies import Admitted
 
 log = structlog.get_logger("atelier.amqp")
 
-TAG = "atelier"  # the consumer's name on its channel
 JOB = "x-atelier-job"  # header of a copy that waits for a retry: for people who look into the queue
 SHORTEST_DELAY = 1.0  # seconds; a retry that comes sooner is waited for with the delivery in hand
 TRY_AGAIN = 5.0  # seconds, where nobody said when
 
 _PASSING = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
-
-
-class Publishes(Protocol):
-    """Confirmed publishing."""
-
-    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
-        """Raises NotPublished."""
-        ...
 
 
 class Pictures(Protocol):
@@ -91,43 +81,32 @@ class Intake:
         self._settings = settings
         self._queues = settings.queues
         self._parts = parts
-        self._pauses = Pauses(parts.clock)
-        self._backoff = Backoff(parts.chance)
         self._tasks = Tasks()
-        self._stopping = False
-        self._channel: Channel | None = None
         self._delays: dict[float, str] = {}  # the queue of each delay, where there is one that does what it should
-        self._followers: set[Follower] = set()
+        self._following = Following(parts.board, self._retried)
+        self._consuming = Consuming(
+            settings.queues.jobs,
+            settings.prefetch,
+            declare=self._declare,
+            take=self._take,
+            following=self._following,
+            clock=parts.clock,
+            chance=parts.chance,
+        )
+        self._pauses = self._consuming.pauses
 
     async def use(self, link: Link) -> None:
-        """Consume as long as the link lasts; a channel that is closed is opened anew. Raises LinkLost."""
-        while not self._stopping and not link.closed.done():
-            since = self._parts.clock.seconds()
-            await self._declare(link)  # also when the queue was deleted
-            await self._consume(await link.channel())
-            if self._parts.clock.seconds() - since >= STEADY_AFTER:
-                self._backoff.reset()
-            if not self._stopping and not link.closed.done():
-                await self._pauses.take(self._backoff.next())
-        await asyncio.wait([link.closed])
+        """Consume as long as the link lasts. Raises LinkLost."""
+        await self._consuming.use(link)
 
     def stop_taking(self) -> None:
         """Take no more. What is held can still be acknowledged, until the link is closed."""
-        self._stopping = True
-        self._pauses.stop()
-        if self._channel is not None:
-            self._tasks.start(self._cancel(self._channel))
+        self._consuming.stop()
 
     @property
     def held(self) -> int:
         """Deliveries whose jobs have not ended."""
-        return len(self._followers)
-
-    async def _cancel(self, channel: Channel) -> None:
-        try:
-            await channel.cancel(TAG)
-        except LinkLost as lost:
-            log.debug("amqp.not_cancelled", reason=str(lost))
+        return len(self._following)
 
     async def _declare(self, link: Link) -> None:
         await stands(link, self._queues.jobs)
@@ -137,29 +116,6 @@ class Intake:
             for delay in set(self._settings.retry_delays)
             if delay >= SHORTEST_DELAY and await stands(link, self._queues.delay(delay), self._queues.delaying(delay))
         }
-
-    async def _consume(self, channel: Channel) -> None:
-        """Until there is nothing more to come on this channel; when the server stops, until the channel is closed."""
-        try:
-            deliveries = await channel.consume(self._queues.jobs, prefetch=self._settings.prefetch, tag=TAG)
-            self._channel = channel
-            while True:
-                handle = Handle(channel, await deliveries.next())
-                self._tasks.start(self._take(handle))
-        except LinkLost as lost:
-            if self._stopping:
-                await asyncio.wait([channel.closed])
-            else:
-                log.warning("amqp.consumer_ended", queue=self._queues.jobs, reason=str(lost))
-        finally:
-            self._channel = None
-            channel.close()
-            self._drop_closed()
-
-    def _drop_closed(self) -> None:
-        """What was delivered on a channel that is closed comes again, and is followed then."""
-        for follower in [follower for follower in self._followers if not follower.handle.open]:
-            self._leave(follower)
 
     # One delivery
 
@@ -184,10 +140,10 @@ class Intake:
     async def _carry_out(self, handle: Handle, order: Order) -> None:
         """Admit the job and follow it, as soon as the server can. Raises Refusal for what never will be a job."""
         job_id = ""
-        while handle.open and not self._stopping:
+        while handle.open and not self._consuming.stopping:
             try:
                 job_id = job_id or (await self._parts.submit(await self._signed(order))).job.id
-                await self._follow(handle, job_id)
+                await self._following.follow(handle, job_id)
             except Refusal as refusal:
                 if refusal.code not in _PASSING:
                     raise
@@ -212,52 +168,29 @@ class Intake:
                 raise Refusal(Code.UNAVAILABLE, "the server is stopping", retry_after_seconds=TRY_AGAIN)
         raise Refusal(Code.STORAGE_FAILED, "the picture of the signature cannot be read now", field="signature")
 
-    async def _follow(self, handle: Handle, job_id: str) -> None:
-        follower = Follower(handle, job_id, on_end=self._ended, on_retry=self._retried)
-        self._followers.add(follower)
-        try:
-            await self._parts.board.follow(job_id, follower)
-        except Refusal as refusal:
-            self._followers.discard(follower)
-            if refusal.code is not Code.JOB_NOT_FOUND:
-                raise
-            handle.ack()  # it ended so long ago that it is forgotten
-        else:
-            if not handle.open:
-                self._leave(follower)
-
-    def _ended(self, follower: Follower) -> None:
-        self._followers.discard(follower)
-
-    def _leave(self, follower: Follower) -> None:
-        self._followers.discard(follower)
-        self._parts.board.leave(follower.job_id, follower)
-
     def _leave_to_others(self, refusal: Refusal) -> None:
         """Nothing will be painted here any more: other nodes take what is in the queue."""
         log.error("amqp.given_up", reason=refusal.message)
-        self._stopping = True
-        if self._channel is not None:
-            self._channel.close()
+        self._consuming.give_up()
 
     # A retry
 
-    def _retried(self, follower: Follower, delay: float) -> None:
+    def _retried(self, handle: Handle, job_id: str, delay: float) -> None:
         queue = self._delays.get(delay)
         if queue is not None:
-            self._tasks.start(self._postpone(follower, queue))
+            self._tasks.start(self._postpone(handle, job_id, queue))
 
-    async def _postpone(self, follower: Follower, queue: str) -> None:
+    async def _postpone(self, handle: Handle, job_id: str, queue: str) -> None:
         """Let a copy wait in the broker instead of the delivery here, which takes one of few places."""
-        delivery = follower.handle.delivery
-        headers = {**delivery.properties.headers, JOB: follower.job_id}
+        delivery = handle.delivery
+        headers = {**delivery.properties.headers, JOB: job_id}
         try:
             await self._parts.publisher.publish("", queue, delivery.body, replace(delivery.properties, headers=headers))
         except NotPublished as error:  # then it waits here
-            log.warning("amqp.not_postponed", job_id=follower.job_id, reason=str(error))
+            log.warning("amqp.not_postponed", job_id=job_id, reason=str(error))
             return
-        follower.handle.ack()
-        self._leave(follower)
+        handle.ack()
+        self._following.leave(handle)
 
     # A refusal
 
@@ -265,21 +198,20 @@ class Intake:
         self, handle: Handle, refusal: Refusal, key: str, generation_id: int | None, webhook_url: str
     ) -> None:
         """Tell whoever waits for it, keep the message for a person, and be done with it: in this order."""
-        queue, delivery = self._queues.jobs, handle.delivery
         log.warning("amqp.refused", key=key, code=refusal.code.name, field=refusal.field, reason=refusal.message)
         while handle.open:
             try:
                 if generation_id is not None and not await self._is_job(key):
                     failure = JobFailure(refusal.code, refusal.message, field=refusal.field, limit=refusal.limit)
                     await self._parts.tell_refused(generation_id, failure, webhook_url)
-                properties = buried(delivery, refusal, queue=queue, at=self._parts.clock.seconds())
-                await self._parts.publisher.publish("", self._queues.dead, delivery.body, properties)
+                at = self._parts.clock.seconds()
+                await bury(
+                    handle, refusal, self._parts.publisher, queue=self._queues.jobs, dead=self._queues.dead, at=at
+                )
             except (RecordsUnavailable, NotPublished) as error:
                 log.warning("amqp.not_refused", key=key, reason=str(error))
                 if not await self._pauses.take(TRY_AGAIN):
                     return
-            else:
-                handle.ack()
 
     async def _is_job(self, key: str) -> bool:
         """Whether a job answers for this key: then it is the job's end that is told."""

@@ -85,6 +85,9 @@ class Lasting:
                 link = await self._broker.connect(self._purpose)
             except LinkLost as lost:
                 self._note(str(lost))
+            except Exception as error:  # a mistake of ours, or of a library's: no reason never to come back
+                log.exception("amqp.broken", purpose=self._purpose)
+                self._problem = str(error)
             else:
                 await self._use_it(link)
             if not await self._pauses.take(self._backoff.next()):
@@ -99,7 +102,7 @@ class Lasting:
                 await self._use(link)
                 self._note(link.closed.result() if link.closed.done() else "")
         except LinkLost as lost:
-            self._note(str(lost))
+            self._note(link.closed.result() if link.closed.done() else str(lost))
         except Exception as error:
             log.exception("amqp.broken", purpose=self._purpose)
             self._problem = str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from server.clock import Clock
 from server.doors.amqp.broker import Broker, Channel, Link, LinkLost, NotPublished, Properties
@@ -14,9 +14,20 @@ MOST_AT_ONCE = 100  # not yet confirmed: a broker that takes nothing makes calle
 
 
 class Publisher:
-    """Publishes when there is a connection, and waits a while for one where there is none."""
+    """Publishes when there is a connection, and waits a while for one where there is none.
 
-    def __init__(self, broker: Broker, *, clock: Clock, chance: Callable[[], float]) -> None:
+    `declare` sees to it that what is published to is there, on each new connection.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+        declare: Callable[[Link], Awaitable[None]] | None = None,
+    ) -> None:
+        self._declare = declare
         self._lasting = Lasting(broker, "publishing", self._use, clock=clock, chance=chance)
         self._clock = clock
         self._channel: Channel | None = None
@@ -65,6 +76,8 @@ class Publisher:
 
     async def _use(self, link: Link) -> None:
         """A channel that is closed for a reason of its own (an exchange that is gone) is opened anew with the link."""
+        if self._declare is not None:
+            await self._declare(link)
         channel = self._channel = await link.channel(confirming=True)
         self._wake()
         try:

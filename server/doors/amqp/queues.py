@@ -1,4 +1,4 @@
-"""The queues of the door, and how they are declared: so that nothing clashes with what stands.
+"""The queues and exchanges of the door, and how they are declared: so that nothing clashes with what stands.
 
 image_generation             the backend's own: durable, classic, without arguments
 image_generation.dead        messages that were refused, with the reason in their headers
@@ -16,6 +16,15 @@ import structlog
 from server.doors.amqp.broker import Clash, Link
 
 log = structlog.get_logger("atelier.amqp")
+
+EVENTS = "atelier.events"
+CONTROL = "atelier.control"
+WORK = "atelier.jobs"
+WORKING: Mapping[str, Any] = {
+    "x-queue-type": "quorum",
+    # From RabbitMQ 4 on a message is dropped when it was delivered 20 times; how often a job may end its worker is another count.
+    "x-delivery-limit": 1_000_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,24 @@ async def stands(link: Link, name: str, arguments: Mapping[str, Any] | None = No
         return False
     channel.close()
     return True
+
+
+async def exchange_stands(link: Link, name: str, kind: str) -> bool:
+    """The same of a durable exchange. Raises LinkLost."""
+    channel = await link.channel()
+    try:
+        await channel.declare_exchange(name, kind)
+    except Clash as clash:
+        log.warning("amqp.exchange_stands", exchange=name, reason=str(clash))
+        return False
+    channel.close()
+    return True
+
+
+async def exchanges(link: Link) -> None:
+    """Those that this door publishes to. Raises LinkLost."""
+    await exchange_stands(link, EVENTS, "topic")
+    await exchange_stands(link, CONTROL, "fanout")
 
 
 def _milliseconds(seconds: float) -> int:

@@ -167,7 +167,7 @@ async def test_a_store_that_fails_holds_no_place() -> None:
     """The error goes to the caller, and the place back."""
 
     class Broken(type(House().store)):  # type: ignore[misc]
-        async def admit(self, job: object, calls: object = ()) -> object:
+        async def admit(self, job: object, calls: object = (), *, leased: bool = True) -> object:
             raise OSError("disk full")
 
     house = House(store=Broken(10))

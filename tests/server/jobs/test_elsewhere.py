@@ -55,7 +55,7 @@ async def test_the_end_of_a_job_on_another_node_is_told_here() -> None:
     await end(store, job)
     await here.pass_time(LOOK_EVERY)
     assert watcher.events[-1] == Canceled(number=7, job_id=job.id)
-    assert elsewhere.jobs == 0
+    assert elsewhere.ids == []
     assert here.clock.getDelayedCalls() == []
 
 
@@ -71,6 +71,27 @@ async def test_records_are_looked_at_less_while_the_other_node_speaks() -> None:
     await end(store, job)
     await here.pass_time(LOOK_EVERY)
     assert isinstance(watcher.events[-1], Canceled)
+
+
+async def test_an_end_that_was_heard_of_is_told_at_once() -> None:
+    """By the record: what was heard says only that there is something to see."""
+    here, store, elsewhere, job, watcher = await followed_elsewhere()
+    elsewhere.ended(job.id)
+    await settle()
+    assert not watcher.ended
+    await end(store, job)
+    store.away = True
+    elsewhere.ended(job.id)
+    await settle()
+    store.away = False
+    elsewhere.ended(job.id)
+    elsewhere.ended(job.id)
+    await settle()
+    assert isinstance(watcher.events[-1], Canceled)
+    assert not elsewhere.has(job.id)
+    elsewhere.ended(job.id)
+    await here.pass_time(LOOK_EVERY)
+    assert here.clock.getDelayedCalls() == []
 
 
 async def test_a_database_that_is_away_is_asked_again() -> None:
@@ -91,7 +112,7 @@ async def test_a_job_that_is_taken_up_here_is_looked_after_no_more() -> None:
     here, _, elsewhere, job, _ = await followed_elsewhere()
     here.lifecycle.begin(replace(job, fence=2))
     await here.pass_time(LOOK_EVERY)
-    assert elsewhere.jobs == 0
+    assert elsewhere.ids == []
 
 
 async def test_a_job_that_was_forgotten_is_taken_down() -> None:
@@ -99,7 +120,7 @@ async def test_a_job_that_was_forgotten_is_taken_down() -> None:
     here, store, elsewhere, job, _ = await followed_elsewhere()
     store._jobs.clear()
     await here.pass_time(LOOK_EVERY)
-    assert (elsewhere.jobs, here.board.has(job.id)) == (0, False)
+    assert (elsewhere.ids, here.board.has(job.id)) == ([], False)
 
 
 async def test_a_stop_ends_the_looking() -> None:

@@ -26,6 +26,7 @@ class FakeBroker:
         self.confirming = asyncio.Event()  # while it is not set, nothing is confirmed
         self.confirming.set()
         self.refusing: set[str] = set()  # queues that are full
+        self.names = itertools.count(1)  # of queues that get theirs from the broker
 
     async def connect(self, purpose: str) -> FakeLink:
         """A new link."""
@@ -133,7 +134,6 @@ class FakeChannel:
         self.given: dict[int, Delivery] = {}
         self.acked: list[bytes] = []
         self._tags = itertools.count(1)
-        self._names = itertools.count(1)
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def fall(self, why: str) -> None:
@@ -151,7 +151,7 @@ class FakeChannel:
     async def declare_queue(self, name: str, arguments: Mapping[str, Any] | None = None, **flags: bool) -> str:
         """A queue."""
         self._check()
-        name = name or f"own-{next(self._names)}"
+        name = name or f"own-{next(self.broker.names)}"
         stands = self.broker.arguments.get(name)
         if flags.get("passive"):
             clash = "404 NOT_FOUND" if stands is None else ""

@@ -90,6 +90,24 @@ async def test_a_link_whose_use_fails_is_closed_and_another_made(error: Exceptio
     assert broker.links == []
 
 
+async def test_whatever_connecting_raises_it_is_tried_again() -> None:
+    """A mistake in a library is no reason to stay away for ever."""
+    broker, clock, used = FakeBroker(), _clock(), Used()
+    connect = broker.connect
+
+    async def broken(purpose: str) -> Any:
+        raise AttributeError("a mistake")
+
+    broker.connect = broken  # type: ignore[method-assign]
+    lasting = Lasting(broker, "testing", used, clock=clock, chance=no_luck)
+    lasting.start()
+    await settle()
+    broker.connect = connect  # type: ignore[method-assign]
+    await _pass(clock, FIRST_PAUSE)
+    assert used.links == 1
+    await lasting.stop()
+
+
 async def test_a_stop_ends_the_pause_at_once() -> None:
     """Nobody waits for a broker that is away when the server stops."""
     broker, clock = FakeBroker(), _clock()

@@ -1,0 +1,89 @@
+"""What jobs say, as messages of the topic exchange `atelier.events`: JSON under the routing key job.{id}.{event}.
+
+    job.{id}.progress   {job_id, event, number, phase, step, total_steps, fraction, eta_seconds}
+    job.{id}.succeeded  {job_id, event, number, artifacts[], warnings[], queued_seconds, processing_seconds}
+    job.{id}.failed     {job_id, event, number, code, message, field, limit}
+    job.{id}.canceled   {job_id, event, number}
+
+Numbers rise with each event of a job. The end comes once from each node that tells it; what counts is the job's record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from server.events import Canceled, Event, Failed, Phase, Progress, Succeeded
+
+
+def _progress(event: Progress) -> dict[str, Any]:
+    return {
+        "phase": event.phase.value,
+        "step": event.step,
+        "total_steps": event.total_steps,
+        "fraction": event.fraction,
+        "eta_seconds": event.eta_seconds,
+    }
+
+
+def _succeeded(event: Succeeded) -> dict[str, Any]:
+    return {
+        "artifacts": [asdict(artifact) for artifact in event.artifacts],
+        "warnings": list(event.warnings),
+        "queued_seconds": event.queued_seconds,
+        "processing_seconds": event.processing_seconds,
+    }
+
+
+def _failed(event: Failed) -> dict[str, Any]:
+    failure = event.failure
+    return {"code": failure.code.name, "message": failure.message, "field": failure.field, "limit": failure.limit}
+
+
+def _canceled(event: Canceled) -> dict[str, Any]:
+    return {}
+
+
+TOLD: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    Progress: ("progress", _progress),
+    Succeeded: ("succeeded", _succeeded),
+    Failed: ("failed", _failed),
+    Canceled: ("canceled", _canceled),
+}
+"""The name and the body of each event that is told. Accepted is told to whoever submits, a Preview to whoever asked for it."""
+
+
+def message_of(event: Event) -> tuple[str, bytes]:
+    """Routing key and body."""
+    name, body = TOLD[type(event)]
+    told = {"job_id": event.job_id, "event": name, "number": event.number, **body(event)}
+    return f"job.{event.job_id}.{name}", json.dumps(told).encode()
+
+
+def keys_of(job_id: str) -> str:
+    """What matches everything that is told of a job."""
+    return f"job.{job_id}.*"
+
+
+def heard(body: bytes) -> tuple[str, Progress | None]:
+    """Of which job a message is, and its progress if that is what it tells. Raises ValueError for what is no message of ours."""
+    try:
+        told = json.loads(body)
+        job_id = told["job_id"]
+        if not isinstance(job_id, str):
+            raise TypeError
+        if told["event"] != "progress":
+            return job_id, None
+        return job_id, Progress(
+            number=int(told["number"]),
+            job_id=job_id,
+            phase=Phase(told["phase"]),
+            step=int(told["step"]),
+            total_steps=int(told["total_steps"]),
+            fraction=float(told["fraction"]),
+            eta_seconds=float(told["eta_seconds"]),
+        )
+    except (KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"not an event: {error!r}") from None

@@ -1,0 +1,91 @@
+"""Telling everyone what the jobs of this node say, by the exchange `atelier.events`: as fast as the broker takes it.
+
+A job's latest progress takes the place of one that was not told yet. When the broker was away for long the oldest are left out:
+whoever waits for an end finds it in the records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+import structlog
+
+from server.clock import Clock, Pauses
+from server.doors.amqp.broker import NotPublished, Properties, Publishes, Unroutable
+from server.doors.amqp.events import TOLD, message_of
+from server.doors.amqp.queues import EVENTS
+from server.events import Event, Progress
+
+log = structlog.get_logger("atelier.amqp")
+
+MOST_UNTOLD = 10_000  # events, one of each job and the ends; about 5 MB
+AT_ONCE = 50  # not yet confirmed
+QUIET = 1.0  # seconds in which a job's progress is not told again, when nobody listened
+TRY_AGAIN = 1.0  # seconds
+
+_MESSAGE = Properties(content_type="application/json", type="atelier.event")
+
+
+class Teller:
+    """A `Watcher` of all jobs. `is_elsewhere` says of which jobs other nodes tell."""
+
+    def __init__(self, publisher: Publishes, is_elsewhere: Callable[[str], bool], clock: Clock) -> None:
+        self._publisher = publisher
+        self._is_elsewhere = is_elsewhere
+        self._clock = clock
+        self._pauses = Pauses(clock)
+        self._untold: OrderedDict[tuple[str, bool], Event] = OrderedDict()  # by job, and whether it is the end
+        self._unheard: dict[str, float] = {}  # when each job's progress was told to nobody
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to tell."""
+        self._task = asyncio.ensure_future(self._tell())
+
+    async def stop(self) -> None:
+        """Tell no more."""
+        self._pauses.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def job_event(self, event: Event) -> None:
+        """Something has happened."""
+        if type(event) not in TOLD or self._is_elsewhere(event.job_id):
+            return
+        fleeting = isinstance(event, Progress)
+        if fleeting and self._clock.seconds() - self._unheard.get(event.job_id, 0.0) < QUIET:
+            return
+        if not fleeting:
+            self._unheard.pop(event.job_id, None)
+        self._untold[event.job_id, not fleeting] = event
+        while len(self._untold) > MOST_UNTOLD:
+            self._untold.popitem(last=False)
+        self._news.set()
+
+    @property
+    def untold(self) -> int:
+        """Events that the broker has not taken yet."""
+        return len(self._untold)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._untold:
+                some = [self._untold.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._untold)))]
+                await asyncio.gather(*map(self._publish, some))  # which go out in this order
+
+    async def _publish(self, event: Event) -> None:
+        key, body = message_of(event)
+        try:
+            await self._publisher.publish(EVENTS, key, body, _MESSAGE)
+        except Unroutable:  # nobody listens
+            if isinstance(event, Progress):
+                self._unheard[event.job_id] = self._clock.seconds()
+        except NotPublished as error:
+            log.debug("amqp.untold", job_id=event.job_id, reason=str(error))
+            await self._pauses.take(TRY_AGAIN)
