@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+LOCKED_PAUSE = 0.01  # seconds; a file becomes a WAL file once in its life, in less than that
 CHECKED = "PRAGMA quick_check(1)"  # about 1 ms a megabyte of a file that is in memory
 
 
@@ -45,11 +48,21 @@ def _engine(url: URL, timeout: float, connections: int) -> Engine:
         }
     engine = create_engine(url, connect_args=given, pool_size=connections, max_overflow=0, hide_parameters=True)
     if url.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "connect", lambda connection, record: _set_up_sqlite(connection, timeout))
     return engine
 
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
+def _set_up_sqlite(connection: Any, timeout: float) -> None:
     connection.isolation_level = None  # transactions begin and end where we say so
-    connection.execute("PRAGMA journal_mode=WAL")  # readers see the last commit while the next is written
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")  # readers see the last commit while the next is written
+            break
+        except (
+            sqlite3.OperationalError
+        ):  # another connection does the same to a new file: for that SQLite does not wait
+            if time.monotonic() > end:
+                raise
+            time.sleep(LOCKED_PAUSE)
     connection.execute("PRAGMA foreign_keys=ON")

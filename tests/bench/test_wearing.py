@@ -21,4 +21,4 @@ def test_the_whole_of_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(told) == {"ten_adapters_cost", "ten_attention_cost", "one_adapter_cost", "products", "arithmetic"}
     assert told["products"] > 0
-    assert told["arithmetic"] == pytest.approx(0.09, abs=0.005)
+    assert told["arithmetic"] == pytest.approx(0.098, abs=0.005)
