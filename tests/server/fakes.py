@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ai.cards import ModelCard
 from ai.families.known import Defaults
@@ -50,6 +50,17 @@ async def settle() -> None:
     """Let every coroutine go on until all of them wait for something that a test has to bring about."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+async def finished(task: asyncio.Future[Any]) -> bool:
+    """Whether it is done; if not it is given up, so that it troubles no other test."""
+    await settle()
+    if task.done():
+        await task
+        return True
+    task.cancel()
+    await settle()
+    return False
 
 
 class FakePainter:

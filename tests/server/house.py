@@ -158,3 +158,10 @@ class House:
         """Advance the clock, and let everyone act on it."""
         self.clock.advance(seconds)
         await settle()
+
+    def is_free(self) -> bool:
+        """Whether no job lives, no place is held and no timer is left, once the engine has let go of what it was asked to."""
+        for job_id in self.painter.cancels:
+            if job_id in self.painter.known:
+                self.painter.confirm_cancel(job_id)
+        return (self.lifecycle.live, self.places.taken, self.clock.getDelayedCalls()) == (0, 0, [])

@@ -1,4 +1,4 @@
-"""The ends that are not the engine's: cancel, deadline, drain, a dead engine, a store that fails."""
+"""The ends that are not the engine's: cancel, deadline, a dead engine, a store that fails."""
 
 from __future__ import annotations
 
@@ -13,28 +13,9 @@ from ai.types import DeadlineExceeded
 from server.errors import Code, Refusal
 from server.events import Canceled
 from server.job import Job, JobState
-from tests.server.fakes import Recorder, settle
+from tests.server.fakes import Recorder, finished, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
-
-
-async def finished(task: asyncio.Future[Any]) -> bool:
-    """Whether it is done; if not it is given up, so that it troubles no other test."""
-    await settle()
-    if task.done():
-        await task
-        return True
-    task.cancel()
-    await settle()
-    return False
-
-
-def is_free(house: House) -> bool:
-    """Whether no job lives, no place is held and no timer is left, once the engine has let go of what it was asked to."""
-    for job_id in house.painter.cancels:
-        if job_id in house.painter.known:
-            house.painter.confirm_cancel(job_id)
-    return (house.lifecycle.live, house.places.taken, house.clock.getDelayedCalls()) == (0, 0, [])
 
 
 @pytest.mark.parametrize("stage", ["queued", "running"])
@@ -58,7 +39,7 @@ async def test_a_cancelled_job_says_so_and_frees_its_row(stage: str) -> None:
     assert isinstance(watcher.events[-1], Canceled)
     assert (await house.kept(job.id)).state is JobState.CANCELED
     assert house.lifecycle.ended[JobState.CANCELED] == 1
-    assert is_free(house)
+    assert house.is_free()
 
 
 async def test_cancelling_an_ended_or_unknown_job_changes_nothing() -> None:
@@ -89,7 +70,7 @@ async def test_a_job_cancelled_while_it_is_stored_ends_once(logs: list[Any]) -> 
     assert (await house.kept(job.id)).state in (JobState.CANCELED, JobState.SUCCEEDED)
     assert [line for line in logs if line["log_level"] == "error"] == []
     assert house.artifacts.stored == {}, "nobody will ever ask for it"
-    assert is_free(house)
+    assert house.is_free()
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
@@ -128,7 +109,7 @@ async def test_a_deadline_ends_a_job_wherever_it_is(stage: str) -> None:
     assert house.painter.cancels == ([] if stage == "stored" else [job.id])
     house.artifacts.gate.set()
     await settle()
-    assert is_free(house)
+    assert house.is_free()
     assert (await house.kept(job.id)).state is JobState.FAILED
 
 
@@ -155,7 +136,7 @@ async def test_the_engine_s_word_that_it_is_too_late_comes_first() -> None:
     assert watcher.failure.code is Code.DEADLINE_EXCEEDED
     await house.pass_time(20)
     assert watcher.kinds.count("Failed") == 1
-    assert is_free(house)
+    assert house.is_free()
 
 
 async def test_a_job_done_in_time_leaves_no_deadline() -> None:
@@ -166,7 +147,7 @@ async def test_a_job_done_in_time_leaves_no_deadline() -> None:
     await settle()
     await house.pass_time(100)
     assert watcher.succeeded
-    assert is_free(house)
+    assert house.is_free()
 
 
 async def test_who_was_first_decides_how_a_job_ends() -> None:
@@ -178,67 +159,6 @@ async def test_who_was_first_decides_how_a_job_ends() -> None:
     house.painter.confirm_cancel(job.id)
     await settle()
     assert watcher.kinds[-1] == "Canceled"
-
-
-async def test_drain_waits_for_what_runs() -> None:
-    """And ends as soon as the last job has."""
-    house = House()
-    job, watcher = await house.followed()
-    draining = asyncio.ensure_future(house.lifecycle.drain(30))
-    await settle()
-    await house.pass_time(29)
-    assert not draining.done()
-    house.painter.paint(job.id)
-    assert await finished(draining)
-    assert watcher.succeeded
-    assert is_free(house)
-
-
-async def test_drain_with_nothing_to_do_is_done_at_once() -> None:
-    """No timer, no waiting."""
-    house = House()
-    await house.lifecycle.drain(30)
-    assert is_free(house)
-
-
-@pytest.mark.parametrize("stage", ["queued", "running", "stored"])
-async def test_drain_leaves_after_its_time_what_is_not_done(stage: str) -> None:
-    """To the next life: the record stays as it is and nobody is told an end, though engine and storage say nothing more."""
-    house = House()
-    house.artifacts.gate = asyncio.Event()
-    job, watcher = await house.followed()
-    if stage == "running":
-        house.painter.start(job.id)
-    elif stage == "stored":
-        house.painter.paint(job.id)
-    await settle()
-    draining = asyncio.ensure_future(house.lifecycle.drain(30))
-    await settle()
-    await house.pass_time(30)
-    assert await finished(draining)
-    assert not watcher.ended
-    assert (await house.kept(job.id)).state is (JobState.QUEUED if stage == "queued" else JobState.PROCESSING)
-    house.artifacts.gate.set()
-    await settle()
-    assert house.artifacts.deletes == [], "the next life may have stored them anew by now"
-    assert is_free(house)
-
-
-@pytest.mark.parametrize("given_up", [True, False])
-async def test_what_begins_after_a_drain_is_left_too(given_up: bool) -> None:
-    """A job whose admission was under way meanwhile was accepted: it is in the records, and nothing holds up the stop."""
-    house = House()
-    if given_up:
-        await house.job()
-    draining = asyncio.ensure_future(house.lifecycle.drain(30))
-    await settle()
-    await house.pass_time(31)
-    late, watcher = await house.followed()
-    assert await finished(draining)
-    assert not watcher.ended
-    assert (await house.kept(late.id)).state is JobState.QUEUED
-    assert late.id not in house.painter.known
-    assert is_free(house)
 
 
 async def test_a_dead_engine_fails_what_it_had() -> None:
@@ -254,7 +174,7 @@ async def test_a_dead_engine_fails_what_it_had() -> None:
             Code.GENERATION_FAILED,
             "the engine stopped: bus error",
         )
-    assert is_free(house)
+    assert house.is_free()
 
 
 async def test_a_picture_that_was_painted_outlives_the_engine() -> None:
@@ -278,7 +198,7 @@ async def test_a_job_begun_after_the_engine_died_does_not_hang() -> None:
     _, watcher = await house.followed()
     await settle()
     assert watcher.ended
-    assert is_free(house)
+    assert house.is_free()
 
 
 class Forgetful(MemoryJobStore):
@@ -311,7 +231,7 @@ async def test_a_store_that_fails_leaves_no_job_hanging(stage: str) -> None:
         house.lifecycle.cancel(job.id)
     await settle()
     assert watcher.failure.code is Code.INTERNAL_ERROR
-    assert is_free(house)
+    assert house.is_free()
     assert await finished(asyncio.ensure_future(house.lifecycle.drain(1)))
 
 
@@ -348,7 +268,7 @@ async def test_nothing_is_told_between_the_end_s_number_and_the_end() -> None:
     store.gate.set()
     await settle()
     assert watcher.kinds[-1] == late.kinds[-1] == "Canceled"
-    assert is_free(house)
+    assert house.is_free()
 
 
 async def test_the_pace_of_ends_tells_when_to_try_again() -> None:
