@@ -22,11 +22,13 @@ from config.calling import CallingSettings
 from config.fetching import FetchingSettings
 from config.fields import PREFIX as PREFIX
 from config.fields import setting as _setting
+from config.hosts import hosts_of
 from config.solver_words import known_word, solver_of
 from config.storing import StoringSettings
 
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
 CHUNK_ENVELOPE = 256  # bytes of a Chunk that are not picture: ids, numbers, tags
+AMQP_PORT, AMQPS_PORT = 5672, 5671  # as brokers have them
 DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._/-]{1,100}")
@@ -203,10 +205,10 @@ class Settings(StoringSettings, FetchingSettings, CallingSettings):
     )  # fmt: skip
     rabbitmq_host: str = _setting(
         "", "RABBITMQ_HOST", "RABBITMQ_HOST",
-        why="The broker from which jobs are taken (docs/rabbitmq.md). Empty: none, and nothing else here matters.",
+        why="The broker from which jobs are taken (docs/rabbitmq.md); of a cluster all hosts: a,b:5673. Empty: none.",
     )  # fmt: skip
     rabbitmq_port: int = _setting(
-        0, "RABBITMQ_PORT", "RABBITMQ_PORT", ge=0, le=65_535, why="0: 5672, or 5671 with TLS."
+        0, "RABBITMQ_PORT", "RABBITMQ_PORT", ge=0, le=65_535, why="Of hosts that name none. 0: 5672, or 5671 with TLS."
     )
     rabbitmq_user: str = _setting("guest", "RABBITMQ_USER", "RABBITMQ_USER", why="The broker's own default.")
     rabbitmq_pass: SecretStr = _setting(
@@ -362,6 +364,12 @@ class Settings(StoringSettings, FetchingSettings, CallingSettings):
             raise ValueError(f"must begin with one of {', '.join(_LISTEN_KINDS)}")
         return value
 
+    @field_validator("rabbitmq_host")
+    @classmethod
+    def _broker_hosts(cls, value: str) -> str:
+        hosts_of(value, 0)
+        return value
+
     @field_validator("rabbitmq_owner")
     @classmethod
     def _an_owner(cls, value: str) -> str:
@@ -478,6 +486,10 @@ class Settings(StoringSettings, FetchingSettings, CallingSettings):
                 f"{3 * self.max_width * self.max_height} bytes"
             )
         return self
+
+    def rabbitmq_hosts(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of every node of the broker."""
+        return hosts_of(self.rabbitmq_host, self.rabbitmq_port or (AMQPS_PORT if self.rabbitmq_tls else AMQP_PORT))
 
     def engine_devices(self) -> tuple[str, ...]:
         """The devices, each of which has an engine."""

@@ -34,7 +34,6 @@ from server.jobs.elsewhere import Elsewhere
 from server.jobs.lifecycle import Lifecycle
 from server.replies import Admitted
 
-PORT, TLS_PORT = 5672, 5671  # as brokers have them
 _DEFAULT_PASSWORD = SecretStr("guest")
 _chance = SystemRandom().random
 
@@ -125,8 +124,7 @@ class AmqpDoor:
 def rabbitmq(settings: Settings, reactor: Any) -> RabbitMQ:
     """The broker of the settings. Raises SettingsError."""
     address = BrokerAddress(
-        host=settings.rabbitmq_host,
-        port=settings.rabbitmq_port or (TLS_PORT if settings.rabbitmq_tls else PORT),
+        hosts=settings.rabbitmq_hosts(),
         user=settings.rabbitmq_user,
         password=settings.rabbitmq_pass if settings.rabbitmq_pass.get_secret_value() else _DEFAULT_PASSWORD,
         vhost=settings.rabbitmq_vhost,

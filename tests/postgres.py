@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -82,6 +83,11 @@ class PostgresServer:
         """As the operator."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def rows(self, query: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """What it finds."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            return connection.execute(query.encode()).fetchall()
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -22,7 +22,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
 WORK = "atelier.jobs"
-_OLD_ENOUGH = (
+OLD_ENOUGH = (
     6.0  # seconds: a quorum queue that was declared just before kill -9 finds no leader any more, an older one does
 )
 _ANSWERS_WITHIN = 120.0  # seconds; 5 on a quiet machine
@@ -33,7 +33,7 @@ PASSWORD = "a-broker-password-that-no-log-may-show"
 
 
 class RabbitNode:
-    """One broker. Nodes that are given a first one's `cookie` and `epmd_port` can form a cluster with it."""
+    """One broker, or a node of a cluster (tests.rabbitmq_cluster): they share the cookie and port mapper of the `first`."""
 
     def __init__(self, *, first: RabbitNode | None = None) -> None:
         assert (_PROGRAMS / "rabbitmq-server").exists(), (
@@ -63,22 +63,40 @@ class RabbitNode:
             "disk_free_limit.absolute = 1MB\n"
         )
 
+    def configure(self, text: str) -> None:
+        """More lines of rabbitmq.conf, before it is started."""
+        with (self.folder / "rabbitmq.conf").open("a") as file:
+            file.write(text)
+
     def start(self) -> None:
         """Returns when it answers."""
+        self.begin()
+        self.wait()
+        if self._declared_at is None:
+            self.declare_work()
+
+    def begin(self) -> None:
+        """Start it, and return at once."""
         if self._first is None and self._epmd is None:
             self._epmd = self._spawn("/usr/bin/epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
         self._process = self._spawn(str(_PROGRAMS / "rabbitmq-server"))
+
+    def wait(self) -> None:
+        """Until it answers."""
+        assert self._process is not None
         end = time.monotonic() + _ANSWERS_WITHIN
         while not self._answers():
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
             time.sleep(0.1)  # it says nowhere else that it is up
-        if self._declared_at is None:
-            connection = self.connect()
-            arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
-            connection.channel().queue_declare(WORK, durable=True, arguments=arguments)
-            connection.close()
-            self._declared_at = time.monotonic()
+
+    def declare_work(self) -> None:
+        """As a worker does."""
+        connection = self.connect()
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+        connection.channel().queue_declare(WORK, durable=True, arguments=arguments)
+        connection.close()
+        self._declared_at = time.monotonic()
 
     def empty(self) -> None:
         """Delete every queue but the one of WORK, which is emptied."""
@@ -95,10 +113,15 @@ class RabbitNode:
         """At once, its clients' connections cut, as when a machine is taken down, once WORK is old enough to survive it."""
         assert self._process is not None
         if self._declared_at is not None:
-            time.sleep(max(0.0, self._declared_at + _OLD_ENOUGH - time.monotonic()))
+            time.sleep(max(0.0, self._declared_at + OLD_ENOUGH - time.monotonic()))
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
 
     def freeze(self) -> None:
         """Stay connected and say nothing, until `thaw`."""

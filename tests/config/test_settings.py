@@ -66,7 +66,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "database_url": ("sqlite:///x.db", SecretStr("sqlite:///x.db")),
     "database_timeout": ("2.5", 2.5),
     "role": ("all", "all"),
-    "rabbitmq_host": ("broker.test", "broker.test"),
+    "rabbitmq_host": ("a.test,b.test:5673", "a.test,b.test:5673"),
     "rabbitmq_user": ("shop", "shop"),
     "rabbitmq_pass": ("a-password", SecretStr("a-password")),
     "rabbitmq_vhost": ("shop", "shop"),

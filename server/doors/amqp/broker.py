@@ -13,7 +13,8 @@ class LinkLost(Exception):
 
 
 class Clash(LinkLost):
-    """The channel was closed because what was declared stands already with other arguments, or may not be declared."""
+    """The channel was closed because what was declared stands already with other arguments, or may not be declared; or, in a
+    cluster, lies on a node that is down."""
 
 
 class NotPublished(Exception):

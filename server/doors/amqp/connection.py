@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,9 @@ CONNECT_WITHIN = 30.0  # seconds for name, TCP, TLS and login; a broker that is 
 GRACE = 5.0  # seconds that the last bytes get to leave before a connection is cut
 PUBLICATION = "x-atelier-publication"  # the header that numbers a channel's messages, to know a returned one by
 
-_CLASHES = frozenset({403, 405, 406})  # access refused, resource locked, precondition failed
+_CLASHES = frozenset(
+    {403, 404, 405, 406}
+)  # access refused, its home node is down, resource locked, precondition failed
 _HEADER_FRAME = 2
 _UNDESCRIBED = struct.Struct(">HHQH")  # a header frame's class, weight, size of the body, and flags of properties: none
 
@@ -52,12 +54,12 @@ _UNDESCRIBED = struct.Struct(">HHQH")  # a header frame's class, weight, size of
 class BrokerAddress:
     """Where the broker is, and who we are to it. Seconds.
 
+    `hosts`: name and port of each node of a cluster, any of which will do.
     `heartbeat`: a silent peer is given up after about twice this and ten more. `blocked_timeout`: a broker that takes no
     messages (an alarm) is left and tried anew after so long.
     """
 
-    host: str
-    port: int
+    hosts: Sequence[tuple[str, int]]
     user: str
     password: Any  # a SecretStr
     vhost: str = "/"
@@ -74,19 +76,34 @@ class RabbitMQ:
         logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs what it raises, and bodies; we log what we catch
         self._clock = clock
         self._address = address
-        self._endpoint = _endpoint(reactor, address)
+        self._within = CONNECT_WITHIN / len(address.hosts)  # so that all have been tried by then
+        self._endpoints = [_endpoint(reactor, address, *host, self._within) for host in address.hosts]
+        self._turn = -1  # of the hosts: one that has just been lost is tried last
 
     async def connect(self, purpose: str) -> _Link:
-        """A new connection. Raises LinkLost."""
+        """A new connection, to the first host that takes it; each time another one is asked first. Raises LinkLost."""
+        hosts = self._address.hosts
+        self._turn += 1
+        problems: dict[int, str] = {}
+        for nth in range(len(hosts)):
+            place = (self._turn + nth) % len(hosts)
+            try:
+                return await self._connect(self._endpoints[place], purpose)
+            except LinkLost as lost:
+                problems[place] = str(lost)
+        told = [f"{hosts[place][0]}:{hosts[place][1]}: {problems[place]}" for place in sorted(problems)]
+        raise LinkLost("; ".join(told) if len(told) > 1 else problems[0])
+
+    async def _connect(self, endpoint: Any, purpose: str) -> _Link:
         factory = Factory.forProtocol(lambda: _Protocol(self._clock, self._parameters(purpose)))
         factory.noisy = False
         try:
-            protocol = cast(_Protocol, await shielded(self._endpoint.connect(factory)))
+            protocol = cast(_Protocol, await shielded(endpoint.connect(factory)))
         except LinkLost:
             raise
         except Exception as error:
             raise LinkLost(_words(error)) from None
-        timer = self._clock.callLater(CONNECT_WITHIN, protocol.abort)
+        timer = self._clock.callLater(self._within, protocol.abort)
         try:
             await protocol.opened
         except LinkLost as lost:
@@ -100,8 +117,6 @@ class RabbitMQ:
     def _parameters(self, purpose: str) -> pika.ConnectionParameters:
         address = self._address
         return pika.ConnectionParameters(
-            host=address.host,
-            port=address.port,
             virtual_host=address.vhost,
             credentials=pika.PlainCredentials(address.user, address.password.get_secret_value()),
             heartbeat=address.heartbeat,
@@ -393,11 +408,11 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value or ""
 
 
-def _endpoint(reactor: Any, address: BrokerAddress) -> Any:
-    endpoint: Any = HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_WITHIN)
+def _endpoint(reactor: Any, address: BrokerAddress, host: str, port: int, within: float) -> Any:
+    endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=within)
     if not address.tls:
         return endpoint
     roots = None
     if address.ca_file is not None:
         roots = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(address.ca_file.read_bytes())])  # type: ignore[no-untyped-call]
-    return wrapClientTLS(ssl.optionsForClientTLS(address.host, trustRoot=roots), endpoint)
+    return wrapClientTLS(ssl.optionsForClientTLS(host, trustRoot=roots), endpoint)

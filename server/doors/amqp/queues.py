@@ -52,7 +52,8 @@ class Queues:
 
 
 async def stands(link: Link, name: str, arguments: Mapping[str, Any] | None = None) -> bool:
-    """Declare a durable queue; whether it is as wanted. One that stands with other arguments is left as it is.
+    """Declare a durable queue; whether it is as wanted. One that stands with other arguments is left as it is, and so is one that
+    lies on a node of the broker's that is down.
 
     On a channel of its own, which such a refusal closes. Raises LinkLost.
     """

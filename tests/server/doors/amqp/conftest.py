@@ -15,9 +15,13 @@ from tests.rabbitmq import PASSWORD, USER, RabbitNode
 _names = itertools.count(1)
 
 
-def address_of(node: RabbitNode, **given: Any) -> BrokerAddress:
-    """How to reach a node."""
-    usual = {"host": "127.0.0.1", "port": node.port, "user": USER, "password": SecretStr(PASSWORD)}
+def address_of(node: RabbitNode, *ports: int, **given: Any) -> BrokerAddress:
+    """How to reach a node, or whoever listens on other ports here."""
+    usual = {
+        "hosts": [("127.0.0.1", port) for port in ports or (node.port,)],
+        "user": USER,
+        "password": SecretStr(PASSWORD),
+    }
     return BrokerAddress(**{**usual, **given})
 
 

@@ -22,6 +22,7 @@ class FakeBroker:
         self.queues: dict[str, deque[Delivery]] = {}
         self.arguments: dict[str, Mapping[str, Any]] = {}
         self.forbidden: set[str] = set()  # queues that we may not declare
+        self.down: set[str] = set()  # queues that lie on a node that is down
         self.bindings: set[tuple[str, str, str]] = set()
         self.confirming = asyncio.Event()  # while it is not set, nothing is confirmed
         self.confirming.set()
@@ -153,6 +154,9 @@ class FakeChannel:
         self._check()
         name = name or f"own-{next(self.broker.names)}"
         stands = self.broker.arguments.get(name)
+        if name in self.broker.down:
+            self.fall("404 NOT_FOUND")
+            raise Clash("404 NOT_FOUND")
         if flags.get("passive"):
             clash = "404 NOT_FOUND" if stands is None else ""
         elif name in self.broker.forbidden:

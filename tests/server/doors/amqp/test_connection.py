@@ -175,11 +175,55 @@ async def test_nobody_there_is_told(rabbitmq: RabbitNode, reactor: Any) -> None:
     hangs_up = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = hangs_up.sockets[0].getsockname()[1]
     with pytest.raises(LinkLost):
-        await RabbitMQ(reactor, address_of(rabbitmq, port=port), reactor).connect("testing")
+        await RabbitMQ(reactor, address_of(rabbitmq, port), reactor).connect("testing")
     hangs_up.close()
     await hangs_up.wait_closed()
     with pytest.raises(LinkLost, match="refused"):
-        await RabbitMQ(reactor, address_of(rabbitmq, port=port), reactor).connect("testing")
+        await RabbitMQ(reactor, address_of(rabbitmq, port), reactor).connect("testing")
+
+
+async def test_of_several_hosts_one_that_answers_will_do(rabbitmq: RabbitNode, reactor: Any) -> None:
+    """Those before it in the list are tried first; where none answers, each one's reason is told, always in the same words."""
+    hangs_up = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = hangs_up.sockets[0].getsockname()[1]
+    broker = RabbitMQ(reactor, address_of(rabbitmq, port, port, rabbitmq.port), reactor)
+    for _ in range(3):
+        link = await broker.connect("testing")
+        await (await link.channel()).declare_queue("", durable=False, exclusive=True)
+        await link.close()
+    nobody = RabbitMQ(reactor, address_of(rabbitmq, port, port), reactor)
+    told = set()
+    for _ in range(2):
+        with pytest.raises(LinkLost) as lost:
+            await nobody.connect("testing")
+        told.add(str(lost.value))
+    assert len(told) == 1
+    assert told.pop().count(f"127.0.0.1:{port}: ") == 2
+    hangs_up.close()
+    await hangs_up.wait_closed()
+
+
+async def test_each_connection_begins_with_another_host(reactor: Any, rabbitmq: RabbitNode) -> None:
+    """So that one that was just lost is not asked first again."""
+    asked: list[int] = []
+
+    def hears(number: int) -> Any:
+        def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(number)
+            writer.close()
+
+        return refuse
+
+    servers = [await asyncio.start_server(hears(number), "127.0.0.1", 0) for number in range(3)]
+    ports = [server.sockets[0].getsockname()[1] for server in servers]
+    broker = RabbitMQ(reactor, address_of(rabbitmq, *ports), reactor)
+    for _ in range(2):
+        with pytest.raises(LinkLost):
+            await broker.connect("testing")
+    assert asked == [0, 1, 2, 1, 2, 0]
+    for server in servers:
+        server.close()
+        await server.wait_closed()
 
 
 async def test_a_peer_that_says_nothing_is_given_up(rabbitmq: RabbitNode, reactor: Any) -> None:
@@ -202,7 +246,7 @@ async def test_a_peer_that_says_nothing_is_given_up(rabbitmq: RabbitNode, reacto
         return call_later(*call)
 
     clock.callLater = noted
-    broker = RabbitMQ(reactor, address_of(rabbitmq, port=server.sockets[0].getsockname()[1]), clock)
+    broker = RabbitMQ(reactor, address_of(rabbitmq, server.sockets[0].getsockname()[1]), clock)
     connecting = asyncio.ensure_future(broker.connect("testing"))
     await asyncio.wait_for(timed.wait(), 60)
     clock.advance(CONNECT_WITHIN)

@@ -289,6 +289,20 @@ async def test_a_gateway_that_comes_back_hears_on() -> None:
         await node.stop()
 
 
+async def test_dead_letters_on_a_node_that_is_down_hold_up_no_worker() -> None:
+    """Their queue lies on one node of the broker; jobs are painted while that one is away."""
+    broker, _, (gateway, worker) = await nodes("gateway", "worker")
+    broker.down.add(DEAD)
+    broker.fall()
+    await settle()
+    for node in (gateway, worker):
+        await node.house.pass_time(FIRST_PAUSE)
+    job, _ = await gateway.job()
+    assert worker.house.lifecycle.has(job.id)
+    for node in (gateway, worker):
+        await node.stop()
+
+
 async def test_a_job_is_dispatched_when_broker_and_records_let_it() -> None:
     """Admitted is admitted: what cannot be published now is published later, by the outbox."""
     broker, _, (gateway,) = await nodes("gateway")
