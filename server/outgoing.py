@@ -50,6 +50,9 @@ ANYWHERE: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip
 """For addresses that the operator gives."""
 
 CONNECT_TIMEOUT = 5.0  # seconds for each address of a name; further ones wait for it
+MAX_HEAD = 256 * 1024
+"""Bytes until an answer's headers have ended: TLS's certificates, 16 kB that servers allow themselves, one read of the body."""
+
 _PORTS = {"http": 80, "https": 443}
 _IN_USE = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given to anybody to be reached at
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address, as networks without IPv4 write it
@@ -219,8 +222,12 @@ class Outgoing:
         told = Headers({name: [value] for name, value in headers.items()})
         try:
             asked = client.request(method, url, headers=told, data=body, allow_redirects=False, unbuffered=True)
-            return await as_future(asked)
+            response = await as_future(asked)
+            way.head_ended()
+            return response
         except Exception as error:
+            if way.too_much:
+                raise OutcomeUnknown(f"{host}: the headers of its answer have more than {MAX_HEAD} bytes") from error
             if isinstance(error, ConnectError) or not way.was_open:
                 raise NotSent(f"{host}: cannot be connected to: {_words(error)}") from error
             if _distrusted(error):
@@ -282,11 +289,21 @@ class _Way:
         self._port = port
         self.addresses: Sequence[str] = ()
         self._transport: Any = None
+        self._room: int | None = MAX_HEAD  # None: it is the body that comes, as fast as it is read
 
     @property
     def was_open(self) -> bool:
         """Whether anybody was connected to."""
         return self._transport is not None
+
+    @property
+    def too_much(self) -> bool:
+        """Whether it was cut for headers without an end."""
+        return self._room is not None and self._room < 0
+
+    def head_ended(self) -> None:
+        """Whatever comes now is asked for."""
+        self._room = None
 
     def cut(self) -> None:
         """End the connection, unless it has ended, without waiting for the other side to agree."""
@@ -308,9 +325,23 @@ class _Way:
                 problem = error
             else:
                 self._transport = protocol.transport
+                protocol.dataReceived = self._counted(protocol.dataReceived)
                 return cast(IProtocol, protocol)
         assert problem is not None, "a way without addresses"
         raise problem
+
+    def _counted(self, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """Twisted keeps any number of headers."""
+
+        def received(data: bytes) -> None:
+            if self._room is not None:
+                self._room -= len(data)
+                if self._room < 0:
+                    self.cut()
+                    return
+            receive(data)
+
+        return received
 
 
 class _Body(Protocol):

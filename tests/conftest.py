@@ -26,6 +26,8 @@ from tests.postgres import PostgresServer  # noqa: E402
 from tests.rabbitmq import RabbitNode  # noqa: E402
 from tests.s3 import S3Server, make_bucket, moto, rclone  # noqa: E402
 
+pytest_plugins = ["tests.leaks"]  # every run is searched for secrets that were told
+
 _TIMEOUT = 300.0  # seconds; a coroutine test that hangs fails with its name instead of holding up the run
 
 

@@ -159,7 +159,10 @@ def _claim(
         "its job's calls had ended",
         at,
     )
-    chosen = [row.id for row in found if not row.ended]
+    over = [row.id for row in found if row.over and not row.ended]
+    if over:
+        _end(connection, outbox.c.id.in_(over), CallState.DROPPED, "the end of another job had been told", at)
+    chosen = [row.id for row in found if not (row.ended or row.over)]
     claim = {
         "state": CallState.SENDING.value,
         "attempts": outbox.c.attempts + 1,
@@ -190,6 +193,7 @@ def _due(
             outbox.c.target,
             outbox.c.next_at,
             _of_its_job(_OTHER.c.ends_job).label("ended"),
+            _is_over().label("over"),
         )
         .where(*which)
         .order_by(outbox.c.next_at)
@@ -214,6 +218,13 @@ def _overtaken(at: float) -> ColumnElement[bool]:
     """By a later call of the job, which can be made now."""
     due = and_(_OTHER.c.state == CallState.WAITING, _OTHER.c.next_at <= at)
     return and_(_stale(outbox, at), _of_its_job(_OTHER.c.position > outbox.c.position, due))
+
+
+def _is_over() -> ColumnElement[bool]:
+    """News, though the end has been told: by another job that tells the same (an id is whose it is, and the call's name)."""
+    whose = func.substr(outbox.c.id, 1, func.length(outbox.c.id) - func.length(outbox.c.name))
+    end = exists().where(_OTHER.c.id == whose.concat("end"), _OTHER.c.job_id.is_distinct_from(outbox.c.job_id))
+    return and_(outbox.c.care == Care.FLEETING, end)
 
 
 def _stale(call: FromClause, at: float) -> ColumnElement[bool]:

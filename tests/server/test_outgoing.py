@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from server.outgoing import (
+    MAX_HEAD,
     AddressRefused,
     LookUp,
     NotSent,
@@ -227,6 +228,43 @@ async def test_no_more_of_a_body_is_read_than_is_wanted(reactor: Any) -> None:
             assert got.length is None
             assert await got.read_at_most(1000) == b"x" * 1000
         await host.until(lambda: host.open == 0)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+async def test_headers_without_an_end_are_cut_off(reactor: Any, tmp_path: Path, safe: bool) -> None:
+    """A receiver cannot make the server hold more than MAX_HEAD of them, by TLS neither; the outcome of the call is unknown."""
+    certify(tmp_path, "hooks.test")
+    own = Certificate.loadPEM((tmp_path / "cert.pem").read_bytes())
+    trusting = BrowserLikePolicyForHTTPS(own)  # type: ignore[no-untyped-call]
+    written = 0
+
+    async def pour(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            writer.write(b"X-More: " + b"x" * 8000 + b"\r\n")
+            await asyncio.sleep(0)  # asyncio's TLS does not hold the writer up
+            await writer.drain()
+            written += 8000
+
+    async with scripted(pour, certified=tmp_path if safe else None) as host:
+        caller = outgoing(reactor, tls=trusting)
+        with pytest.raises(OutcomeUnknown, match="headers of its answer have more than"):
+            async with caller.request("GET", f"http{'s' * safe}://hooks.test:{host.port}/", seconds=60):
+                pass
+        await host.until(lambda: host.open == 0)
+        assert written + 20_000 >= MAX_HEAD
+
+
+async def test_many_headers_and_a_long_body_are_taken(reactor: Any) -> None:
+    """What ends within MAX_HEAD is an answer like others, and its body has no such limit."""
+    many = {f"X_{number}": "x" * 8000 for number in range(20)}
+    async with (
+        scripted(answer(body=b"y" * (2 * MAX_HEAD), **many)) as host,
+        outgoing(reactor).request("GET", f"http://hooks.test:{host.port}/", seconds=60) as got,
+    ):
+        assert len(await got.read_at_most(3 * MAX_HEAD)) == 2 * MAX_HEAD
+        assert got.header("X-19") == "x" * 8000
 
 
 async def test_nothing_is_unpacked(reactor: Any) -> None:

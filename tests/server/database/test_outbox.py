@@ -68,6 +68,12 @@ def states(node: Opened) -> dict[str, str]:
         return {row.name: row.state for row in connection.execute(select(table.c.name, table.c.state))}
 
 
+def states_by_id(node: Opened) -> dict[str, str]:
+    """The same, by its id."""
+    with node.reading.connect() as connection:
+        return {row.id: row.state for row in connection.execute(select(table.c.id, table.c.state))}
+
+
 async def test_a_claimed_call_is_what_was_added(database: Opened) -> None:
     """With how often it is tried by now, and since when it waits."""
     call = news(care=Care.ONCE, job_id=None)
@@ -239,6 +245,22 @@ async def test_where_a_job_s_calls_end_nothing_more_is_told(database: Opened) ->
     assert states(database) == {
         "start": "dead", "later": "dead", "end": "dead", "other": "sending", "third": "sending",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("told_by", ["job-1", None])
+async def test_news_of_what_has_ended_by_another_job_are_not_told(database: Opened, told_by: str | None) -> None:
+    """A backend's generation has one end: a second job's progress after it is dropped, a job's own before its end is told."""
+    await add(database, news(25, id="generation-7-progress-25"), at=0.1)
+    assert await names(database, 0.1) == ["progress-25"]
+    await add(database, a_call(id="generation-7-end", job_id=told_by), at=0.2)
+    late = [news(percent, id=f"generation-7-progress-{percent}", job_id="job-2") for percent in (50, 75)]
+    other = news(50, id="generation-70-progress-50", job_id="job-3")
+    await add(database, *late, other, at=0.3)
+    assert "progress-50" in await names(database, 0.3)
+    await claim(database, 0.4)
+    found = states_by_id(database)
+    assert found["generation-70-progress-50"] == "sending"
+    assert [found[f"generation-7-progress-{percent}"] for percent in (50, 75)] == ["dropped", "dropped"]
 
 
 async def test_each_target_has_places_of_its_own(database: Opened) -> None:
