@@ -70,6 +70,7 @@ class ChildServer:
         environment["PYTHONPATH"] = os.pathsep.join(paths)
         environment.update(self._settings)
         environment[f"{PREFIX}TCP_LISTEN"] = "tcp:0:interface=127.0.0.1"
+        environment[f"{PREFIX}HTTP_LISTEN"] = "off"
         environment[f"{PREFIX}DATA_DIR"] = str(self._folder / "data")
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -50,6 +50,7 @@ def atelier(
     port = free_port()
     given = {
         "TCP_LISTEN": f"tcp:{port}:interface=127.0.0.1",
+        "HTTP_LISTEN": "off",
         "TOKENS": f"bench:{TOKEN}",
         "DATA_DIR": "data",  # in the child's own, temporary folder
         "DEVICE": "cpu",

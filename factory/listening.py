@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from config import Settings, SettingsError
 from server.identity import is_loopback
 
 _UNENCRYPTED = ("tcp", "tcp6", "systemd")
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint string such as "tcp:9000:interface=\\:\\:1", taken apart."""
+
+    kind: str
+    port: int
+    options: Mapping[str, str]
+
+    @property
+    def interface(self) -> str:
+        """The address; "" for all of them."""
+        return self.options.get("interface", "")
+
+
 def check_listening(settings: Settings) -> None:
-    """Raise SettingsError where the address, the tokens and the encryption do not go together."""
-    kind, interface = _kind_and_interface(settings.tcp_listen)
+    """Raise SettingsError where an address, the tokens and the encryption do not go together."""
+    _check(settings, settings.tcp_listen, "ATELIER_TCP_LISTEN", "set ATELIER_TOKENS", known=bool(settings.tokens))
+    if settings.http_endpoint():
+        name = "ATELIER_HTTP_LISTEN" if settings.http_listen else "ATELIER_HTTP_HOST"
+        known = bool(settings.tokens or settings.http_anonymous_owner)
+        ways = "set ATELIER_TOKENS or ATELIER_HTTP_ANONYMOUS_OWNER"
+        _check(settings, settings.http_endpoint(), name, ways, known=known)
+
+
+def _check(settings: Settings, endpoint: str, name: str, ways: str, *, known: bool) -> None:
+    kind, options = _parts(endpoint)[0], _options(endpoint)
+    interface = options.get("interface", "")
     if kind == "unix" or (interface and is_loopback(interface)):
         return
     where = interface or "all addresses"
-    if not settings.tokens:
-        raise SettingsError(
-            f"ATELIER_TCP_LISTEN: listening on {where} needs tokens: set ATELIER_TOKENS, or add interface=127.0.0.1"
-        )
+    if not known:
+        raise SettingsError(f"{name}: listening on {where} needs tokens: {ways}, or add interface=127.0.0.1")
     if kind in _UNENCRYPTED and not settings.allow_plaintext:
         raise SettingsError(
-            f"ATELIER_TCP_LISTEN: listening on {where} without TLS would show tokens to the network: "
+            f"{name}: listening on {where} without TLS would show tokens to the network: "
             "use an ssl: endpoint, or set ATELIER_ALLOW_PLAINTEXT=true if something else encrypts"
         )
 
 
-def _kind_and_interface(endpoint: str) -> tuple[str, str]:
-    """From an endpoint string such as "tcp:9000:interface=\\:\\:1"; a backslash keeps a colon."""
-    parts = endpoint.replace("\\:", "\0").split(":")
-    options = dict(part.partition("=")[::2] for part in parts[1:] if "=" in part)
-    return parts[0], options.get("interface", "").replace("\0", ":")
+def read_endpoint(endpoint: str, name: str) -> Endpoint:
+    """For a door that binds its socket itself. Raises SettingsError, which names the variable."""
+    kind, *rest = _parts(endpoint)
+    options = _options(endpoint)
+    port = options.get("port", rest[0] if rest and "=" not in rest[0] else "")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise SettingsError(f"{name}: {endpoint}: a port is a number from 0 to 65535")
+    return Endpoint(kind, int(port), options)
+
+
+def _parts(endpoint: str) -> list[str]:
+    return [part.replace("\0", ":") for part in endpoint.replace("\\:", "\0").split(":")]
+
+
+def _options(endpoint: str) -> dict[str, str]:
+    return dict(part.partition("=")[::2] for part in _parts(endpoint)[1:] if "=" in part)

@@ -24,6 +24,7 @@ from config import Settings, SettingsError
 from factory.artists import read_artists
 from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
+from factory.http import HttpDoor
 from factory.joining import joined
 from factory.listening import check_listening
 from factory.no_engine import NoEngine
@@ -86,7 +87,7 @@ class AtelierService:
         artifacts = self._storage.artifacts
         self._adapters = AdapterFetching(settings, self._storage, reactor)
         self._records = Records(settings, reactor)
-        store = AddressedJobs(self._records.store, artifacts)
+        store = AddressedJobs(self._records.store, artifacts, settings.http_base_url)
         board = Board(store)
         paints = settings.role != "gateway"
         self._health = Health(cards, paints=paints)
@@ -187,7 +188,7 @@ class AtelierService:
                 lifecycle=self._lifecycle,
                 lag=self._lag,
                 clock=clock,
-                connections=lambda: self._tcp.connections,
+                connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
             ),
             ping=PingHandler(clock.seconds),
@@ -204,6 +205,15 @@ class AtelierService:
             ),
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
+        )
+        self._http = HttpDoor(
+            settings,
+            reactor,
+            handlers=handlers,
+            board=board,
+            store=store,
+            artifacts=artifacts,
+            health=self._health,
         )
 
     def _engine(self, cards: Sequence[ModelCard]) -> EngineThreads:
@@ -227,6 +237,7 @@ class AtelierService:
             if self._settings.role != "worker":
                 await self._listen()
         except BaseException:
+            await self._listen_no_more()
             await self._adapters.close()
             await self._records.close()
             raise
@@ -252,6 +263,8 @@ class AtelierService:
             raise SettingsError(f"ATELIER_TCP_LISTEN: {error or type(error).__name__}") from error
         self._ports.append(port)
         self.addresses.append(_address(port))
+        if address := await self._http.listen():
+            self.addresses.append(address)
 
     async def stop(self) -> None:
         """Take nothing new, finish what runs or leave it to the next life, say goodbye, tell others, end the threads."""
@@ -259,12 +272,10 @@ class AtelierService:
         if self._amqp is not None:
             self._amqp.stop_taking()
         ends_at = self._reactor.seconds() + self._settings.drain_timeout
-        for port in self._ports:
-            stopping = port.stopListening()
-            if stopping is not None:
-                await as_future(stopping)
+        await self._listen_no_more()
         await self._lifecycle.drain(self._settings.drain_timeout)
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
+        await self._http.close_all()
         if self._amqp is not None:
             await self._amqp.close()
         self._elsewhere.stop()
@@ -279,6 +290,14 @@ class AtelierService:
             ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
             self.threads_left = not all([*ended, await self._records.close()])
         log.info("server.stopped", threads_left=self.threads_left)
+
+    async def _listen_no_more(self) -> None:
+        self._http.stop_listening()
+        for port in self._ports:
+            stopping = port.stopListening()
+            if stopping is not None:
+                await as_future(stopping)
+        self._ports.clear()
 
     @property
     def live_jobs(self) -> int:

@@ -32,6 +32,11 @@ class Identities:
     def __init__(self, tokens: Mapping[str, SecretStr]) -> None:
         self._digests = [(owner, _digest(token.get_secret_value())) for owner, token in tokens.items()]
 
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a token means anything here."""
+        return bool(self._digests)
+
     def serves(self, host: str) -> bool:
         """Whether an address may speak to us at all."""
         return bool(self._digests) or is_loopback(host)

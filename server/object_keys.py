@@ -1,4 +1,4 @@
-"""What a storage key may be: a/b/c, in nobody's file system."""
+"""What a storage key may be: a/b/c, in nobody's file system. And what the HTTP door calls a picture."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def key_parts(key: str) -> list[str]:
     ):
         raise ValueError(f"not a storage key: {key[:100]!r}")
     return parts
+
+
+def picture_path(job_id: str, image_index: int) -> str:
+    """Where the HTTP door has a picture."""
+    return f"/pictures/{job_id}/{image_index}.png"

@@ -11,17 +11,22 @@ from server.errors import JobFailure
 from server.events import Artifact
 from server.interfaces import ArtifactStore, JobStore
 from server.job import Job, JobState
+from server.object_keys import picture_path
 from server.webhook import OutboxCall
 
 log = structlog.get_logger("atelier.storage")
 
 
 class AddressedJobs:
-    """A `JobStore` whose jobs have their pictures' present addresses, over one that knows keys only."""
+    """A `JobStore` whose jobs have their pictures' present addresses, over one that knows keys only.
 
-    def __init__(self, store: JobStore, artifacts: ArtifactStore) -> None:
+    `door` is what others call the HTTP door, which has every picture; "" where that is not known.
+    """
+
+    def __init__(self, store: JobStore, artifacts: ArtifactStore, door: str = "") -> None:
         self._store = store
         self._artifacts = artifacts
+        self._door = door.rstrip("/")
 
     async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """As the store's."""
@@ -67,11 +72,14 @@ class AddressedJobs:
     async def _addressed(self, job: Job) -> Job:
         if not job.artifacts:
             return job
-        return replace(job, artifacts=tuple([await self._told(artifact) for artifact in job.artifacts]))
+        return replace(job, artifacts=tuple([await self._told(job.id, artifact) for artifact in job.artifacts]))
 
-    async def _told(self, artifact: Artifact) -> Artifact:
+    async def _told(self, job_id: str, artifact: Artifact) -> Artifact:
         try:
-            return replace(artifact, url=await self._artifacts.address(artifact.key))
+            url = await self._artifacts.address(artifact.key)
         except OSError as error:  # the picture is there all the same
             log.warning("picture.no_address", key=artifact.key, reason=error.strerror or str(error))
-            return replace(artifact, url="")
+            url = ""
+        if not url and self._door:
+            url = f"{self._door}{picture_path(job_id, artifact.image_index)}"
+        return replace(artifact, url=url)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from proto import atelier_pb2 as pb
-from server.events import Accepted, Artifact, Canceled, Event, Failed, Preview, Progress, Succeeded, TerminalEvent
+from server.events import Accepted, Artifact, Canceled, Event, Failed, Preview, Progress, Succeeded
+from server.latest import LatestEvents
 from server.wire.codec import EVENT_ENCODERS, encode_accepted, encode_chunk
 
 
@@ -36,8 +37,8 @@ class JobStream:
     """A watcher of one job for one request. `on_news` is called whenever there may be something to say."""
 
     __slots__ = (
-        "_accepted", "_chunk_bytes", "_duplicate", "_image", "_offset", "_on_news", "_previews", "_progress",
-        "_ready_chunk", "_terminal", "_wishes", "done", "job_id", "request_id",
+        "_chunk_bytes", "_duplicate", "_image", "_offset", "_on_news", "_ready_chunk", "_unsaid", "_wishes", "done", "job_id",
+        "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -57,10 +58,7 @@ class JobStream:
         self._duplicate = duplicate
         self._chunk_bytes = chunk_bytes
         self._on_news = on_news
-        self._accepted: Accepted | None = None
-        self._progress: Progress | None = None
-        self._previews: dict[int, Preview] = {}
-        self._terminal: TerminalEvent | None = None
+        self._unsaid = LatestEvents()
         self._image = 0  # the picture that is being sent …
         self._offset = 0  # … and how much of it was
         self._ready_chunk: pb.Envelope | None = None
@@ -68,65 +66,46 @@ class JobStream:
     @property
     def ended(self) -> bool:
         """Whether the job has: nothing more will be heard, though something may be left to say."""
-        return self._terminal is not None
+        return self._unsaid.terminal is not None
 
     def job_event(self, event: Event) -> None:
         """Take one event of the job."""
-        if isinstance(event, Progress):
-            if not self._wishes.progress:
-                return
-            self._progress = event
-        elif isinstance(event, Preview):
-            if not self._wishes.previews:
-                return
-            self._previews[event.image_index] = event
-        elif isinstance(event, Accepted):
-            self._accepted = event
-        else:
-            self._terminal = event
+        if isinstance(event, Progress) and not self._wishes.progress:
+            return
+        if isinstance(event, Preview) and not self._wishes.previews:
+            return
+        self._unsaid.add(event)
         self._on_news(self)
 
     def next(self) -> pb.Envelope | ReadWanted | None:
         """What is to be said now, what has to be read before that can be known, or None: nothing yet."""
-        if self._accepted is not None:
-            event, self._accepted = self._accepted, None
+        event = self._unsaid.take()
+        if isinstance(event, Accepted):
             return encode_accepted(self.request_id, event, duplicate=self._duplicate)
-        fleeting = self._next_fleeting()
-        if fleeting is not None:
-            return EVENT_ENCODERS[type(fleeting)](self.request_id, fleeting)
-        if self._terminal is None:
+        if event is not None:
+            return EVENT_ENCODERS[type(event)](self.request_id, event)
+        terminal = self._unsaid.terminal
+        if terminal is None:
             return None
-        piece = self._next_piece(self._terminal)
+        piece = self._next_piece(terminal)
         if piece is not None:
             return piece
         self.done = True
-        return EVENT_ENCODERS[type(self._terminal)](self.request_id, self._terminal)
+        return EVENT_ENCODERS[type(terminal)](self.request_id, terminal)
 
     def read(self, data: bytes) -> None:
         """Take the bytes that the last ReadWanted asked for."""
-        assert isinstance(self._terminal, Succeeded)
-        artifact = self._terminal.artifacts[self._image]
+        artifact = self._succeeded().artifacts[self._image]
         self._ready_chunk = encode_chunk(self.request_id, self.job_id, artifact, self._offset, data)
         self._advance(artifact, len(data))
 
     def unreadable(self, reason: str) -> None:
         """The bytes that the last ReadWanted asked for cannot be had: the result is told without them, and says so."""
-        assert isinstance(self._terminal, Succeeded)
-        artifact = self._terminal.artifacts[self._image]
+        terminal = self._succeeded()
+        artifact = terminal.artifacts[self._image]
         warning = f"picture {artifact.image_index} could not be read back from the storage: {reason}"
-        self._terminal = replace(self._terminal, warnings=(*self._terminal.warnings, warning))
+        self._unsaid.terminal = replace(terminal, warnings=(*terminal.warnings, warning))
         self._advance(artifact, artifact.size)
-
-    def _next_fleeting(self) -> Progress | Preview | None:
-        """The earliest of the progress and previews that wait."""
-        preview = min(self._previews.values(), key=lambda event: event.number, default=None)
-        progress = self._progress
-        if progress is not None and (preview is None or progress.number < preview.number):
-            self._progress = None
-            return progress
-        if preview is not None:
-            del self._previews[preview.image_index]
-        return preview
 
     def _next_piece(self, terminal: Succeeded | Failed | Canceled) -> pb.Envelope | ReadWanted | None:
         """The next piece of the pictures, or None when all were said or none are wanted."""
@@ -139,6 +118,10 @@ class JobStream:
             return None
         artifact = terminal.artifacts[self._image]
         return ReadWanted(artifact.key, self._offset, min(self._chunk_bytes, artifact.size - self._offset))
+
+    def _succeeded(self) -> Succeeded:
+        assert isinstance(self._unsaid.terminal, Succeeded)
+        return self._unsaid.terminal
 
     def _advance(self, artifact: Artifact, size: int) -> None:
         self._offset += size

@@ -14,12 +14,17 @@ from tests.bot.fake_server import FakeServer
 
 
 async def test_it_says_where_it_listens_and_ends_on_ctrl_c(tmp_path: Path) -> None:
-    """One line on stdout; SIGINT, even twice, ends it with status 0."""
+    """One line a door on stdout; SIGINT, even twice, ends it with status 0."""
     command = await Command.start(
-        "serve", cwd=tmp_path, ATELIER_TCP_LISTEN="tcp:0:interface=127.0.0.1", ATELIER_DATA_DIR=str(tmp_path)
+        "serve",
+        cwd=tmp_path,
+        ATELIER_TCP_LISTEN="tcp:0:interface=127.0.0.1",
+        ATELIER_HTTP_PORT="0",
+        ATELIER_DATA_DIR=str(tmp_path),
     )
     line = await command.line()
     assert line.startswith("listening on tcp:127.0.0.1:"), await command.ended()
+    assert (await command.line()).startswith("listening on http://127.0.0.1:")
     asked = await run("status", "--json", ATELIER_SERVER=line.removeprefix("listening on "))
     assert json.loads(asked.out)["state"] in ("LOADING", "READY")
     command.interrupt()

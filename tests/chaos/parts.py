@@ -67,6 +67,7 @@ class Parts:
             "INTERNAL_API_TOKEN": TOKEN,
             **self.storage.settings(),
             "ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1",
+            "ATELIER_HTTP_LISTEN": "off",
             "ATELIER_DATA_DIR": str(self.folder / "data"),
             "ATELIER_RETRY_DELAYS": "0,1,2,4,8",
             "ATELIER_MAX_JOB_ATTEMPTS": "100",

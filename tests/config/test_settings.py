@@ -47,6 +47,13 @@ def test_the_defaults_alone_start_a_server() -> None:
 
 SAMPLES: dict[str, tuple[str, Any]] = {
     "tcp_listen": ("unix:/tmp/x", "unix:/tmp/x"),
+    "http_listen": ("ssl:8001:privateKey=k.pem", "ssl:8001:privateKey=k.pem"),
+    "http_host": ("10.0.0.1", "10.0.0.1"),
+    "http_base_url": ("https://paint.test", "https://paint.test"),
+    "http_anonymous_owner": ("guest", "guest"),
+    "cors_origins": ("https://a.test, http://localhost:3000/", ("https://a.test", "http://localhost:3000")),
+    "http_max_body_bytes": ("4096", 4096),
+    "http_max_header_bytes": ("4096", 4096),
     "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
     "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
     "allow_plaintext": ("true", True),
@@ -137,7 +144,7 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
         "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS",
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_STORAGE_BUCKET_NAME", "AWS_S3_REGION_NAME",
-        "STORAGE_TYPE", "BACKEND_API_URL", "INTERNAL_API_TOKEN",
+        "STORAGE_TYPE", "BACKEND_API_URL", "INTERNAL_API_TOKEN", "API_HOST", "API_PORT", "CORS_ORIGINS",
     }  # fmt: skip
 
 
@@ -200,6 +207,16 @@ def test_a_dot_env_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
 BAD = [
     ("ATELIER_TCP_LISTEN", "9000"),
     ("ATELIER_TCP_LISTEN", "http:9000"),
+    ("ATELIER_HTTP_LISTEN", "8001"),
+    ("ATELIER_HTTP_LISTEN", "unix:/tmp/x"),
+    ("API_PORT", "70000"),
+    ("API_HOST", "http://here"),
+    ("ATELIER_HTTP_BASE_URL", "paint.test"),
+    ("ATELIER_HTTP_ANONYMOUS_OWNER", "any body"),
+    ("CORS_ORIGINS", "paint.test"),
+    ("CORS_ORIGINS", "https://a.test/path"),
+    ("CORS_ORIGINS", '["https://a.test'),
+    ("ATELIER_HTTP_KEEP_ALIVE", "0"),
     ("ATELIER_ALLOW_PLAINTEXT", "perhaps"),
     ("ATELIER_HANDSHAKE_FRAME_BYTES", "255"),
     ("ATELIER_MAX_FRAME_BYTES", "65535"),

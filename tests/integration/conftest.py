@@ -41,6 +41,7 @@ def server(reactor: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     start_reactor()
     settings = load_settings(
         tcp_listen="tcp:0:interface=127.0.0.1",
+        http_listen="off",
         tokens=f"alice:{ALICE},bob:{BOB}",
         data_dir=tmp_path_factory.mktemp("data"),
     )

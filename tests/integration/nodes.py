@@ -31,6 +31,7 @@ class Nodes:
             **clean,
             "PYTHONPATH": str(ROOT),
             "ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1",
+            "ATELIER_HTTP_LISTEN": "off",
             "ATELIER_STORAGE_URL": f"file://{folder}/pictures",
             "ATELIER_JOB_LEASE": "3",
             "ATELIER_LOG_LEVEL": "INFO",

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+LISTEN = {"ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1", "ATELIER_HTTP_LISTEN": "off"}
 
 
 class Served:
@@ -47,7 +48,7 @@ async def start(folder: Path, **environment: str) -> asyncio.subprocess.Process:
 async def serving(folder: Path, **environment: str) -> AsyncIterator[Served]:
     """A server that listens; killed at the end if it still runs."""
     began = time.monotonic()
-    process = await start(folder, **{"ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1", **environment})
+    process = await start(folder, **{**LISTEN, **environment})
     served = Served(process)
     try:
         assert process.stdout is not None

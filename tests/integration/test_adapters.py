@@ -43,6 +43,7 @@ def styled(reactor: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     (shared / "torn.safetensors").write_bytes(b"no adapter")
     settings = load_settings(
         tcp_listen="tcp:0:interface=127.0.0.1",
+        http_listen="off",
         data_dir=folder / "data",
         models=f"tiny={folder / 'tiny'}",
         adapters_dir=shared,

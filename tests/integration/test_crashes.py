@@ -43,6 +43,7 @@ class Lives:
             **clean,
             "PYTHONPATH": str(ROOT),
             "ATELIER_TCP_LISTEN": f"tcp:{self.port}:interface=127.0.0.1",
+            "ATELIER_HTTP_LISTEN": "off",
             "ATELIER_DATA_DIR": str(folder / "data"),
             **environment,
         }

@@ -84,6 +84,7 @@ def serving(
         **given,
         storage_url=f"s3://{BUCKET}/{PREFIX}",
         tcp_listen="tcp:0:interface=127.0.0.1",
+        http_listen="off",
         data_dir=folder / "data",
         models=f"tiny={folder / 'tiny'}",
         max_adapter_bytes=MAX,

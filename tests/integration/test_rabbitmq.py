@@ -144,7 +144,7 @@ async def serving(
     """A server whose queues are gone at the end, if that is to be `clean`."""
     monkeypatch.setattr(building, "EngineThreads", MoodyPainter)
     given = {
-        "tcp_listen": "tcp:0:interface=127.0.0.1", "data_dir": folder / "data", "drain_timeout": 20,
+        "tcp_listen": "tcp:0:interface=127.0.0.1", "http_listen": "off", "data_dir": folder / "data", "drain_timeout": 20,
         "rabbitmq_host": "127.0.0.1", "rabbitmq_port": node.port, "rabbitmq_user": USER, "rabbitmq_pass": PASSWORD,
         **settings,
     }  # fmt: skip

@@ -53,6 +53,7 @@ def server(
     start_reactor()
     settings = load_settings(
         tcp_listen="tcp:0:interface=127.0.0.1",
+        http_listen="off",
         data_dir=tmp_path_factory.mktemp("data"),
         models=f"xl={folders[0]}",
         default_solver="dpm++",

@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from proto import atelier_pb2 as pb
 from tests.integration.raw_client import RawClient
-from tests.integration.served import serving, start
+from tests.integration.served import LISTEN, serving, start
 from tests.server.scripted import certify
 
 TOKEN = "only-token-0123456789"
@@ -162,7 +162,7 @@ def _apart(folder: Path, *results: Any) -> int:
 )
 async def test_a_bad_setting_stops_the_start(tmp_path: Path, name: str, value: str, said: str) -> None:
     """Exit status 2, the variable's name on stderr, no traceback, and no secret."""
-    process = await start(tmp_path, **{"ATELIER_TCP_LISTEN": "tcp:0:interface=127.0.0.1", name: value})
+    process = await start(tmp_path, **{**LISTEN, name: value})
     _, said_on_stderr = await process.communicate()
     text = said_on_stderr.decode()
     assert process.returncode == 2, text
@@ -176,7 +176,7 @@ async def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     other = tmp_path / "other"  # a data folder of its own: the first server's is in use too
     other.mkdir()
     async with serving(tmp_path) as served:
-        process = await start(other, ATELIER_TCP_LISTEN=f"tcp:{served.address[1]}:interface=127.0.0.1")
+        process = await start(other, **{**LISTEN, "ATELIER_TCP_LISTEN": f"tcp:{served.address[1]}:interface=127.0.0.1"})
         _, said = await process.communicate()
         assert process.returncode == 1
         assert str(served.address[1]) in said.decode()

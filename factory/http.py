@@ -1,0 +1,126 @@
+"""Settings → the HTTP door: its parts, its socket, its end."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+
+from config import Settings, SettingsError
+from factory.listening import Endpoint, read_endpoint
+from server.doors.http.app import make_app
+from server.doors.http.connections import ConnectionLimits
+from server.doors.http.following import Listeners
+from server.doors.http.parts import HttpLimits, HttpParts
+from server.doors.http.serving import BACKLOG, HttpServer
+from server.futures import Tasks
+from server.handlers import HandlerTable
+from server.health import Health
+from server.identity import Identities
+from server.interfaces import ArtifactStore, JobStore
+from server.jobs.board import Board
+
+CLOSING_TIME = 5.0  # seconds that answers under way get when the server stops
+
+
+class HttpDoor:
+    """The door as the service starts and stops it; one that is off does nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        *,
+        handlers: HandlerTable,
+        board: Board,
+        store: JobStore,
+        artifacts: ArtifactStore,
+        health: Health,
+    ) -> None:
+        self._endpoint = settings.http_endpoint()
+        self._listeners = Listeners(reactor, settings.http_keep_alive)
+        self._server: HttpServer | None = None
+        self._limits = connection_limits(settings)
+        self._clock = reactor
+        self.parts = HttpParts(
+            handlers=handlers,
+            board=board,
+            store=store,
+            artifacts=artifacts,
+            identities=Identities(settings.tokens),
+            health=health,
+            listeners=self._listeners,
+            clock=reactor,
+            tasks=Tasks(),
+            limits=HttpLimits(max_body_bytes=settings.http_max_body_bytes, chunk_bytes=settings.chunk_bytes),
+            base_url=settings.http_base_url.rstrip("/"),
+            anonymous_owner=settings.http_anonymous_owner,
+            cors_origins=settings.cors_origins,
+        )
+
+    async def listen(self) -> str:
+        """Listen; gives the address to show, "" where the door is off. Raises SettingsError, CannotListenError."""
+        if not self._endpoint:
+            return ""
+        endpoint = read_endpoint(self._endpoint, "ATELIER_HTTP_LISTEN")
+        tls = _tls(endpoint)
+        try:
+            self._server = HttpServer(make_app(self.parts), self._clock, self._limits, tls=tls)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"ATELIER_HTTP_LISTEN: {error}") from error
+        bound = _bind(endpoint)
+        await self._server.listen(bound)
+        host, port, *_ = bound.getsockname()
+        return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._server.connections if self._server else 0
+
+    def stop_listening(self) -> None:
+        """Take no more connections."""
+        if self._server is not None:
+            self._server.stop_listening()
+
+    async def close_all(self) -> None:
+        """Tell what has ended, let go of who waits for what has not, and close."""
+        self._listeners.leave()
+        if self._server is not None:
+            await self._server.close_all(CLOSING_TIME)
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """The connections' part of the settings."""
+    return ConnectionLimits(
+        header_timeout=settings.http_header_timeout,
+        body_timeout=settings.http_body_timeout,
+        idle_timeout=settings.http_idle_timeout,
+        slow_reader_timeout=settings.slow_reader_timeout,
+        max_header_bytes=settings.http_max_header_bytes,
+        max_connections=settings.http_max_connections,
+    )
+
+
+def _tls(endpoint: Endpoint) -> tuple[str, str] | None:
+    if endpoint.kind != "ssl":
+        return None
+    key = endpoint.options.get("privateKey", "server.pem")  # Twisted's own defaults
+    return key, endpoint.options.get("certKey", key)
+
+
+def _bind(endpoint: Endpoint) -> socket.socket:
+    host = endpoint.interface or ("::" if endpoint.kind == "tcp6" else "0.0.0.0")  # noqa: S104  # what was asked for
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, endpoint.port))
+        bound.listen(BACKLOG)  # here, where an address in use can be told
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise CannotListenError(host, endpoint.port, error) from error  # type: ignore[no-untyped-call]
+    return bound

@@ -1,0 +1,51 @@
+"""The application: every route, and what all requests pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from server import __version__
+from server.doors.http import errors, health, jobs, pictures
+from server.doors.http.middleware import Doorstep
+from server.doors.http.parts import HttpParts
+
+Routes = Callable[[HttpParts], APIRouter]
+
+DIALECTS: Sequence[Routes] = (
+    health.routes,
+    jobs.routes,
+    pictures.routes,
+)
+"""Everything that is served, in the order in which paths are tried."""
+
+_SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-ID")
+_READ = ("X-Request-ID", "Location", "Retry-After", "ETag")
+
+
+def make_app(parts: HttpParts) -> FastAPI:
+    """The ASGI application. It has no state but `parts`, and begins nothing."""
+    app = FastAPI(
+        title="Atelier",
+        version=__version__,
+        description="Pictures for everyone at once, each in its own style.",
+        docs_url=None,  # they would load their scripts from elsewhere
+        redoc_url=None,
+        responses=errors.documented(400, 401, 403, 413, 422, 500, 503),
+        exception_handlers=errors.handlers(parts.clock),
+    )
+    app.state.parts = parts
+    for routes in DIALECTS:
+        app.include_router(routes(parts))
+    app.add_middleware(Doorstep, parts=parts)
+    if parts.cors_origins:  # outermost: a refusal has to be readable by the page, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=parts.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_SENT,
+            expose_headers=_READ,
+        )
+    return app

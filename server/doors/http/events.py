@@ -1,0 +1,131 @@
+"""A job's events as JSON, as server-sent events and over a WebSocket.
+
+    id: 7
+    event: progress
+    data: {"job_id": "…", "event": "progress", "number": 7, "phase": "denoising", "step": 3, …}
+
+Names: accepted, progress, preview, and one of succeeded, failed, canceled, after which nothing comes. Comments (lines that begin
+with a colon) say only that we live. A browser's EventSource that comes back says by Last-Event-ID what it heard last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from server.doors.http.following import Listener
+from server.doors.http.parts import watch_client
+from server.doors.http.schemas import artifact_body, failure_body
+from server.events import Accepted, Canceled, Event, Failed, Preview, Progress, Succeeded
+
+RETRY_MS = 2000  # after which EventSource comes back to a server that stopped
+ALIVE = b": here\n\n"
+RESTARTING = 1012  # WebSocket's code for a server that stops, and comes back
+
+TOLD: dict[type, tuple[str, Callable[[Any, str], dict[str, Any]]]] = {
+    Accepted: ("accepted", lambda event, base_url: {"seed": event.seed}),
+    Progress: (
+        "progress",
+        lambda event, base_url: {
+            "phase": event.phase.value,
+            "step": event.step,
+            "total_steps": event.total_steps,
+            "fraction": round(event.fraction, 4),
+            "eta_seconds": round(event.eta_seconds, 3),
+        },
+    ),
+    Preview: (
+        "preview",
+        lambda event, base_url: {
+            "image_index": event.image_index,
+            "step": event.step,
+            "png": base64.b64encode(event.png).decode(),
+        },
+    ),
+    Succeeded: (
+        "succeeded",
+        lambda event, base_url: {
+            "artifacts": [artifact_body(base_url, event.job_id, one).model_dump() for one in event.artifacts],
+            "warnings": list(event.warnings),
+            "queued_seconds": round(event.queued_seconds, 3),
+            "processing_seconds": round(event.processing_seconds, 3),
+        },
+    ),
+    Failed: (
+        "failed",
+        lambda event, base_url: {"error": failure_body(event.failure).model_dump(exclude_none=True)},
+    ),
+    Canceled: ("canceled", lambda event, base_url: {}),
+}
+"""The name and the body of each event."""
+
+
+def told(event: Event, base_url: str) -> dict[str, Any]:
+    """An event as an object; `base_url` is this door's, for addresses of pictures."""
+    name, body = TOLD[type(event)]
+    return {"job_id": event.job_id, "event": name, "number": event.number, **body(event, base_url)}
+
+
+def sse(event: Event, base_url: str) -> bytes:
+    """An event as text/event-stream has it."""
+    data = json.dumps(told(event, base_url), separators=(",", ":"))
+    return f"id: {event.number}\nevent: {TOLD[type(event)][0]}\ndata: {data}\n\n".encode()
+
+
+Encode = Callable[[Event], bytes]
+
+
+class EventStream(Response):
+    """Everything that a listener hears, until it is over. The response begins when the job is found; a slow reader hears less.
+
+    `encode` makes an event into bytes; b"" leaves it out.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, listener: Listener, encode: Encode) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._listener = listener
+        self._encode = encode
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        async with self._listener as listener:
+            watching = asyncio.ensure_future(watch_client(receive, listener))
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send(_piece(f"retry: {RETRY_MS}\n\n".encode()))
+                while not listener.over:
+                    event = await listener.next()
+                    data = ALIVE if event is None else self._encode(event)
+                    if data and not (event is None and listener.over):
+                        await send(_piece(data))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            finally:
+                watching.cancel()
+
+
+def _piece(data: bytes) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+async def tell_socket(socket: WebSocket, listener: Listener, base_url: str) -> None:
+    """The same over a WebSocket, each event a text message; closed with 1000 after the end, with 1012 when the server stops."""
+    async with listener:
+        await socket.accept()
+        watching = asyncio.ensure_future(watch_client(socket.receive, listener))
+        try:
+            async for event in listener:
+                await socket.send_text(json.dumps(told(event, base_url), separators=(",", ":")))
+        finally:
+            watching.cancel()
+    if not watching.done() or watching.cancelled():
+        await socket.close(1000 if listener.ended else RESTARTING)

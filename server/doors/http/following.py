@@ -1,0 +1,175 @@
+"""Jobs' events for whoever listens over HTTP, in memory that does not grow: a slow reader hears the latest Progress, the latest
+Preview of each image, and always the end.
+
+A listener waits on one future and has no timer of its own: who has nothing to hear is nudged by one that all share, so that
+it can show its client that we live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from server.clock import Clock, Timer
+from server.events import Accepted, Event, Preview, Progress, TerminalEvent
+from server.jobs.board import Board
+from server.latest import LatestEvents
+
+SHARES = 15  # of all listeners; one is nudged at a time, so that thousands do not speak up in the same moment
+
+
+class Listener:
+    """One client's ear at one job; use it as an asynchronous context manager, and iterate over the events."""
+
+    __slots__ = (
+        "_board", "_everyone", "_from_event", "_gone", "_nudged", "_previews", "_progress", "_told_end", "_unsaid", "_waiting",
+        "job_id", "share",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        board: Board,
+        everyone: Listeners,
+        job_id: str,
+        from_event: int = 0,
+        *,
+        progress: bool = True,
+        previews: bool = True,
+    ) -> None:
+        self.job_id = job_id
+        self.share = 0  # everyone's own
+        self._board = board
+        self._everyone = everyone
+        self._from_event = from_event
+        self._progress = progress
+        self._previews = previews
+        self._unsaid = LatestEvents()
+        self._waiting: asyncio.Future[None] | None = None
+        self._nudged = False
+        self._gone = False
+        self._told_end = False
+
+    async def __aenter__(self) -> Self:
+        self._everyone.add(self)
+        try:
+            await self._board.follow(self.job_id, self, self._from_event)
+        except BaseException:
+            self._everyone.discard(self)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._board.leave(self.job_id, self)
+        self._everyone.discard(self)
+
+    def job_event(self, event: Event) -> None:
+        """Take one event of the job."""
+        if isinstance(event, Progress) and not self._progress:
+            return
+        if isinstance(event, Preview) and not self._previews:
+            return
+        self._unsaid.add(event)
+        self._wake()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has, as far as was heard here."""
+        return self._unsaid.terminal is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be heard: the end was told, or the listener was let go."""
+        return self._told_end or (self._gone and not self.ended)
+
+    def let_go(self) -> None:
+        """Hear no more of a job that has not ended: the client is gone, or we are."""
+        self._gone = True
+        self._wake()
+
+    def nudge(self) -> None:
+        """If there is nothing to say, say that."""
+        if self._waiting is not None:
+            self._nudged = True
+            self._wake()
+
+    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """The next event; None where it is `over`, or where a nudge came first."""
+        while True:
+            event = self._unsaid.take()
+            if event is not None:
+                return event
+            if self.ended and not self._told_end:
+                self._told_end = True
+                return self._unsaid.terminal
+            if self._nudged or self.over:
+                self._nudged = False
+                return None
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Accepted | Progress | Preview | TerminalEvent:
+        while (event := await self.next()) is None:
+            if self.over:
+                raise StopAsyncIteration
+        return event
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class Listeners:
+    """All of them. Each is nudged once in `every` seconds, by a timer that runs while there are any."""
+
+    def __init__(self, clock: Clock, every: float) -> None:
+        self._clock = clock
+        self._pause = every / SHARES
+        self._shares: list[set[Listener]] = [set() for _ in range(SHARES)]
+        self._turn = 0
+        self._added = 0
+        self._timer: Timer | None = None
+        self._leaving = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shares))
+
+    def add(self, listener: Listener) -> None:
+        """Here is one more."""
+        self._added += 1
+        listener.share = self._added % SHARES
+        self._shares[listener.share].add(listener)
+        if self._leaving:
+            listener.let_go()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(self._pause, self._nudge_some)
+
+    def discard(self, listener: Listener) -> None:
+        """It has left."""
+        self._shares[listener.share].discard(listener)
+
+    def leave(self) -> None:
+        """The server stops: what has ended is still told, nothing else is waited for."""
+        self._leaving = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for share in self._shares:
+            for listener in tuple(share):
+                listener.let_go()
+
+    def _nudge_some(self) -> None:
+        self._timer = None
+        self._turn = (self._turn + 1) % SHARES
+        for listener in self._shares[self._turn]:
+            listener.nudge()
+        if len(self):
+            self._timer = self._clock.callLater(self._pause, self._nudge_some)

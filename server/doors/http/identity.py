@@ -1,0 +1,82 @@
+"""Whose request it is: the same tokens as over TCP, as `Authorization: Bearer …` (or `Token …`), or as `X-API-Key`.
+
+Without tokens in the settings only this machine is served, as TCP does. A browser on this machine may carry requests of any web
+page to us, so that what comes without a token must name us by a name of this machine (a page can point a name of its own here)
+and must not come from a page of another origin, unless CORS_ORIGINS has it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+
+from server.doors.http.parts import HttpParts, parts_of
+from server.errors import Code, Refusal
+from server.identity import is_loopback
+
+_SCHEMES = ("bearer", "token")
+
+
+def owner_of(parts: HttpParts, connection: HTTPConnection) -> str:
+    """Raises Refusal (UNAUTHENTICATED, PERMISSION_DENIED)."""
+    headers = connection.headers
+    token = given_token(headers)
+    if parts.identities.has_tokens and (token or not parts.anonymous_owner):
+        return parts.identities.owner_of(token)
+    _check_page(parts, headers)
+    if parts.anonymous_owner:
+        return parts.anonymous_owner
+    _check_is_here(headers)
+    return parts.identities.owner_of(token)
+
+
+def given_token(headers: Headers) -> str:
+    """The token, or "". Raises Refusal for another scheme: a password would otherwise be left out in silence."""
+    told = headers.get("authorization")
+    if told is None:
+        return headers.get("x-api-key", "")
+    scheme, _, token = told.strip().partition(" ")
+    if scheme.lower() not in _SCHEMES:
+        limit = "Bearer TOKEN"
+        raise Refusal(Code.UNAUTHENTICATED, f"Authorization must be {limit}", field="Authorization", limit=limit)
+    return token.strip()
+
+
+def _check_page(parts: HttpParts, headers: Headers) -> None:
+    origin = headers.get("origin")
+    if origin is None or "*" in parts.cors_origins or origin in parts.cors_origins:
+        return
+    if urlsplit(origin).netloc != headers.get("host", ""):
+        text = "requests of this web page are not taken; CORS_ORIGINS names those that may call"
+        raise Refusal(Code.PERMISSION_DENIED, text, field="Origin")
+
+
+def _check_is_here(headers: Headers) -> None:
+    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    if not is_loopback(host) or "x-forwarded-for" in headers or "forwarded" in headers:
+        text = (
+            "without tokens only this machine is served, by a name of its own and through no proxy; "
+            "set ATELIER_TOKENS, or ATELIER_HTTP_ANONYMOUS_OWNER"
+        )
+        raise Refusal(Code.PERMISSION_DENIED, text, field="Host")
+
+
+class _Identify(SecurityBase):
+    """A dependency that FastAPI also documents."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer(description="A token of this server; X-API-Key takes it as well.")
+        self.scheme_name = "token"
+
+    async def __call__(self, connection: HTTPConnection) -> str:
+        return owner_of(parts_of(connection), connection)
+
+
+Owner = Annotated[str, Depends(_Identify())]
+"""A route's parameter: who asks."""

@@ -1,0 +1,114 @@
+"""The own routes: submit a job, look at it, cancel it, hear what it says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+
+from server.commands import MAX_IDEMPOTENCY_KEY
+from server.doors.http.errors import documented
+from server.doors.http.events import EventStream, sse, tell_socket
+from server.doors.http.identity import Owner
+from server.doors.http.parts import HttpParts, cancel, has_ended, listen_to, look_at, submit
+from server.doors.http.pictures import base_url
+from server.doors.http.schemas import CancelBody, JobBody, JobRequest, job_body
+from server.replies import JobView
+
+JobId = Annotated[str, Path(max_length=64, description="The id that the job was accepted with.")]
+FromEvent = Annotated[int, Query(ge=0, le=2**53, description="Tell nothing earlier than this event, but for the end.")]
+LastEventId = Annotated[str | None, Header(description="What was heard last; set by browsers that come back.")]
+IdempotencyKey = Annotated[str, Header(max_length=MAX_IDEMPOTENCY_KEY, description="One key, one job.")]
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The job's events."},
+    204: {"description": "The job has ended, and its end was heard: do not come back."},
+}
+
+
+def routes(parts: HttpParts) -> APIRouter:
+    """/v1/jobs."""
+    router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+    @router.post(
+        "",
+        status_code=202,
+        response_model=JobBody,
+        responses={
+            200: {"model": JobBody, "description": "There was one under this key."},
+            **documented(404, 409, 429),
+        },
+        operation_id="submit_job",
+    )
+    async def submit_job(
+        request: Request, asked: JobRequest, owner: Owner, idempotency_key: IdempotencyKey = ""
+    ) -> Response:
+        """Ask for pictures. Answers when the job is recorded; what becomes of it is told by its events."""
+        admitted = await submit(parts, asked.command(owner, idempotency_key))
+        job = admitted.job
+        body = job_body(JobView(job, parts.fraction(job), parts.board.last_number(job)), base_url(parts, request))
+        return Response(
+            body.model_dump_json(),
+            200 if admitted.duplicate else 202,
+            {"Location": f"/v1/jobs/{job.id}"},
+            "application/json",
+        )
+
+    @router.get("/{job_id}", response_model=JobBody, responses=documented(404), operation_id="get_job")
+    async def get_job(request: Request, job_id: JobId, owner: Owner) -> Response:
+        """A job as it stands."""
+        body = job_body(await look_at(parts, owner, job_id), base_url(parts, request))
+        return Response(body.model_dump_json(), media_type="application/json")
+
+    @router.post(
+        "/{job_id}/cancel",
+        status_code=202,
+        response_model=CancelBody,
+        responses=documented(404),
+        operation_id="cancel_job",
+    )
+    async def cancel_job(job_id: JobId, owner: Owner) -> Response:
+        """Stop a job; its place is free at the next step. One that has ended is left as it is."""
+        reply = await cancel(parts, owner, job_id)
+        return JSONResponse({"id": reply.job_id, "state": reply.state.value}, 202)
+
+    @router.get(
+        "/{job_id}/events",
+        response_class=Response,
+        responses={**EVENTS, **documented(404)},
+        operation_id="follow_job",
+    )
+    async def follow_job(
+        request: Request,
+        job_id: JobId,
+        owner: Owner,
+        from_event: FromEvent = 0,
+        progress: bool = True,
+        previews: bool = True,
+        last_event_id: LastEventId = None,
+    ) -> Response:
+        """Server-sent events: accepted, progress, preview, and one of succeeded, failed, canceled."""
+        heard = heard_last(last_event_id)
+        if heard is not None:
+            view = await look_at(parts, owner, job_id)
+            if has_ended(view) and heard >= view.last_event:
+                return Response(status_code=204)
+            from_event = max(from_event, heard + 1)
+        listener = await listen_to(parts, owner, job_id, from_event, progress=progress, previews=previews)
+        own = base_url(parts, request)
+        return EventStream(listener, lambda event: sse(event, own))
+
+    @router.websocket("/{job_id}/ws")
+    async def follow_job_by_socket(socket: WebSocket, job_id: JobId, owner: Owner, from_event: FromEvent = 0) -> None:
+        """The same events, each a text message with its JSON."""
+        listener = await listen_to(parts, owner, job_id, from_event)
+        await tell_socket(socket, listener, base_url(parts, socket))
+
+    return router
+
+
+def heard_last(last_event_id: str | None) -> int | None:
+    """The number in Last-Event-ID. What is no number of ours says nothing: EventSource cannot be told to mend it."""
+    if last_event_id is None or not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 15:
+        return None
+    return int(last_event_id)

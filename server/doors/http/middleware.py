@@ -1,0 +1,111 @@
+"""What every request passes, in one plain ASGI layer: who may speak to us at all, a request id in and out, the body's cap,
+security headers, and a last net under what nobody expected.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from server.doors.http.bodies import capped, too_large
+from server.doors.http.errors import CLIENT_GONE, answer, internal_error
+from server.doors.http.parts import HttpParts
+from server.errors import Code, Refusal
+
+log = structlog.get_logger("atelier.http")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFETY: tuple[tuple[bytes, bytes], ...] = (  # unless a route has its own
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Doorstep:
+    """The outermost layer but for CORS."""
+
+    def __init__(self, app: ASGIApp, parts: HttpParts) -> None:
+        self._app = app
+        self._clock = parts.clock
+        self._max_body_bytes = parts.limits.max_body_bytes
+        serves = parts.identities.serves
+        self._serves = (lambda host: True) if parts.anonymous_owner else lru_cache(maxsize=1024)(serves)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id, length = _told(scope["headers"])
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        refusal = self._refusal(scope, length)
+        if scope["type"] == "websocket":
+            with suppress(WebSocketDisconnect):  # the client went away in the middle of a message
+                await (answer(refusal, self._clock.seconds()) if refusal else self._app)(scope, receive, send)
+            return
+        started = False
+
+        async def say(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = _with_ours(message.get("headers", ()), request_id)
+            await send(message)
+
+        if refusal is not None:
+            await answer(refusal, self._clock.seconds())(scope, receive, say)
+            return
+        reading = receive if scope["method"] in _BODILESS else capped(receive, self._max_body_bytes)
+        try:
+            await self._app(scope, reading, say)
+        except ClientDisconnect:
+            if not started:
+                await Response(status_code=CLIENT_GONE)(scope, receive, say)
+        except Exception:
+            log.exception("request.broken", request_id=scope["state"]["request_id"], path=scope["path"][:200])
+            if started:  # it cannot be told any more but by the connection's end
+                raise
+            await answer(internal_error(), self._clock.seconds())(scope, receive, say)
+
+    def _refusal(self, scope: Scope, length: int) -> Refusal | None:
+        client = scope.get("client")
+        if not self._serves(client[0] if client else ""):
+            return Refusal(Code.PERMISSION_DENIED, "without tokens, only this machine's own addresses are served")
+        return too_large(self._max_body_bytes) if length > self._max_body_bytes else None
+
+
+def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int]:
+    """The request's id (its own, where that is harmless), and how long its body says it is."""
+    request_id, length = b"", 0
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = value if _REQUEST_ID.fullmatch(value) else b""
+        elif name == b"content-length" and value.isdigit():
+            length = int(value[:20])
+    return request_id or secrets.token_hex(8).encode(), length
+
+
+def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:
+    given = list(headers)
+    names = {name for name, _ in given}
+    given.extend(entry for entry in SAFETY if entry[0] not in names)
+    given.append((b"x-request-id", request_id))
+    return given
+
+
+def request_id_of(request: Request) -> str:
+    """For a route's own log lines."""
+    return str(request.state.request_id)

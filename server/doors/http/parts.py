@@ -1,0 +1,152 @@
+"""What every route of the door shares, and the few things that each of them asks of the house.
+
+admitted = await submit(parts, command)                       a job there is, durably
+view = await look_at(parts, owner, job_id)                    a job as it stands
+view = await wait_for_end(parts, request, owner, job_id, 30)  … when it has ended, or after 30 s
+async with await listen_to(parts, owner, job_id, from_event) as listener:
+    async for event in listener: …                            every event, as many as a slow reader can take
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+
+from server.clock import Clock
+from server.commands import Cancel, Command, GetJob, Submit, Watch
+from server.doors.http.following import Listener, Listeners
+from server.futures import Tasks
+from server.handlers import HandlerTable
+from server.health import Health
+from server.identity import Identities
+from server.interfaces import ArtifactStore, JobStore
+from server.job import TERMINAL, Job, JobState
+from server.jobs.board import Board
+from server.replies import Admitted, CancelRequested, JobView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """Bytes and seconds of requests (see config.http for the reasons)."""
+
+    max_body_bytes: int
+    chunk_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpParts:
+    """`base_url` is what others call this door ("": as each request calls it); `cors_origins` are pages that may call it.
+
+    `anonymous_owner` owns what comes without a token; "" where nobody does. `store` is read for pictures alone: everything else
+    goes through `handlers`.
+    """
+
+    handlers: HandlerTable
+    board: Board
+    store: JobStore
+    artifacts: ArtifactStore
+    identities: Identities
+    health: Health
+    listeners: Listeners
+    clock: Clock
+    tasks: Tasks
+    limits: HttpLimits
+    base_url: str = ""
+    anonymous_owner: str = ""
+    cors_origins: tuple[str, ...] = ()
+
+    def fraction(self, job: Job) -> float:
+        """How much of a job is done, 0 to 1, as far as is known here."""
+        progress = self.board.progress(job.id)
+        return progress.fraction if progress else float(job.state is JobState.SUCCEEDED)
+
+
+def parts_of(connection: HTTPConnection) -> HttpParts:
+    """The parts of the application that a request has come to, for dependencies at a module's top."""
+    return cast(HttpParts, connection.app.state.parts)
+
+
+async def carry_out(parts: HttpParts, command: Command) -> Any:
+    """The handler's reply. Raises Refusal."""
+    reply: Any = parts.handlers[type(command)](command)
+    return await reply if inspect.isawaitable(reply) else reply
+
+
+async def submit(parts: HttpParts, command: Submit) -> Admitted:
+    """A job, durable when this returns. Runs to its end though the client goes away: what was accepted is accepted.
+
+    Raises Refusal.
+    """
+    return cast(Admitted, await asyncio.shield(asyncio.ensure_future(carry_out(parts, command))))
+
+
+async def cancel(parts: HttpParts, owner: str, job_id: str) -> CancelRequested:
+    """Ask a job to stop; its row is free at the next step. Raises Refusal (JOB_NOT_FOUND)."""
+    return cast(CancelRequested, await carry_out(parts, Cancel(owner=owner, job_id=job_id)))
+
+
+async def look_at(parts: HttpParts, owner: str, job_id: str) -> JobView:
+    """A job as it stands. Raises Refusal (JOB_NOT_FOUND)."""
+    return cast(JobView, await carry_out(parts, GetJob(owner=owner, job_id=job_id)))
+
+
+async def listen_to(
+    parts: HttpParts,
+    owner: str,
+    job_id: str,
+    from_event: int = 0,
+    *,
+    progress: bool = True,
+    previews: bool = True,
+) -> Listener:
+    """A job's events from number `from_event` on; enter it, and it listens until it is left. Raises Refusal (JOB_NOT_FOUND)."""
+    await carry_out(parts, Watch(owner=owner, job_id=job_id))
+    return Listener(parts.board, parts.listeners, job_id, from_event, progress=progress, previews=previews)
+
+
+async def wait_for_end(parts: HttpParts, request: Request, owner: str, job_id: str, seconds: float) -> JobView:
+    """The job when it has ended, or as it stands after `seconds`, or when the server stops.
+
+    The request's body must have been read. Raises Refusal (JOB_NOT_FOUND), and ClientDisconnect where the client went away: the
+    job lives on.
+    """
+    async with await listen_to(parts, owner, job_id, progress=False, previews=False) as listener:
+        async with _until_gone(request, listener) as gone:
+            timer = parts.clock.callLater(seconds, listener.let_go)
+            try:
+                async for _ in listener:
+                    pass
+            finally:
+                if timer.active():
+                    timer.cancel()
+        if gone.done() and not listener.ended:
+            raise ClientDisconnect
+    return await look_at(parts, owner, job_id)
+
+
+def has_ended(view: JobView) -> bool:
+    """Whether nothing more will become of the job."""
+    return view.job.state in TERMINAL
+
+
+@asynccontextmanager
+async def _until_gone(request: Request, listener: Listener) -> AsyncIterator[asyncio.Task[None]]:
+    """Lets the listener go when the client does."""
+    watching = asyncio.ensure_future(watch_client(request.receive, listener))
+    try:
+        yield watching
+    finally:
+        watching.cancel()
+
+
+async def watch_client(receive: Any, listener: Listener) -> None:
+    """Read on until the client goes away; then let the listener go."""
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        pass
+    listener.let_go()
