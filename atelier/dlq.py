@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -19,6 +19,7 @@ from server.doors.amqp.broker import LinkLost, NotPublished
 from server.doors.amqp.burying_ground import BuryingGround, DeadLetter
 from server.doors.amqp.queues import Queues
 
+_NAMED = 10  # generations, in a line for a person; --json has them all
 NO_SETTING = 2  # exit status, as `atelier serve` has it
 
 
@@ -32,6 +33,8 @@ async def show(reactor: Any, most: int, *, as_json: bool) -> int:
                 print_json(asdict(letter))
         elif letters:
             Console().print(_table(letters))
+            for line in _told(letters):
+                say(line)
         else:
             say("there are none")
 
@@ -42,8 +45,9 @@ async def replay(reactor: Any, key: str, code: str) -> int:
     """Publish them anew."""
 
     async def work(ground: BuryingGround) -> None:
-        count = await ground.replay(key=key, code=code)
-        say(f"{count} published anew")
+        letters = await ground.replay(key=key, code=code)
+        for line in (f"{len(letters)} published anew", *_told(letters)):
+            say(line)
 
     return await _work(reactor, work)
 
@@ -80,6 +84,18 @@ async def _ground(reactor: Any) -> AsyncIterator[BuryingGround]:
         yield BuryingGround(link, Queues(settings.rabbitmq_queue))
     finally:
         await link.close()
+
+
+def _told(letters: Sequence[DeadLetter]) -> list[str]:
+    """What a replay cannot undo."""
+    ended = [str(letter.generation_id) for letter in letters if letter.generation_id is not None]
+    if not ended:
+        return []
+    named = ", ".join(ended[:_NAMED]) + (f" and {len(ended) - _NAMED} more" if len(ended) > _NAMED else "")
+    return [
+        f"the end of generation {named} has been told: a replay is painted, and its backend hears nothing of it;"
+        " to be told, publish it under a new generation_id"
+    ]
 
 
 def _table(letters: list[DeadLetter]) -> Table:

@@ -239,6 +239,10 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings)
         10, "RABBITMQ_PREFETCH", "MAX_CONCURRENT_GENERATIONS", ge=1, le=1000,
         why="Messages taken and not yet ended: as many jobs are under way from here, in one batch where they fit.",
     )  # fmt: skip
+    dispatch_again_after: float = _setting(
+        60.0, "DISPATCH_AGAIN_AFTER", ge=1, le=86_400,
+        why="A gateway's job that no worker has taken for so long, while nothing waits in atelier.jobs, is dispatched again.",
+    )  # fmt: skip
     max_message_bytes: int = _setting(
         2 << 20, "MAX_MESSAGE_BYTES", ge=1024, le=1 << 27,
         why="Largest message that is read: an init image and a signature, in base64, fit. Beyond, it is refused unread.",

@@ -17,6 +17,7 @@ from server.commands import Submit
 from server.doors.amqp.canceling import Canceling
 from server.doors.amqp.connection import BrokerAddress, RabbitMQ
 from server.doors.amqp.dispatch import Dispatch
+from server.doors.amqp.dispatching_again import DispatchingAgain
 from server.doors.amqp.hearing import ControlEar, EventEar, Use, all_of
 from server.doors.amqp.intake import Intake, IntakeParts, IntakeSettings
 from server.doors.amqp.lasting import Lasting
@@ -70,6 +71,7 @@ class AmqpDoor:
         self._ear = EventEar(board, parts.elsewhere)
         self._teller = Teller(self._publisher, parts.elsewhere.has, clock)
         self._dispatch = Dispatch(parts.dispatches, self._publisher, clock)
+        self._again = DispatchingAgain(parts.claims, self._publisher, clock, settings.dispatch_again_after)
         self._dispatches = settings.role == "gateway"
         self._takers: list[Intake | Worker] = []
         self.canceling = Canceling(
@@ -106,6 +108,7 @@ class AmqpDoor:
             lasting.start()
         if self._dispatches:
             self._dispatch.start()
+            self._again.start()
 
     def stop_taking(self) -> None:
         """No more messages; those whose jobs still end are acknowledged."""
@@ -117,6 +120,7 @@ class AmqpDoor:
         self.canceling.stop()
         await self._teller.stop()
         await asyncio.gather(*(lasting.stop() for lasting in self._lasting))
+        await self._again.stop()
         await self._dispatch.stop()
         await self._publisher.stop()
 

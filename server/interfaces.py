@@ -106,6 +106,10 @@ class Claims(Protocol):
         """This job, queued anew under this node's lease; None where it has ended, or another's lease holds."""
         ...
 
+    async def unclaimed(self, *, since: float, most: int) -> list[str]:
+        """Live jobs, admitted before `since`, that no node has taken yet; at most so many, the oldest first."""
+        ...
+
 
 class Latents(Protocol):
     """How far the images of live jobs were when they were last parked, or cut short by a stop."""

@@ -139,6 +139,12 @@ class SqlJobStore:
         work = partial(_queue_anew, which=and_(jobs.c.id == job_id, free), values=self._taken(at))
         return next(iter(await self._writer.write(work, durable=True)), None)
 
+    async def unclaimed(self, *, since: float, most: int) -> list[str]:
+        """Jobs that wait for a node."""
+        which = and_(jobs.c.node == NOBODY, jobs.c.lease_until < since, IS_LIVE)
+        statement = select(jobs.c.id).where(which).order_by(jobs.c.lease_until).limit(most)
+        return await self._reader.read(lambda connection: list(connection.execute(statement).scalars()))
+
     def _taken(self, at: float) -> dict[str, Any]:
         return {
             "node": self._node(),

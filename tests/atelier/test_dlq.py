@@ -52,6 +52,22 @@ async def test_letters_are_listed_replayed_and_purged(settings: dict[str, str]) 
     assert (await run("dlq", "list", **settings)).err == "there are none\n"
 
 
+async def test_a_person_is_told_that_a_generation_has_had_its_end(
+    settings: dict[str, str], rabbitmq: RabbitNode
+) -> None:
+    """Before a replay and after it: it will be painted, and nobody hears of it."""
+    channel = rabbitmq.channel()
+    for number in range(12):
+        channel.basic_publish("", DEAD, json.dumps({"generation_id": 70 + number}).encode())
+    listed = await run("dlq", "list", **settings)
+    assert listed.err.startswith("the end of generation 70, 71, ")
+    assert "79 and 2 more has been told" in listed.err
+    assert "new generation_id" in listed.err
+    replayed = await run("dlq", "replay", "--key", "71", **settings)
+    assert replayed.err.startswith("1 published anew\nthe end of generation 71 has been told")
+    channel.connection.close()
+
+
 async def test_what_stands_in_the_way_is_told_in_one_line(settings: dict[str, str]) -> None:
     """No broker in the settings, a wrong password, no queue: an exit status that is not 0, and no traceback or secret."""
     nowhere = await run("dlq", "list", **{**settings, "RABBITMQ_HOST": ""})

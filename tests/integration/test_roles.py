@@ -76,6 +76,24 @@ async def test_a_cancel_reaches_a_job_wherever_it_is(reactor: Any, nodes: Nodes)
         assert isinstance((await events_of(running))[-1], Canceled)
 
 
+async def test_jobs_of_a_queue_that_somebody_emptied_are_painted(
+    reactor: Any, nodes: Nodes, rabbitmq: RabbitNode
+) -> None:
+    """The gateway notices that nobody takes them, and dispatches them again."""
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(nodes.node("gateway", "gateway", ATELIER_DISPATCH_AGAIN_AFTER="2"))
+        client = await stack.enter_async_context(connected(reactor, gateway))
+        handles = [await submitted(client, number) for number in range(3)]
+        channel = rabbitmq.channel()
+        await until(lambda: channel.queue_declare("atelier.jobs", passive=True).method.message_count == 3)
+        channel.queue_purge("atelier.jobs")
+        channel.connection.close()
+        await stack.enter_async_context(nodes.node("worker", "worker"))
+        for handle in handles:
+            assert isinstance((await events_of(handle))[-1], Succeeded)
+        await eventually(partial(_is_empty, rabbitmq, "atelier.jobs"))
+
+
 async def test_a_node_that_does_everything_takes_a_gateway_s_jobs_too(reactor: Any, nodes: Nodes) -> None:
     """A client of the gateway and one of that node each have their pictures; the status says who paints."""
     async with AsyncExitStack() as stack:

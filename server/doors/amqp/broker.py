@@ -97,6 +97,10 @@ class Channel(Protocol):
         """One message, and how many more there are; None where there is none."""
         ...
 
+    async def count(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        ...
+
     async def purge(self, queue: str) -> int:
         """Throw away what nobody was given; says how many."""
         ...

@@ -18,7 +18,10 @@ from server.doors.amqp.queues import Queues
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A refused message, as far as it can be told. `key` is its task_id, or whatever else names it; `at` seconds since 1970."""
+    """A refused message, as far as it can be told. `key` is its task_id, or whatever else names it; `at` seconds since 1970.
+
+    A generation has one end, and when the message of one was refused that end was told: what comes of a replay is not.
+    """
 
     key: str
     generation_id: int | None
@@ -44,18 +47,18 @@ class BuryingGround:
         channel.close()
         return found
 
-    async def replay(self, *, key: str = "", code: str = "") -> int:
-        """Publish anew, where they came from, all that were there when it began, or those of one key or code; says how many."""
+    async def replay(self, *, key: str = "", code: str = "") -> list[DeadLetter]:
+        """Publish anew, where they came from, all that were there when it began, or those of one key or code; gives these."""
         reading, writing = await self._link.channel(), await self._link.channel(confirming=True)
-        count = 0
+        published: list[DeadLetter] = []
         async for letter, delivery in self._each(reading, None):
             if key in ("", letter.key) and code in ("", letter.code):
                 await writing.publish("", letter.queue, delivery.body, unburied(delivery.properties))
                 reading.ack(delivery.tag)
-                count += 1
+                published.append(letter)
         reading.close()
         writing.close()
-        return count
+        return published
 
     async def purge(self) -> int:
         """Throw all of them away; says how many."""

@@ -198,6 +198,11 @@ class _Channel:
         got = await _asked(lambda: self._channel.basic_get(queue))
         return None if got is None else (_delivery(got), int(got.method.message_count))
 
+    async def count(self, queue: str) -> int:
+        """How many messages wait."""
+        frame = await _asked(lambda: self._channel.queue_declare(queue, passive=True))
+        return int(frame.method.message_count)
+
     async def purge(self, queue: str) -> int:
         """Empty a queue."""
         frame = await _asked(lambda: self._channel.queue_purge(queue))

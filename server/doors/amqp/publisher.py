@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from server.clock import Clock
-from server.doors.amqp.broker import Broker, Channel, Link, LinkLost, NotPublished, Properties
+from server.doors.amqp.broker import Broker, Channel, Clash, Link, LinkLost, NotPublished, Properties
 from server.doors.amqp.lasting import Lasting
 
 PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker to confirm; the caller then tries again
@@ -31,6 +31,7 @@ class Publisher:
         self._lasting = Lasting(broker, "publishing", self._use, clock=clock, chance=chance)
         self._clock = clock
         self._channel: Channel | None = None
+        self._link: Link | None = None
         self._stopped = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
@@ -61,6 +62,18 @@ class Publisher:
             if late.active():
                 late.cancel()
 
+    async def count(self, queue: str) -> int:
+        """Messages that wait in a queue; 0 where there is none. Raises LinkLost."""
+        if self._link is None:
+            raise LinkLost("there is no connection")
+        channel = await self._link.channel()
+        try:
+            return await channel.count(queue)
+        except Clash:
+            return 0
+        finally:
+            channel.close()
+
     async def _publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         async with self._places:
             while self._channel is None:
@@ -79,11 +92,12 @@ class Publisher:
         if self._declare is not None:
             await self._declare(link)
         channel = self._channel = await link.channel(confirming=True)
+        self._link = link
         self._wake()
         try:
             await asyncio.wait([channel.closed])
         finally:
-            self._channel = None
+            self._channel = self._link = None
         raise LinkLost(channel.closed.result())
 
     def _wake(self) -> None:

@@ -314,6 +314,20 @@ class RecordsContract:
         assert again is not None
         assert again.fence == 3
 
+    async def test_jobs_that_nobody_has_taken_are_found(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """The oldest first, for whoever wonders where they are; neither one that is somebody's nor one that has ended."""
+        mine, other = nodes
+        for number in (3, 1, 2, 4, 5):
+            await mine.admit(a_job(f"job-{number}", created_at=CREATED + number), leased=False)
+        await mine.admit(a_job("job-6"))
+        assert await other.unclaimed(since=CREATED + 10, most=9) == [f"job-{number}" for number in (1, 2, 3, 4, 5)]
+        await mine.take("job-2", at=CREATED + 3)
+        ended = await mine.take("job-3", at=CREATED + 3)
+        assert ended is not None
+        await mine.move("job-3", JobState.CANCELED, fence=ended.fence, at=CREATED + 4, last_event=9)
+        assert await other.unclaimed(since=CREATED + 5, most=9) == ["job-1", "job-4"]
+        assert await other.unclaimed(since=CREATED + 5, most=1) == ["job-1"]
+
     async def test_how_far_images_are_is_kept_for_whoever_takes_the_job_up(
         self, nodes: tuple[RecordsStore, RecordsStore]
     ) -> None:

@@ -210,6 +210,14 @@ class FakeChannel:
         waiting = self.broker.queues[queue]
         return (self._give(waiting.popleft()), len(waiting)) if waiting else None
 
+    async def count(self, queue: str) -> int:
+        """How many messages wait."""
+        self._check()
+        if queue not in self.broker.queues:
+            self.fall("404 NOT_FOUND")
+            raise Clash("404 NOT_FOUND")
+        return len(self.broker.queues[queue])
+
     async def purge(self, queue: str) -> int:
         """Empty a queue."""
         self._check()

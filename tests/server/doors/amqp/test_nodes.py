@@ -17,6 +17,7 @@ from server.doors.amqp.broker import Properties
 from server.doors.amqp.canceling import ASK_AGAIN, Canceling
 from server.doors.amqp.dead_letters import CODE
 from server.doors.amqp.dispatch import LOOK_EVERY, TRY_AGAIN, Dispatch
+from server.doors.amqp.dispatching_again import DispatchingAgain
 from server.doors.amqp.events import TOLD, heard, keys_of, message_of
 from server.doors.amqp.hearing import ControlEar, EventEar, all_of
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
@@ -36,6 +37,7 @@ from tests.server.house import SILENT, House
 from tests.server.memory import MemoryJobStore
 
 DEAD = "image_generation.dead"
+AGAIN_AFTER = 60.0
 PROGRESS = Progress(
     number=3, job_id="job-1", phase=Phase.DENOISING, step=2, total_steps=4, fraction=0.5, eta_seconds=1.5
 )
@@ -68,6 +70,13 @@ class Claims(MemoryJobStore):
         taken = replace(job, state=JobState.QUEUED, fence=job.fence + 1, last_event=job.last_event + 100)
         self._jobs[job_id] = taken
         return taken
+
+    async def unclaimed(self, since: float) -> list[str]:
+        """For whoever looks."""
+        if self.away:
+            raise RecordsUnavailable("away")
+        live = [job for job in self._jobs.values() if job.state not in TERMINAL and job.id not in self.holders]
+        return [job.id for job in live if job.created_at < since]
 
 
 class MemoryOutbox:
@@ -140,6 +149,7 @@ class Node:
         self.ear = EventEar(self.board, self.elsewhere)
         self.teller = Teller(self.publisher, self.elsewhere.has, self.clock)
         self.dispatch = Dispatch(self.outbox, self.publisher, self.clock)
+        self.again = DispatchingAgain(self, self.publisher, self.clock, AGAIN_AFTER)
         self.dispatched = Dispatched(self.board, self.house.places, self.ear.follow)
         self.canceling = Canceling(
             here=self.house.lifecycle, store=store, claims=self, board=self.board, announcer=SILENT,
@@ -170,6 +180,10 @@ class Node:
         """As a `Claims`."""
         return await self._store.take(self._name, job_id)
 
+    async def unclaimed(self, *, since: float, most: int) -> list[str]:
+        """As a `Claims`."""
+        return await self._store.unclaimed(since)
+
     async def start(self) -> Node:
         """Connected."""
         self.publisher.start()
@@ -177,6 +191,7 @@ class Node:
         self.consuming.start()
         if self._gateway:
             self.dispatch.start()
+            self.again.start()
         await settle()
         return self
 
@@ -187,6 +202,7 @@ class Node:
         self.elsewhere.stop()
         await self.teller.stop()
         await self.consuming.stop()
+        await self.again.stop()
         await self.dispatch.stop()
         await self.publisher.stop()
         await settle()
@@ -319,6 +335,41 @@ async def test_a_job_is_dispatched_when_broker_and_records_let_it() -> None:
     assert gateway.outbox.settled[-1].state is CallState.DELIVERED
     assert gateway.outbox.forgot
     await gateway.stop()
+
+
+@pytest.mark.parametrize("gone", ["emptied", "deleted"])
+async def test_a_job_whose_message_is_gone_is_dispatched_again(gone: str) -> None:
+    """Once nothing waits and nobody has taken it for long, and not while its message waits, or records and broker are away."""
+    broker, store, (gateway,) = await nodes("gateway")
+    broker.stand(WORK)
+    job, watcher = await gateway.job()
+    await gateway.house.pass_time(3 * AGAIN_AFTER)
+    assert len(broker.bodies(WORK)) == 1, "it is there still"
+    if gone == "emptied":
+        broker.queues[WORK].clear()
+    else:
+        broker.delete(WORK)
+    store.away = True
+    await gateway.house.pass_time(AGAIN_AFTER)
+    store.away = False
+    broker.away = "no route"
+    broker.fall()
+    await settle()
+    await gateway.house.pass_time(AGAIN_AFTER)
+    broker.away = ""
+    await gateway.house.pass_time(FIRST_PAUSE * 100)
+    worker = await Node("worker", broker, store).start()
+    await gateway.house.pass_time(AGAIN_AFTER)
+    assert worker.house.lifecycle.has(job.id)
+    await gateway.house.pass_time(3 * AGAIN_AFTER)
+    assert broker.unacknowledged == 1, "it was dispatched though it had been taken"
+    worker.house.painter.paint(job.id)
+    await settle()
+    await gateway.house.pass_time(12)
+    assert isinstance(watcher.events[-1], Succeeded)
+    for node in (gateway, worker):
+        await node.stop()
+        assert node.clock.getDelayedCalls() == []
 
 
 async def test_a_dead_worker_s_job_is_another_s_when_its_lease_has_expired() -> None:
