@@ -287,8 +287,10 @@ class Engine:
             parked=parked,
             waiting=len(samples) - running - parked,
             models=tuple(self._shelf),
+            adapters=self._shelf.adapters,
             adapter_hits=self._shelf.adapter_hits,
             adapter_loads=self._shelf.adapter_loads,
+            adapter_evictions=self._shelf.adapter_evictions,
             memory=self._memory.numbers,
         )
         self._tally.look()
@@ -297,12 +299,13 @@ class Engine:
 
     def _know(self, place: Place) -> None:
         """Take in what torch says of the device, when the loop first starts."""
-        from ai.gauge import gauge_of, memory_limit, utilisation
+        from ai.gauge import device_use, gauge_of, memory_limit, utilisation
 
         if self._steppers.gauge is None:
             self._steppers.gauge = gauge_of(place)
             self._memory.limit = memory_limit(self._settings, place)
             self._tally.utilisation = partial(utilisation, place)
+            self._tally.device_memory = partial(device_use, place)
             self._tally.set(device=str(place.device))
 
     def _take_in(self) -> bool:

@@ -328,12 +328,21 @@ def total_numbers(each: Sequence[EngineNumbers]) -> EngineNumbers:
         batches=reduce(add, (numbers.batches for numbers in each)),
         queue_waits=reduce(add, (numbers.queue_waits for numbers in each)),
         join_waits=reduce(add, (numbers.join_waits for numbers in each)),
+        adapters=sum(numbers.adapters for numbers in each),
         adapter_hits=sum(numbers.adapter_hits for numbers in each),
         adapter_loads=sum(numbers.adapter_loads for numbers in each),
+        adapter_evictions=sum(numbers.adapter_evictions for numbers in each),
         gpu_utilisation=sum(told) / len(told) if told else None,
+        device_used=_total_told(numbers.device_used for numbers in each),
+        device_total=_total_told(numbers.device_total for numbers in each),
         lost="; ".join(filter(None, (numbers.lost for numbers in each))),
         devices=tuple(each),
     )
+
+
+def _total_told(each: Iterable[int | None]) -> int | None:
+    told = [size for size in each if size is not None]
+    return sum(told) if told else None
 
 
 def _total_memory(each: Sequence[MemoryNumbers]) -> MemoryNumbers:

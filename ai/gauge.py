@@ -83,6 +83,17 @@ def utilisation(place: Place) -> float | None:
         return None
 
 
+def device_use(place: Place) -> tuple[int | None, int | None]:
+    """What of the device's memory is used, by whomever, and what it has: bytes, by NVIDIA's driver; None where there is none."""
+    if place.device.type != "cuda":
+        return None, None
+    try:
+        free, total = torch.cuda.mem_get_info(place.device)
+    except RuntimeError:  # a number less is no reason to stop; a device that is lost is found out by the next step
+        return None, None
+    return total - free, total
+
+
 class Gauge(Protocol):
     """Measures passes. `free` says that it costs nothing, so that every pass may be measured."""
 

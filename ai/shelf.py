@@ -113,7 +113,7 @@ class Shelf:
         self._line: dict[str, int] = {}  # waiting for so many bytes of room, the longest waiting first
         self._asked: set[str] = set()  # by `load`, whether or not a request names them
         self._failures: dict[str, tuple[float, EngineError]] = {}
-        self._gone_hits, self._gone_loads = 0, 0  # of the adapters of models that were unloaded
+        self._gone_hits, self._gone_loads, self._gone_adapters = 0, 0, 0  # of models that were unloaded
         self._in_hand = ""  # the model that the present turn works with
 
     def __contains__(self, name: str) -> bool:
@@ -291,6 +291,16 @@ class Shelf:
         """How many adapters had to be read."""
         return self._gone_loads + sum(place.residents.loads for place in self._places.values())
 
+    @property
+    def adapters(self) -> int:
+        """How many adapters are in slots."""
+        return sum(place.residents.count for place in self._places.values())
+
+    @property
+    def adapter_evictions(self) -> int:
+        """How many adapters were let go of, to make room or with their model."""
+        return self._gone_adapters + sum(place.residents.evictions for place in self._places.values())
+
     def _evict_one(self) -> bool:
         """Unload the model that was not used for longest, of those that nobody uses. False if there is none."""
         demand = self._demand()
@@ -323,6 +333,7 @@ class Shelf:
         place = self._places.pop(name)
         self._gone_hits += place.residents.hits
         self._gone_loads += place.residents.loads
+        self._gone_adapters += place.residents.evictions + place.residents.count
         left = weakref.ref(place.model)
         del place
         self._memory.forget_passes(self._places)

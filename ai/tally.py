@@ -13,7 +13,8 @@ UTILISATION_EVERY = 1.0  # seconds; the driver itself looks no more often than o
 
 
 class Tally:
-    """An engine's numbers. `utilisation` tells the device's share of busy time (0 to 1), None where nothing does."""
+    """An engine's numbers. `utilisation` tells the device's share of busy time (0 to 1), `device_memory` how much of its memory
+    is used, and what it has (bytes); None where nothing does."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -21,6 +22,7 @@ class Tally:
         self._numbers = EngineNumbers()
         self._looked_at = -UTILISATION_EVERY
         self.utilisation: Callable[[], float | None] = lambda: None
+        self.device_memory: Callable[[], tuple[int | None, int | None]] = lambda: (None, None)
 
     @property
     def numbers(self) -> EngineNumbers:
@@ -54,8 +56,9 @@ class Tally:
         self.set(join_waits=self._numbers.join_waits.add(self._clock() - submitted_at))
 
     def look(self) -> None:
-        """Ask for the utilisation, if that is not too soon."""
+        """Ask the device's driver, if that is not too soon."""
         now = self._clock()
         if now - self._looked_at >= UTILISATION_EVERY:
             self._looked_at = now
-            self.set(gpu_utilisation=self.utilisation())
+            used, total = self.device_memory()
+            self.set(gpu_utilisation=self.utilisation(), device_used=used, device_total=total)

@@ -350,8 +350,11 @@ class EngineNumbers:
     `device` where ("" until torch is loaded).
 
     The histograms are of every step's seconds and samples, and of every request's seconds from `submit` to its seat and
-    from `submit` to the end of its first step. `models` are those in memory, `gpu_utilisation` (0 to 1) is None where no driver
-    tells it, `lost` says why the device takes no more.
+    from `submit` to the end of its first step. `models` are those in memory. `adapters` counts those in slots,
+    `adapter_evictions` those that were let go of, with their model or to make room.
+
+    `gpu_utilisation` (0 to 1), and `device_used` of `device_total` bytes, whoever took them, are None where no driver tells them.
+    `lost` says why the device takes no more.
     """
 
     running: int = 0
@@ -368,9 +371,13 @@ class EngineNumbers:
     batches: Histogram = NO_ROWS
     queue_waits: Histogram = NO_SECONDS
     join_waits: Histogram = NO_SECONDS
+    adapters: int = 0
     adapter_hits: int = 0
     adapter_loads: int = 0
+    adapter_evictions: int = 0
     gpu_utilisation: float | None = None
+    device_used: int | None = None
+    device_total: int | None = None
     lost: str = ""
     devices: tuple[EngineNumbers, ...] = ()
 

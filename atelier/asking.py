@@ -20,11 +20,13 @@ async def status(reactor: Any, server: str, token: str, *, as_json: bool) -> int
         print_json(as_plain(answer))
         return 0
     plain = as_plain(answer)
-    devices = plain.pop("devices")
+    devices, outbox = plain.pop("devices"), plain.pop("outbox", None) or {}
     table = Table(show_header=False, box=None)
     for name, value in plain.items():
         if value != "":
             table.add_row(name.replace("_", " "), _shown(value))
+    for name, value in outbox.items():
+        table.add_row(name.replace("_", " "), _shown(value))
     for device in devices:
         memory = device.pop("memory")
         table.add_section()

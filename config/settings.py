@@ -24,6 +24,7 @@ from config.fields import PREFIX as PREFIX
 from config.fields import setting as _setting
 from config.hosts import hosts_of
 from config.http import HttpSettings
+from config.measuring import MeasuringSettings
 from config.solver_words import known_word, solver_of
 from config.storing import StoringSettings
 
@@ -40,7 +41,7 @@ class SettingsError(Exception):
     """A setting that the server cannot start with. The text names the variable."""
 
 
-class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings):
+class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings, MeasuringSettings):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(

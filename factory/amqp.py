@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from config import Settings, SettingsError
 from server.clock import Clock
 from server.commands import Submit
+from server.doors.amqp.broker import Broker
 from server.doors.amqp.canceling import Canceling
 from server.doors.amqp.connection import BrokerAddress, RabbitMQ
 from server.doors.amqp.dispatch import Dispatch
@@ -55,6 +56,7 @@ class AmqpParts:
     announcer: Announcer
     health: Health
     tell_refused: Callable[[int, JobFailure, str], Awaitable[None]]
+    watch_broker: Callable[[Broker], Broker] = lambda broker: broker
 
 
 class AmqpDoor:
@@ -66,7 +68,7 @@ class AmqpDoor:
 
     def __init__(self, settings: Settings, reactor: Any, parts: AmqpParts) -> None:
         clock, board = cast(Clock, reactor), parts.board
-        broker = rabbitmq(settings, reactor)
+        broker = parts.watch_broker(rabbitmq(settings, reactor))
         self._publisher = Publisher(broker, clock=clock, chance=_chance, declare=exchanges)
         self._ear = EventEar(board, parts.elsewhere)
         self._teller = Teller(self._publisher, parts.elsewhere.has, clock)

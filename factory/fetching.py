@@ -22,7 +22,7 @@ NAMES_AT_ONCE = 4  # that are looked up; one that takes its time holds up no mor
 
 
 class AdapterFetching:
-    """`source` has the adapters, `fetching` brings those of jobs."""
+    """`source` has the adapters, `fetching` brings those of jobs, `cache` keeps them."""
 
     def __init__(self, settings: Settings, storage: Storage, reactor: Any) -> None:
         clock = cast(Clock, reactor)
@@ -38,11 +38,11 @@ class AdapterFetching:
                 return WebOrigin(outgoing, place, rules, settings.adapter_timeout)
             return StorageOrigin(storage.artifacts, place)
 
-        self._cache = AdapterCache(self._folder, settings.adapter_cache_bytes, self._disk, clock)
+        self.cache = AdapterCache(self._folder, settings.adapter_cache_bytes, self._disk, clock)
         self.source = FetchedAdapters(
             rules=rules,
             origin=origin,
-            cache=self._cache,
+            cache=self.cache,
             pool=self._disk,
             clock=clock,
             max_bytes=settings.max_adapter_bytes,
@@ -55,7 +55,7 @@ class AdapterFetching:
         self._disk.start()
         self._names.start()
         try:
-            await self._cache.open()
+            await self.cache.open()
         except OSError as error:
             await self.close()
             raise SettingsError(f"ATELIER_ADAPTER_CACHE_DIR: {self._folder}: {error.strerror}") from error

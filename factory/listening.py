@@ -27,6 +27,7 @@ class Endpoint:
 
 def check_listening(settings: Settings) -> None:
     """Raise SettingsError where an address, the tokens and the encryption do not go together."""
+    _check_metrics(settings)
     _check(settings, settings.tcp_listen, "ATELIER_TCP_LISTEN", "set ATELIER_TOKENS", known=bool(settings.tokens))
     if settings.http_endpoint():
         name = "ATELIER_HTTP_LISTEN" if settings.http_listen else "ATELIER_HTTP_HOST"
@@ -66,3 +67,15 @@ def _parts(endpoint: str) -> list[str]:
 
 def _options(endpoint: str) -> dict[str, str]:
     return dict(part.partition("=")[::2] for part in _parts(endpoint)[1:] if "=" in part)
+
+
+def _check_metrics(settings: Settings) -> None:
+    if not settings.metrics_listen or settings.metrics_token.get_secret_value():
+        return
+    kind = _parts(settings.metrics_listen)[0]
+    interface = _options(settings.metrics_listen).get("interface", "")
+    if kind != "unix" and not (interface and is_loopback(interface)):
+        raise SettingsError(
+            f"ATELIER_METRICS_LISTEN: nobody could read what is served on {interface or 'all addresses'}: "
+            "set ATELIER_METRICS_TOKEN, or add interface=127.0.0.1"
+        )

@@ -9,8 +9,10 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from config import Settings, SettingsError
 from factory.joining import joined
+from server.backlog import Backlog
 from server.clock import Clock
 from server.database.address import BadAddress, address
+from server.database.backlog import backlog
 from server.database.engines import CHECKED, reading_engine, writing_engine
 from server.database.folder import DataFolder, FolderInUse
 from server.database.migrating import DatabaseIsNewer, migrate
@@ -19,7 +21,7 @@ from server.database.patient import PatientStore
 from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
-from server.database.writing import GroupWriter, reason_of
+from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox
 from server.pools import ThreadedPool
 from server.webhook import Channel
@@ -30,7 +32,7 @@ _FOLDER, _DATABASE = "ATELIER_DATA_DIR", "ATELIER_DATABASE_URL"
 class Records:
     """Everything about the database. `store`, `leases` and `forgetting` can be used once it is open."""
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, on_commit: OnCommit = unheeded) -> None:
         self._reactor = reactor
         url = settings.database_url.get_secret_value()
         try:
@@ -44,7 +46,7 @@ class Records:
         timeout = settings.database_timeout
         self._writing = writing_engine(self._address, timeout)
         self._reading = reading_engine(self._address, timeout, settings.database_threads)
-        self._writer = GroupWriter(self._writing, self._writing_pool)
+        self._writer = GroupWriter(self._writing, self._writing_pool, on_commit)
         self._reader = Reader(self._reading, self._reading_pool)
         self.bell = Bell()
         sql = SqlJobStore(
@@ -66,6 +68,20 @@ class Records:
         return SqlOutbox(
             channel, writer=self._writer, reader=self._reader, node=lambda: self._folder.node, bell=self.bell
         )
+
+    async def backlog(self) -> Backlog:
+        """What is still to be done, by all nodes. Raises RecordsUnavailable."""
+        return await self._reader.read(backlog)
+
+    @property
+    def retried(self) -> int:
+        """How often something that was promised had to be recorded again, since the database was away."""
+        return self._patient.retried
+
+    @property
+    def away(self) -> bool:
+        """Whether the database was away when it was last written to."""
+        return self._patient.away
 
     async def open(self) -> None:
         """Raises SettingsError, which names the setting that has to be looked at."""

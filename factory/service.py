@@ -27,12 +27,14 @@ from factory.gpu import EngineThreads
 from factory.http import HttpDoor
 from factory.joining import joined
 from factory.listening import check_listening
+from factory.measuring import Measured, Measuring
 from factory.no_engine import NoEngine
 from factory.records import Records
 from factory.storage import Storage
 from factory.tcp import TcpDoor
 from factory.webhooks import Webhooks
 from proto import atelier_pb2 as pb
+from server.backlog import BacklogWatch
 from server.clock import Clock
 from server.commands import MAX_IMAGES, Submit
 from server.errors import Code, Refusal
@@ -55,6 +57,7 @@ from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.elsewhere import Elsewhere
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
+from server.jobs.observing import ObservedJobs
 from server.jobs.places import Places
 from server.jobs.recovery import Recovery
 from server.jobs.retrying import Retries
@@ -82,18 +85,24 @@ class AtelierService:
         self.addresses: list[str] = []
         self.threads_left = False  # after stop: whether some thread would not end
 
+        self._measuring = measuring = Measuring(settings, reactor, cards)
         self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
         self._storage = Storage(settings, self._pool)
-        artifacts = self._storage.artifacts
+        artifacts = measuring.artifacts(self._storage.artifacts)
         self._adapters = AdapterFetching(settings, self._storage, reactor)
-        self._records = Records(settings, reactor)
-        store = AddressedJobs(self._records.store, artifacts, settings.http_base_url)
+        self._records = Records(settings, reactor, measuring.commits)
+        self._backlog = BacklogWatch(self._records.backlog, clock)
+        addressed = AddressedJobs(self._records.store, artifacts, settings.http_base_url)
+        store = ObservedJobs(addressed, [measuring.jobs])
         board = Board(store)
+        board.tap(measuring.jobs)
         paints = settings.role != "gateway"
         self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
         self._painter = self._engine(cards) if paints else NoEngine(cards)
-        self._webhooks = Webhooks(settings, reactor, self._records, lambda job_id: self._lifecycle.live_job(job_id))
+        self._webhooks = Webhooks(
+            settings, reactor, self._records, lambda job_id: self._lifecycle.live_job(job_id), measuring.sender
+        )
         board.tap(self._webhooks.telling)
         telling = self._webhooks.telling
         announcer = Announcers([telling] if paints else [telling, DispatchCalls()])
@@ -116,7 +125,7 @@ class AtelierService:
             clock=clock,
         )
         self._recovery = Recovery(
-            leases=self._records.leases,
+            leases=measuring.leases(self._records.leases),
             lifecycle=self._lifecycle,
             places=places,
             models=[card.name for card in cards],
@@ -168,6 +177,7 @@ class AtelierService:
                 announcer=announcer,
                 health=self._health,
                 tell_refused=self._webhooks.telling.refused,
+                watch_broker=measuring.broker.watch,
             )
             self._amqp = AmqpDoor(settings, reactor, amqp_parts)
             self._records.bell.wake(Channel.DISPATCH, self._amqp.ring)
@@ -190,6 +200,7 @@ class AtelierService:
                 clock=clock,
                 connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
+                backlog=lambda: self._backlog.latest,
             ),
             ping=PingHandler(clock.seconds),
         )
@@ -215,6 +226,20 @@ class AtelierService:
             artifacts=artifacts,
             health=self._health,
         )
+        measuring.look_up(
+            Measured(
+                painter=self._painter,
+                lifecycle=self._lifecycle,
+                places=places,
+                health=self._health,
+                lag=self._lag,
+                records=self._records,
+                backlog=self._backlog,
+                adapters=self._adapters,
+                delivery=self._webhooks.delivery,
+                door=self._tcp,
+            )
+        )
 
     def _engine(self, cards: Sequence[ModelCard]) -> EngineThreads:
         return EngineThreads(
@@ -234,13 +259,16 @@ class AtelierService:
         try:
             await self._adapters.open()
             left = await self._recovery.take_up() if self._settings.role != "gateway" else []
+            await self._measuring.listen(self._health)
             if self._settings.role != "worker":
                 await self._listen()
         except BaseException:
             await self._listen_no_more()
+            await self._measuring.close()
             await self._adapters.close()
             await self._records.close()
             raise
+        self._backlog.begin()
         self._pool.start()
         self._storage.begin()
         self._lag.start()
@@ -281,12 +309,13 @@ class AtelierService:
         self._elsewhere.stop()
         self._lag.stop()
         self._cleaning.stop()
+        self._backlog.stop()
         await self._storage.stop()
         if self._pool.started:
             if self._settings.role != "gateway":
                 await self._recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
-            ended = [told, await self._adapters.close()]
+            ended = [told, await self._adapters.close(), await self._measuring.close()]
             ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
             self.threads_left = not all([*ended, await self._records.close()])
         log.info("server.stopped", threads_left=self.threads_left)
@@ -298,6 +327,11 @@ class AtelierService:
             if stopping is not None:
                 await as_future(stopping)
         self._ports.clear()
+
+    @property
+    def measuring(self) -> Measuring:
+        """What is measured."""
+        return self._measuring
 
     @property
     def live_jobs(self) -> int:

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from factory.eager import write_eagerly
+from server.door_counts import DoorCounts
 from server.errors import Code, Refusal
 from server.futures import as_future
 from server.protocol import CLOSING_GRACE, AtelierProtocol, DoorParts, hang_up
@@ -45,11 +46,18 @@ class TcpDoor(Factory):
         host = getattr(addr, "host", "")  # a UNIX socket has none
         refusal = self._why_not(host)
         if refusal is not None:
+            self._parts.counts.refusals[refusal.code.name] += 1
             return Refused(self._parts, refusal)
         protocol = AtelierProtocol(self._parts, f"s{next(self._sessions)}", self._lost)
+        self._parts.counts.connections += 1
         self._open[protocol] = host
         self._per_address[host] += 1
         return protocol
+
+    @property
+    def counts(self) -> DoorCounts:
+        """What the door has seen."""
+        return self._parts.counts
 
     @property
     def connections(self) -> int:

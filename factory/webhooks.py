@@ -16,7 +16,7 @@ from server.pools import ThreadedPool
 from server.webhook import Channel
 from server.webhooks.admitting import WebhookCheck
 from server.webhooks.calls import backend_base
-from server.webhooks.delivery import Delivery
+from server.webhooks.delivery import Delivery, Sender
 from server.webhooks.outcomes import Retrying
 from server.webhooks.sending import Backend, HttpSender
 from server.webhooks.telling import Telling
@@ -30,7 +30,12 @@ class Webhooks:
     """`telling` says what is told, `check` whom a job may be told to. Raises SettingsError, when made."""
 
     def __init__(
-        self, settings: Settings, reactor: Any, records: Records, live_job: Callable[[str], Job | None]
+        self,
+        settings: Settings,
+        reactor: Any,
+        records: Records,
+        live_job: Callable[[str], Job | None],
+        watch_sender: Callable[[Sender], Sender] = lambda sender: sender,
     ) -> None:
         if settings.backend_api_url and not settings.internal_api_token.get_secret_value():
             raise SettingsError(
@@ -53,14 +58,16 @@ class Webhooks:
         )
         self.delivery = Delivery(
             outbox=outbox,
-            sender=HttpSender(
-                trusted=trusted,
-                guarded=guarded,
-                backend=backend,
-                secret=settings.webhook_secret,
-                clock=clock,
-                seconds=settings.webhook_timeout,
-                news_seconds=min(NEWS_SECONDS, settings.webhook_timeout),
+            sender=watch_sender(
+                HttpSender(
+                    trusted=trusted,
+                    guarded=guarded,
+                    backend=backend,
+                    secret=settings.webhook_secret,
+                    clock=clock,
+                    seconds=settings.webhook_timeout,
+                    news_seconds=min(NEWS_SECONDS, settings.webhook_timeout),
+                )
             ),
             clock=clock,
             random=random.random,  # pauses, nothing to guess

@@ -627,7 +627,7 @@ class GetServerStatus(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatus(_message.Message):
-    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem", "queue_wait_seconds", "join_wait_seconds", "devices")
+    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem", "queue_wait_seconds", "join_wait_seconds", "devices", "outbox")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -646,6 +646,7 @@ class ServerStatus(_message.Message):
     QUEUE_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     JOIN_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_FIELD_NUMBER: _ClassVar[int]
     state: ServerState
     server_version: str
     uptime_seconds: float
@@ -664,7 +665,24 @@ class ServerStatus(_message.Message):
     queue_wait_seconds: float
     join_wait_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
-    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ...) -> None: ...
+    outbox: OutboxStatus
+    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., outbox: _Optional[_Union[OutboxStatus, _Mapping]] = ...) -> None: ...
+
+class OutboxStatus(_message.Message):
+    __slots__ = ("webhooks_waiting", "webhooks_unknown", "webhooks_failed", "webhooks_oldest_seconds", "dispatches_waiting", "dispatches_oldest_seconds")
+    WEBHOOKS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOKS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOKS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOKS_OLDEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DISPATCHES_WAITING_FIELD_NUMBER: _ClassVar[int]
+    DISPATCHES_OLDEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    webhooks_waiting: int
+    webhooks_unknown: int
+    webhooks_failed: int
+    webhooks_oldest_seconds: float
+    dispatches_waiting: int
+    dispatches_oldest_seconds: float
+    def __init__(self, webhooks_waiting: _Optional[int] = ..., webhooks_unknown: _Optional[int] = ..., webhooks_failed: _Optional[int] = ..., webhooks_oldest_seconds: _Optional[float] = ..., dispatches_waiting: _Optional[int] = ..., dispatches_oldest_seconds: _Optional[float] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
     __slots__ = ("device", "images_running", "images_waiting", "batch_size", "batch_rows", "step_seconds", "models", "memory", "gpu_utilisation", "adapter_hits", "adapter_loads", "lost", "images_parked")

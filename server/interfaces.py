@@ -83,6 +83,18 @@ class JobStore(Protocol):
         ...
 
 
+class JobObserver(Protocol):
+    """Someone who measures jobs. Called on the reactor thread after what it is told was recorded; must not block, nor raise."""
+
+    def admitted(self, job: Job) -> None:
+        """A new job."""
+        ...
+
+    def moved(self, job: Job) -> None:
+        """A job has come to the state it has here."""
+        ...
+
+
 class Leases(Protocol):
     """Which of the jobs that have not ended are this node's to run. Their fences keep stale holders from writing."""
 

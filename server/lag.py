@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 
+from ai.histogram import Histogram
 from server.clock import Clock, Timer
 
 INTERVAL = 0.05  # seconds; 20 timers a second cost nothing that can be measured
 KEPT = 1200  # one minute of them
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)  # seconds; the promise is 0.01
 
 
 class LagMeter:
-    """Reactor lag over the last minute."""
+    """Reactor lag over the last minute; `histogram` (seconds) has all since the start."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lags: deque[float] = deque(maxlen=KEPT)
+        self.histogram = Histogram(BOUNDS)
         self._due = 0.0
         self._call: Timer | None = None
 
@@ -41,5 +44,7 @@ class LagMeter:
         return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1000
 
     def _tick(self) -> None:
-        self._lags.append(max(0.0, self._clock.seconds() - self._due))
+        lag = max(0.0, self._clock.seconds() - self._due)
+        self._lags.append(lag)
+        self.histogram = self.histogram.add(lag)
         self.start()

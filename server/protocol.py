@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
@@ -24,6 +24,7 @@ from server import __version__
 from server.clock import Clock, Timer
 from server.commands import Cancel
 from server.deadlines import Deadlines
+from server.door_counts import DoorCounts
 from server.errors import Code, Refusal, StreamBroken
 from server.futures import Tasks
 from server.handlers import HandlerTable
@@ -70,6 +71,7 @@ class DoorParts:
     clock: Clock
     tasks: Tasks
     limits: DoorLimits
+    counts: DoorCounts = field(default_factory=DoorCounts)
 
 
 def hang_up(transport: Any) -> None:
@@ -134,6 +136,7 @@ class AtelierProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes."""
+        self._parts.counts.received_bytes += len(data)
         self._wire.receive_data(data)
         self._take_messages()
 
@@ -238,6 +241,7 @@ class AtelierProtocol(Protocol):
             self._deadlines.opened()
 
     def _dispatch(self, request_id: int, kind: str, message: Any) -> None:
+        self._parts.counts.requests[kind] += 1
         try:
             command = DECODERS[kind](message, self._owner)
             reply = self._parts.handlers[type(command)](command)
@@ -325,9 +329,11 @@ class AtelierProtocol(Protocol):
             log.exception("answer.unsayable", session=self._session_id, kind=envelope.WhichOneof("message"))
             refusal = Refusal(Code.INTERNAL_ERROR, "the server's answer cannot be sent; its log says why")
             frame = self._wire.send(encode_error(envelope.request_id, refusal))
+        self._parts.counts.sent_bytes += len(frame)
         self._transport.write(frame)
 
     def _refuse(self, request_id: int, refusal: Refusal) -> None:
+        self._parts.counts.refusals[refusal.code.name] += 1
         self._say(encode_error(request_id, refusal))
 
     def _erred(self, request_id: int, kind: str) -> None:
@@ -353,6 +359,7 @@ class AtelierProtocol(Protocol):
 
     def _too_slow(self) -> None:
         log.warning("connection.too_slow", session=self._session_id, owner=self._owner, jobs=len(self._streams))
+        self._parts.counts.refusals[Code.SLOW_READER.name] += 1
         self._slow_timer = None
         self._closing = True
         self._transport.abortConnection()  # what the peer does not read cannot be told it either

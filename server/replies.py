@@ -85,6 +85,21 @@ class ServerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxView:
+    """What is still to be told elsewhere, by all nodes; seconds since the oldest of it is to be told."""
+
+    webhooks_waiting: int = 0
+    webhooks_unknown: int = 0
+    webhooks_failed: int = 0
+    webhooks_oldest_seconds: float = 0.0
+    dispatches_waiting: int = 0
+    dispatches_oldest_seconds: float = 0.0
+
+
+NO_OUTBOX = OutboxView()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReply:
     """How the server is doing. Counts of ended jobs are since its start."""
 
@@ -106,3 +121,4 @@ class StatusReply:
     queue_wait_seconds: float
     join_wait_seconds: float
     devices: tuple[EngineNumbers, ...]
+    outbox: OutboxView = NO_OUTBOX

@@ -32,7 +32,7 @@ FLOORS: dict[str, int] = {
     "server": 2,  # errors, job, commands, events, interfaces, …, wire: all that has no floor of its own below
     "server.jobs": 3, "server.handlers": 3,
     "server.protocol": 4, "server.pump": 4, "server.doors": 4, "server.storage": 4,
-    "server.fetching": 4, "server.webhooks": 4, "server.database": 4,
+    "server.metrics": 4, "server.fetching": 4, "server.webhooks": 4, "server.database": 4,
     "factory": 5,
 }  # fmt: skip
 FREE = {
@@ -126,6 +126,8 @@ def _strays(module: str, name: str) -> str:
         return "torch stays under ai/"
     if top == "PIL" and room not in {"watermark", *FREE} and module not in PICTURES:
         return "Pillow stays with the pictures"
+    if top == "prometheus_client" and not within(module, "server.metrics") and room not in FREE:
+        return "only server/metrics speaks Prometheus's language"
     if top == "pika" and module != "server.doors.amqp.connection" and room not in ("tests", "bench"):
         return "only server/doors/amqp/connection speaks AMQP"
     return ""
@@ -198,6 +200,7 @@ def test_every_room_is_looked_into() -> None:
         ("atelier.serve", "from twisted.internet import reactor", "the reactor"),
         ("server.protocol", "from PIL import Image", "Pillow"),
         ("server.protocol", "import pika", "AMQP"),
+        ("server.jobs.lifecycle", "from prometheus_client import Counter", "Prometheus"),
         ("server.doors.amqp.intake", "from pika import spec", "AMQP"),
     ],
 )  # fmt: skip

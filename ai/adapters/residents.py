@@ -135,12 +135,18 @@ class Residents:
         self._starved = False  # the first in line waits for slots; whoever comes now stands behind it
         self.hits = 0  # adapters that were there when they were asked for
         self.loads = 0  # that had to be read
+        self.evictions = 0  # that were taken out of their slots
 
     @property
     def contents(self) -> tuple[str, ...]:
         """The hashes of the adapters in the slots, the least recently used first."""
         with self._lock:
             return tuple(self._residents)
+
+    @property
+    def count(self) -> int:
+        """How many adapters are in the slots."""
+        return len(self._residents)
 
     def wear(self, uses: Iterable[AdapterUse], done: Done, files: Mapping[str, str] = NO_FILES) -> Outfit:
         """Hold these adapters: at once (the outfit is `ready`), or when its turn has come; then `done` is called. It is
@@ -213,6 +219,7 @@ class Residents:
         outfit.worn.clear()
 
     def _evict(self, content_hash: str) -> None:
+        self.evictions += 1
         self._free += self._residents.pop(content_hash).slots
         for path in [path for path, (_, content) in self._read_paths.items() if content == content_hash]:
             del self._read_paths[path]

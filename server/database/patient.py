@@ -34,7 +34,8 @@ class PatientStore:
         self._doubtful: set[str] = (
             set()
         )  # jobs that may have been recorded, and whose callers were told that they were not
-        self._away = False
+        self.away = False
+        self.retried = 0  # times that something was tried again
 
     def stop(self) -> None:
         """Wait no more: what cannot be recorded now raises RecordsUnavailable."""
@@ -88,6 +89,7 @@ class PatientStore:
             try:
                 done = await work()
             except RecordsUnavailable as error:
+                self.retried += 1
                 self._note(error.reason)
                 if not await self._pauses.take(pause):
                     raise
@@ -98,8 +100,8 @@ class PatientStore:
 
     def _note(self, reason: str) -> None:
         """Log that the database has gone, and that it is back: once each, however many jobs wait for it."""
-        if reason and not self._away:
+        if reason and not self.away:
             log.warning("records.away", reason=reason)
-        elif self._away and not reason:
+        elif self.away and not reason:
             log.info("records.back")
-        self._away = bool(reason)
+        self.away = bool(reason)

@@ -6,6 +6,7 @@ A commit to a disk takes milliseconds, whatever is in it: fifty jobs that come a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,12 +38,21 @@ class _Write:
     done: asyncio.Future[Any]
 
 
+OnCommit = Callable[[int, float], None]
+"""Told, on the reactor thread, of so many writes that were committed together (or not), and the seconds that it took."""
+
+
+def unheeded(writes: int, seconds: float) -> None:
+    """An `OnCommit` for nobody."""
+
+
 class GroupWriter:
     """Writes of one node. `pool` must have one thread, and `engine` one connection."""
 
-    def __init__(self, engine: Engine, pool: Pool) -> None:
+    def __init__(self, engine: Engine, pool: Pool, on_commit: OnCommit = unheeded) -> None:
         self._engine = engine
         self._pool = pool
+        self._on_commit = on_commit
         self._waiting: deque[_Write] = deque()
         self._busy = False
         self._tasks = Tasks()
@@ -64,7 +74,9 @@ class GroupWriter:
         try:
             while self._waiting:
                 group = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
+                began = time.monotonic()
                 outcomes = await self._pool.run(self._committed, group)
+                self._on_commit(len(group), time.monotonic() - began)
                 for write, outcome in zip(group, outcomes, strict=True):
                     if write.done.done():  # nobody waits any more
                         continue

@@ -25,6 +25,18 @@ CHANGES = 3  # while it is fetched; one that changes more often is written all t
 NAMES_KNOWN = 10_000  # whose version is remembered; a few hundred bytes each
 
 
+@dataclass(slots=True)
+class FetchCounts:
+    """Since the start: adapters that were on the disk when a job wanted them, or had to be fetched; downloads that came to
+    an end, and not; their bytes."""
+
+    hits: int = 0
+    misses: int = 0
+    downloads: int = 0
+    failures: int = 0
+    downloaded_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """Which version a name had at a time."""
@@ -59,6 +71,7 @@ class FetchedAdapters:
         self._under_way: dict[str, asyncio.Task[Key]] = {}
         self._downloads = asyncio.Semaphore(DOWNLOADS)
         self._pauses = Pauses(clock)
+        self.counts = FetchCounts()
 
     def check(self, name: str) -> None:
         """Raises Refusal (ADAPTER_INVALID) for a name that can never be fetched."""
@@ -102,6 +115,7 @@ class FetchedAdapters:
         known = self._known.get(name)
         now = self._clock.seconds()
         if known is not None and now - known.at < self._check_seconds and self._cache.has(known.key):
+            self.counts.hits += 1
             return known.key
         origin = self._origin(place)
         for change in range(1, CHANGES + 1):
@@ -111,7 +125,10 @@ class FetchedAdapters:
                 return self._last_known(name, error)
             key = (hash_of_name(name), version_of(files))
             try:
-                if not self._cache.has(key):
+                if self._cache.has(key):
+                    self.counts.hits += 1
+                else:
+                    self.counts.misses += 1
                     await self._download(name, key, files)
             except ObjectChanged:
                 if change == CHANGES:
@@ -126,6 +143,7 @@ class FetchedAdapters:
         key = self._cache.newest(hash_of_name(name))
         if key is None:
             raise error
+        self.counts.hits += 1
         log.warning("adapter.unchecked", name=_shown(name), reason=error.strerror or str(error))
         return key
 
@@ -138,10 +156,16 @@ class FetchedAdapters:
                 Code.ADAPTER_INVALID, f"{_shown(name)}: its configuration has more than {MAX_CONFIG_BYTES:,} bytes"
             )
         began = self._clock.seconds()
-        async with self._cache.room(size) as draft, self._downloads:
-            allowance = Allowance(self._max_bytes)
-            made = [await download(file, draft.folder, allowance, self._pool, self._pauses) for file in files]
-            await self._cache.keep(key, draft, made)
+        try:
+            async with self._cache.room(size) as draft, self._downloads:
+                allowance = Allowance(self._max_bytes)
+                made = [await download(file, draft.folder, allowance, self._pool, self._pauses) for file in files]
+                await self._cache.keep(key, draft, made)
+        except (OSError, JobFailure):
+            self.counts.failures += 1
+            raise
+        self.counts.downloads += 1
+        self.counts.downloaded_bytes += sum(file.size for file in made)
         seconds = round(self._clock.seconds() - began, 3)
         log.info("adapter.fetched", name=_shown(name), size=sum(file.size for file in made), seconds=seconds)
 

@@ -97,7 +97,7 @@ class AdapterCache:
 
     def __init__(self, root: Path, limit: int, pool: Pool, clock: Clock) -> None:
         self._root = root.absolute()
-        self._limit = limit
+        self.limit = limit
         self._pool = pool
         self._clock = clock
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()  # the most recently used last
@@ -115,6 +115,11 @@ class AdapterCache:
     def used(self) -> int:
         """Bytes that are taken, or promised."""
         return self._used
+
+    @property
+    def entries(self) -> int:
+        """How many adapters are there."""
+        return len(self._entries)
 
     def has(self, key: Key) -> bool:
         """Whether there is such an entry; that it is sound `hold` says."""
@@ -173,8 +178,8 @@ class AdapterCache:
     # Room
 
     async def _take(self, size: int) -> None:
-        if size > self._limit:
-            raise OSError(f"{size:,} bytes are more than the whole cache has (ADAPTER_CACHE_BYTES is {self._limit:,})")
+        if size > self.limit:
+            raise OSError(f"{size:,} bytes are more than the whole cache has (ADAPTER_CACHE_BYTES is {self.limit:,})")
         while not await self._evict(size):
             over = asyncio.get_running_loop().create_future()
             self._waiting.append(over)
@@ -189,7 +194,7 @@ class AdapterCache:
 
     async def _evict(self, size: int) -> bool:
         """Whether there is room for so many bytes, once what nobody uses has gone as far as it must."""
-        while self._used + size > self._limit:
+        while self._used + size > self.limit:
             idle = next((key for key, entry in self._entries.items() if not entry.holders), None)
             if idle is None:
                 return False

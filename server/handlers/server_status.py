@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from server import __version__
+from server.backlog import Backlog, ChannelBacklog
 from server.clock import Clock
 from server.commands import GetServerStatus
 from server.health import Health
@@ -12,11 +13,12 @@ from server.interfaces import Painter
 from server.job import JobState
 from server.jobs.lifecycle import Lifecycle
 from server.lag import LagMeter
-from server.replies import StatusReply
+from server.replies import OutboxView, StatusReply
+from server.webhook import CallState, Channel
 
 
 class ServerStatusHandler:
-    """Gathers the numbers. `connections` counts the open ones of all doors."""
+    """Gathers the numbers. `connections` counts the open ones of all doors, `backlog` is what the records held a moment ago."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class ServerStatusHandler:
         clock: Clock,
         connections: Callable[[], int],
         device: str,
+        backlog: Callable[[], Backlog] = Backlog,
     ) -> None:
         self._health = health
         self._painter = painter
@@ -36,6 +39,7 @@ class ServerStatusHandler:
         self._clock = clock
         self._connections = connections
         self._device = device
+        self._backlog = backlog
         self._started_at = clock.seconds()
 
     def __call__(self, command: GetServerStatus) -> StatusReply:
@@ -61,4 +65,21 @@ class ServerStatusHandler:
             queue_wait_seconds=numbers.queue_waits.mean,
             join_wait_seconds=numbers.join_waits.mean,
             devices=numbers.devices,
+            outbox=self._outbox(),
         )
+
+    def _outbox(self) -> OutboxView:
+        now, backlog = self._clock.seconds(), self._backlog()
+        webhooks, dispatches = backlog.channel(Channel.WEBHOOK), backlog.channel(Channel.DISPATCH)
+        return OutboxView(
+            webhooks_waiting=_to_be_made(webhooks),
+            webhooks_unknown=webhooks.calls.get(CallState.UNKNOWN, 0),
+            webhooks_failed=webhooks.calls.get(CallState.DEAD, 0),
+            webhooks_oldest_seconds=webhooks.age(now),
+            dispatches_waiting=_to_be_made(dispatches),
+            dispatches_oldest_seconds=dispatches.age(now),
+        )
+
+
+def _to_be_made(backlog: ChannelBacklog) -> int:
+    return backlog.calls.get(CallState.WAITING, 0) + backlog.calls.get(CallState.SENDING, 0)

@@ -9,6 +9,7 @@ What a live job still has to do is kept by `live`, what is recorded and said on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -97,6 +98,10 @@ class Lifecycle:
     def live(self) -> int:
         """Jobs that have not ended."""
         return len(self._jobs)
+
+    def by_state(self) -> Counter[JobState]:
+        """How many live jobs are in each state."""
+        return Counter(live.job.state for live in self._jobs)
 
     @property
     def waiting(self) -> int:

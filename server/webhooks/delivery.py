@@ -105,6 +105,11 @@ class Delivery:
         """Calls being made now."""
         return self._targets.under_way
 
+    @property
+    def resting(self) -> int:
+        """Receivers that are left alone now, since they did not answer."""
+        return self._targets.resting(self._clock.seconds())
+
     def _cut(self) -> None:
         """What is under way ends, and whether it arrived is not known."""
         self._stopped = True

@@ -272,8 +272,20 @@ def _status(request_id: int, reply: replies.StatusReply) -> pb.Envelope:
         queue_wait_seconds=reply.queue_wait_seconds,
         join_wait_seconds=reply.join_wait_seconds,
         devices=[_device(numbers) for numbers in reply.devices],
+        outbox=_outbox(reply.outbox),
     )
     return pb.Envelope(request_id=request_id, server_status=status)
+
+
+def _outbox(outbox: replies.OutboxView) -> pb.OutboxStatus:
+    return pb.OutboxStatus(
+        webhooks_waiting=outbox.webhooks_waiting,
+        webhooks_unknown=outbox.webhooks_unknown,
+        webhooks_failed=outbox.webhooks_failed,
+        webhooks_oldest_seconds=outbox.webhooks_oldest_seconds,
+        dispatches_waiting=outbox.dispatches_waiting,
+        dispatches_oldest_seconds=outbox.dispatches_oldest_seconds,
+    )
 
 
 def _device(numbers: EngineNumbers) -> pb.DeviceStatus:

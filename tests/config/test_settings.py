@@ -119,6 +119,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "backend_api_url": ("http://backend:3000", "http://backend:3000"),
     "internal_api_token": (LONG, SecretStr(LONG)),
     "webhook_secret": (SECRET, SecretStr(SECRET)),
+    "metrics_listen": ("tcp:9100", "tcp:9100"),
+    "metrics_token": (TOKEN, SecretStr(TOKEN)),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),
 }
 NAMES = [(field, name) for field in Settings.model_fields for name in environment_names(field)]

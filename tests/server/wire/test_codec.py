@@ -51,7 +51,7 @@ def test_every_reply_and_event_has_an_encoder() -> None:
         kind for kind in vars(replies).values() if isinstance(kind, type) and kind.__module__ == "server.replies"
     }
     enums = {replies.ModelState, replies.ServerState}
-    parts = {replies.ModelView, replies.Admitted, replies.Watched}
+    parts = {replies.ModelView, replies.OutboxView, replies.Admitted, replies.Watched}
     assert set(codec.REPLY_ENCODERS) == answered - enums - parts
     told = {kind for group in get_args(events.Event) for kind in (get_args(group) or (group,))}
     assert set(codec.EVENT_ENCODERS) == told - {events.Accepted}
@@ -285,10 +285,17 @@ def test_models_and_status_and_the_rest_are_told_whole() -> None:
             jobs_running=4, jobs_succeeded=5, jobs_failed=6, jobs_canceled=7, batch_size=8, steps=9, step_seconds=10.0,
             reactor_lag_p99_ms=11.0, device="cpu", problem="x", queue_wait_seconds=12.0, join_wait_seconds=13.0,
             devices=(A_DEVICE, EngineNumbers()),
+            outbox=replies.OutboxView(
+                webhooks_waiting=1, webhooks_unknown=2, webhooks_failed=3, webhooks_oldest_seconds=4.0,
+                dispatches_waiting=5, dispatches_oldest_seconds=6.0,
+            ),
         )
     )  # fmt: skip
     assert {field.name for field, _ in status.ListFields()} == {
         field.name for field in pb.ServerStatus.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in status.outbox.ListFields()} == {
+        field.name for field in pb.OutboxStatus.DESCRIPTOR.fields
     }
     device, other = status.devices
     assert {field.name for field, _ in device.ListFields()} == {

@@ -1,0 +1,112 @@
+"""The metrics on a port of their own, with the two questions of orchestrators: /metrics, /livez, /readyz.
+
+A worker has no other port; a gateway may keep its figures apart from its users' door. It answers GET, reads no body, and lets no
+connection be idle for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from server.errors import Code, Refusal
+from server.futures import Tasks
+from server.health import Health
+from server.metrics.access import Access
+from server.metrics.registry import Metrics
+from server.replies import ServerState
+
+log = structlog.get_logger("atelier.metrics")
+
+IDLE = 30.0  # seconds: Prometheus keeps its connection between scrapes, and makes another where it was closed
+_STATUS = {Code.UNAUTHENTICATED: 401, Code.PERMISSION_DENIED: 403}
+
+
+class _Page(Resource):
+    """What `answer` says to a request: bytes, or NOT_DONE_YET."""
+
+    isLeaf = True  # noqa: N815  # Twisted's name
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._answer = answer
+
+    def render_GET(self, request: Any) -> Any:  # noqa: N802
+        return self._answer(request)
+
+
+class _BodylessRequest(Request):
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802
+        """Nobody has anything to tell us here."""
+        channel: Any = self.channel
+        channel.transport.abortConnection()
+
+
+class _QuietSite(Site):
+    noisy = False
+
+    def log(self, request: Any) -> None:
+        """A line a scrape helps nobody."""
+
+
+def metrics_site(metrics: Metrics, access: Access, health: Health) -> Site:
+    """A Twisted factory to listen with."""
+    answers: dict[bytes, Callable[[Any], Any]] = {
+        b"/metrics": partial(_tell_metrics, metrics, access, Tasks()),
+        b"/livez": lambda request: _plain(request, 200, "ok"),
+        b"/readyz": partial(_tell_state, health),
+    }
+    root = _Page(lambda request: answers.get(request.path, _tell_nothing)(request))
+    return _QuietSite(root, requestFactory=_BodylessRequest, timeout=IDLE)  # type: ignore[no-untyped-call]
+
+
+def _tell_metrics(metrics: Metrics, access: Access, tasks: Tasks, request: Any) -> Any:
+    headers = _headers(request)
+    try:
+        access.check(getattr(request.getClientAddress(), "host", ""), headers)
+    except Refusal as refusal:
+        if refusal.code is Code.UNAUTHENTICATED:
+            request.setHeader("www-authenticate", "Bearer")
+        return _plain(request, _STATUS[refusal.code], refusal.message)
+    tasks.start(_answer(metrics, request, headers.get("accept", "")))
+    return NOT_DONE_YET
+
+
+async def _answer(metrics: Metrics, request: Any, accept: str) -> None:
+    gone: list[Any] = []
+    request.notifyFinish().addErrback(gone.append)
+    try:
+        text, content_type = await metrics.text(accept)
+        request.setHeader("content-type", content_type)
+    except Exception:
+        log.exception("metrics.broken")
+        text = _plain(request, http.INTERNAL_SERVER_ERROR, "the server erred; its log says how")
+    if not gone:
+        request.setHeader("content-length", str(len(text)))
+        request.write(text)
+        request.finish()
+
+
+def _tell_nothing(request: Any) -> bytes:
+    return _plain(request, http.NOT_FOUND, "there are /metrics, /livez and /readyz")
+
+
+def _tell_state(health: Health, request: Any) -> bytes:
+    return _plain(request, 200 if health.state is ServerState.READY else 503, health.state.value)
+
+
+def _headers(request: Any) -> dict[str, str]:
+    found = request.requestHeaders.getAllRawHeaders()
+    return {name.decode("latin-1").lower(): values[-1].decode("latin-1") for name, values in found if values}
+
+
+def _plain(request: Any, status: int, text: str) -> bytes:
+    request.setResponseCode(status)
+    request.setHeader("content-type", "text/plain; charset=utf-8")
+    return f"{text}\n".encode()

@@ -1,0 +1,46 @@
+"""HTTP requests, for the HTTP door's middleware to tell of."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from server.metrics.registry import Metrics
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+NO_ROUTE = "none"  # a path that no route has: what strangers ask for is no label
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class WebMeter:
+    """`began` when the headers of a request are there, `ended` once for each, when its answer is out or its caller gone.
+
+    `route` is the route's template (/v1/predictions/{prediction_id}), "" where none matched.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        registry = metrics.registry
+        self._under_way = Gauge("atelier_http_requests_under_way", "Requests not yet answered.", registry=registry)
+        self._requests = Counter(
+            "atelier_http_requests",
+            "Requests answered, by the template of their route; status 499: the caller was gone.",
+            ("route", "method", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "atelier_http_request_seconds",
+            "From a request's headers to the end of its answer, streams included.",
+            ("route", "method"),
+            registry=registry,
+            buckets=SECONDS,
+        )
+
+    def began(self) -> None:
+        """A request is under way."""
+        self._under_way.inc()
+
+    def ended(self, route: str, method: str, status: int, seconds: float) -> None:
+        """It is over."""
+        self._under_way.dec()
+        route, method = route or NO_ROUTE, method if method in _METHODS else "other"
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route, method).observe(seconds)
