@@ -39,15 +39,21 @@ if [ "$kind" = dev ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 &&
   say_or_install postgresql
 fi
 
-# And a RabbitMQ node of their own; Debian's package would start one on port 5672, unless a policy says that nothing is started.
-if [ "$kind" = dev ] && [ ! -x /usr/lib/rabbitmq/bin/rabbitmq-server ]; then
+# And a RabbitMQ node of their own, and promtool, which checks the metrics and the alert rules. Debian's packages would start a
+# broker on port 5672 and a Prometheus on 9090, unless a policy says that nothing is started.
+missing=()
+if [ "$kind" = dev ]; then
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+  command -v promtool >/dev/null || missing+=(prometheus)
+fi
+if [ "${#missing[@]}" -gt 0 ]; then
   policy=/usr/sbin/policy-rc.d
   if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
     trap 'rm -f "$policy"' EXIT
   fi
-  say_or_install rabbitmq-server
+  say_or_install "${missing[@]}"
 fi
 
 stamp=.venv/.set-up-$kind

@@ -37,7 +37,11 @@ class _Page(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self._answer = answer
 
-    def render_GET(self, request: Any) -> Any:  # noqa: N802
+    def render(self, request: Any) -> Any:
+        """GET and HEAD; of the latter Twisted sends the headers alone."""
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader("allow", "GET, HEAD")
+            return _plain(request, http.NOT_ALLOWED, "GET is what is answered here")
         return self._answer(request)
 
 
@@ -62,8 +66,13 @@ def metrics_site(metrics: Metrics, access: Access, health: Health) -> Site:
         b"/livez": lambda request: _plain(request, 200, "ok"),
         b"/readyz": partial(_tell_state, health),
     }
-    root = _Page(lambda request: answers.get(request.path, _tell_nothing)(request))
+    root: Any = _Page(partial(_tell, answers))
     return _QuietSite(root, requestFactory=_BodylessRequest, timeout=IDLE)  # type: ignore[no-untyped-call]
+
+
+def _tell(answers: dict[bytes, Callable[[Any], Any]], request: Any) -> Any:
+    answer = answers.get(request.path)
+    return _tell_nothing(request) if answer is None else answer(request)
 
 
 def _tell_metrics(metrics: Metrics, access: Access, tasks: Tasks, request: Any) -> Any:

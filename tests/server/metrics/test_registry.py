@@ -32,7 +32,8 @@ async def test_openmetrics_is_for_whoever_accepts_it() -> None:
 
 async def test_looking_up_is_done_at_once_and_writing_on_the_pool() -> None:
     """Whoever asks while it is written gets the same text, and the pool is asked once."""
-    pool, looks = HoldingPool(), []
+    pool = HoldingPool()
+    looks: list[None] = []
     metrics = Metrics(pool)
     metrics.add(lambda: looks.append(None) or [gauge("atelier_this", "That.", [((), len(looks))])])  # type: ignore[func-returns-value]
     asking = [asyncio.ensure_future(metrics.text()) for _ in range(3)]
