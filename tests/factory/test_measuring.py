@@ -33,7 +33,9 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(folder: Path, **given: Any) -> Settings:
     """Of a server on free ports."""
-    return load_settings(**{"data_dir": folder, "tcp_listen": HERE, "metrics_listen": HERE, **given})
+    return load_settings(
+        **{"data_dir": folder, "tcp_listen": HERE, "http_listen": "off", "metrics_listen": HERE, **given}
+    )
 
 
 @asynccontextmanager

@@ -34,6 +34,15 @@ def test_a_proxy_on_this_machine_lets_nobody_in(header: str) -> None:
     assert refused.value.code is Code.PERMISSION_DENIED
 
 
+def test_a_web_page_whose_name_leads_here_may_not() -> None:
+    """A browser on this machine would carry its requests; by a name of this machine it may."""
+    for name in ("localhost:9100", "127.0.0.1", "[::1]:9100"):
+        OPEN.check("127.0.0.1", {"host": name})
+    with pytest.raises(Refusal) as refused:
+        OPEN.check("127.0.0.1", {"host": "evil.example:9100"})
+    assert refused.value.code is Code.PERMISSION_DENIED
+
+
 def test_with_a_token_whoever_has_it_may_from_anywhere() -> None:
     """Through a proxy too."""
     CLOSED.check("192.0.2.1", {"authorization": f"Bearer {TOKEN}", "via": "1.1 proxy"})

@@ -43,7 +43,9 @@ class Scene:
 
     async def get(self, path: str, *headers: str) -> tuple[int, str, str]:
         """An answer to a GET."""
-        return await self.said("\r\n".join([f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]))
+        return await self.said(
+            "\r\n".join([f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""])
+        )
 
 
 @asynccontextmanager
@@ -93,10 +95,12 @@ async def test_nothing_else_is_answered(reactor: Any) -> None:
     """No other path, no other method, no body."""
     async with a_page(reactor) as page:
         assert (await page.get("/"))[0] == 404
-        assert (await page.said("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"))[
-            0
-        ] == 405
-        sent = "GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 900000000\r\n\r\n" + "x" * 1000
+        assert (
+            await page.said(
+                "POST /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            )
+        )[0] == 405
+        sent = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000000\r\n\r\n" + "x" * 1000
         assert await _cut_off(page, sent)
 
 
