@@ -103,6 +103,7 @@ class HttpConnection(HttpToolsProtocol):
         found: socket.socket | None = transport.get_extra_info("socket")
         if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a body waits 40 ms for its head's ack
         self._due = self._seconds() + self._limits.header_timeout
         self._house.opened(self)
         if self._house.connections > self._limits.max_connections:

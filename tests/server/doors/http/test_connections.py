@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +35,15 @@ async def test_requests_follow_one_another_on_a_connection() -> None:
         await line.say(GET + GET)
         assert [(await line.hear()).status for _ in range(2)] == [200, 200]
         assert (await line.ask(post(b'{"prompt": "a star"}'))).status == 202
+
+
+async def test_nothing_waits_for_an_acknowledgement() -> None:
+    """Head and body of an answer are two writes: with Nagle's algorithm the second would come 40 ms later."""
+    async with served() as house:
+        await (await house.connect()).ask(GET)
+        (connection,) = house.server._open
+        transport: Any = connection.transport  # type: ignore[attr-defined]
+        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\nhost: p"])
@@ -221,12 +231,12 @@ async def test_a_socket_hears_the_same_events() -> None:
     async with served() as house:
         job_id = await house.door.job()
         headers = {"authorization": f"Bearer {TOKEN}"}
-        async with connect(f"ws://127.0.0.1:{house.port}/v1/jobs/{job_id}/ws", additional_headers=headers) as socket:
-            told = [json.loads(await socket.recv())]
+        async with connect(f"ws://127.0.0.1:{house.port}/v1/jobs/{job_id}/ws", additional_headers=headers) as ear:
+            told = [json.loads(await ear.recv())]
             house.door.house.painter.paint(job_id)
-            told += [json.loads(message) async for message in socket]
+            told += [json.loads(message) async for message in ear]
             assert [told[0]["event"], told[-1]["event"]] == ["accepted", "succeeded"]
-            assert socket.close_code == 1000
+            assert ear.close_code == 1000
         await house.until(lambda: not house.server.connections)
 
 
@@ -248,12 +258,12 @@ async def test_a_socket_that_goes_away_and_a_server_that_stops() -> None:
     async with served() as house:
         job_id = await house.door.job()
         url, headers = f"ws://127.0.0.1:{house.port}/v1/jobs/{job_id}/ws", {"x-api-key": TOKEN}
-        async with connect(url, additional_headers=headers) as socket:
-            await socket.recv()
+        async with connect(url, additional_headers=headers) as ear:
+            await ear.recv()
             assert len(house.door.listeners) == 1
         await house.until(lambda: not len(house.door.listeners))
-        async with connect(url, additional_headers=headers) as socket:
-            await socket.recv()
+        async with connect(url, additional_headers=headers) as ear:
+            await ear.recv()
             house.door.listeners.leave()
-            await socket.wait_closed()
-            assert socket.close_code == 1012
+            await ear.wait_closed()
+            assert ear.close_code == 1012
