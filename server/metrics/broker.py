@@ -165,6 +165,9 @@ class _Channel:
     async def get(self, queue: str) -> tuple[Delivery, int] | None:
         return await self._channel.get(queue)
 
+    async def count(self, queue: str) -> int:
+        return await self._channel.count(queue)
+
     async def purge(self, queue: str) -> int:
         return await self._channel.purge(queue)
 

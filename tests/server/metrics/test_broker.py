@@ -110,6 +110,7 @@ async def test_everything_else_is_the_broker_s_own() -> None:
     taken = await channel.get("image_generation")
     assert taken is not None
     assert (taken[0].body, taken[1]) == (b"one", 1)
+    assert await channel.count("image_generation") == 1
     assert await channel.purge("image_generation") == 1
     await channel.consume(name, prefetch=1, tag="t")
     await channel.cancel("t")
