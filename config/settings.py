@@ -149,6 +149,11 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         why="Largest signature image inside a request; a signature of 500 pixels needs a tenth of it.",
     )  # fmt: skip
 
+    max_pending_signature_image_bytes: int = _setting(
+        256 << 20, "MAX_PENDING_SIGNATURE_IMAGE_BYTES", ge=1,
+        why="Signature images of all jobs not yet ended, in memory: 1000 of the largest.",
+    )  # fmt: skip
+
     max_init_image_bytes: int = _setting(
         700_000, "MAX_INIT_IMAGE_BYTES", ge=1024,
         why="Largest init image (PNG, JPEG, WebP) inside a request; a good JPEG of 1024 pixels has half. Mind MAX_FRAME_BYTES.",
@@ -490,6 +495,14 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
             raise ValueError(
                 "ATELIER_MAX_PENDING_INIT_IMAGE_BYTES must hold an image of MAX_WIDTH × MAX_HEIGHT, "
                 f"{3 * self.max_width * self.max_height} bytes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_signature_image_fits(self) -> Self:
+        if self.max_pending_signature_image_bytes < self.max_signature_image_bytes:
+            raise ValueError(
+                "ATELIER_MAX_PENDING_SIGNATURE_IMAGE_BYTES must be at least ATELIER_MAX_SIGNATURE_IMAGE_BYTES"
             )
         return self
 

@@ -111,6 +111,7 @@ class AtelierService:
             settings.max_pending_jobs_per_owner,
             lambda: self._lifecycle.retry_after(),
             image_bytes=settings.max_pending_init_image_bytes,
+            signature_bytes=settings.max_pending_signature_image_bytes,
         )
         self._lifecycle = Lifecycle(
             store=store,

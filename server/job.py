@@ -13,7 +13,7 @@ from ai.types import GenerationRequest
 from server.errors import JobFailure
 from server.events import Artifact
 from server.webhook import Webhook
-from watermark import Signature
+from watermark import ImageMark, Signature
 
 
 class JobState(StrEnum):
@@ -93,6 +93,12 @@ class Job:
     fence: int = 1
     webhook: Webhook | None = None
     object_key: str = ""
+
+    @property
+    def signature_bytes(self) -> int:
+        """What the picture takes that it is signed with."""
+        mark = self.signature.mark if self.signature is not None else None
+        return len(mark.png) if isinstance(mark, ImageMark) else 0
 
 
 def is_recorded(job: Job, state: JobState, *, at: float, last_event: int) -> bool:

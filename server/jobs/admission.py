@@ -98,6 +98,7 @@ class Admission:
         kept: Job | None = None
         try:
             if command.signature is not None and isinstance(command.signature.mark, ImageMark):
+                self._places.take_signature(request.request_id, len(command.signature.mark.png))
                 await self._check_image(command.signature.mark)
             if command.init_image:
                 request = await self._with_image(command, request)

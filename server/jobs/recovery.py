@@ -73,7 +73,7 @@ class Recovery:
     def set_going(self, jobs: Sequence[Job]) -> None:
         """Let this node run jobs that it has just got the lease of."""
         for job in jobs:
-            self._places.hold(job.owner, job.id, job.request.image_bytes)
+            self._places.hold(job.owner, job.id, job.request.image_bytes, job.signature_bytes)
             self._lifecycle.begin(job, failure=self._hopeless(job))
 
     def _hopeless(self, job: Job) -> JobFailure | None:

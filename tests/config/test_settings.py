@@ -95,6 +95,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "max_init_image_bytes": ("100000", 100_000),
     "max_init_image_pixels": ("1000000", 1_000_000),
     "parking": ("off", False),
+    "max_pending_signature_image_bytes": ("500000", 500_000),
     "max_pending_init_image_bytes": ("5000000", 5_000_000),
     "default_solver": ("euler", "euler"),
     "use_karras": ("false", False),
@@ -310,6 +311,8 @@ def test_chunks_must_fit_frames() -> None:
 
 def test_an_init_image_of_the_largest_size_must_fit() -> None:
     """Or a request within all limits would be told to try again, for ever."""
+    text = refused(ATELIER_MAX_PENDING_SIGNATURE_IMAGE_BYTES="2000", ATELIER_MAX_SIGNATURE_IMAGE_BYTES="2001")
+    assert "SIGNATURE_IMAGE_BYTES must be at least ATELIER_MAX_SIGNATURE_IMAGE_BYTES" in text
     text = refused(ATELIER_MAX_PENDING_INIT_IMAGE_BYTES="1000000", MAX_WIDTH="1024", MAX_HEIGHT="512")
     assert "ATELIER_MAX_PENDING_INIT_IMAGE_BYTES must hold an image of MAX_WIDTH × MAX_HEIGHT, 1572864 bytes" in text
 

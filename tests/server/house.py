@@ -63,6 +63,7 @@ class House:
         pending: int = 10,
         pending_per_owner: int = 8,
         image_bytes: int = 1_000_000,
+        signature_bytes: int = 1_000_000,
         store: JobStore | None = None,
         admission_pool: Pool | None = None,
         finishing_pool: Pool | None = None,
@@ -83,7 +84,13 @@ class House:
         self.board = Board(self.store)
         self.health = Health(self.painter.cards)
         self.lag = LagMeter(self.clock)
-        self.places = Places(pending, pending_per_owner, lambda: self.lifecycle.retry_after(), image_bytes=image_bytes)
+        self.places = Places(
+            pending,
+            pending_per_owner,
+            lambda: self.lifecycle.retry_after(),
+            image_bytes=image_bytes,
+            signature_bytes=signature_bytes,
+        )
         self.lifecycle = Lifecycle(
             store=self.store,
             latents=cast(Latents, self.store),

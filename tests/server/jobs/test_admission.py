@@ -174,3 +174,20 @@ async def test_a_store_that_fails_holds_no_place() -> None:
     with pytest.raises(OSError, match="disk full"):
         await house.job()
     assert house.places.taken == 0
+
+
+async def test_signature_images_that_wait_are_bounded() -> None:
+    """One for which there is no room is refused and holds no place; when a job has ended its room is another's."""
+    signature = Signature(ImageMark(a_png()))
+    size = len(a_png())
+    house = House(signature_bytes=2 * size)
+    first, _ = [await house.job(signature=signature) for _ in range(2)]
+    with pytest.raises(Refusal) as caught:
+        await house.job(signature=signature)
+    assert (caught.value.code, caught.value.field) == (Code.RESOURCE_EXHAUSTED, "signature.image")
+    assert (house.places.taken, house.places.signature_bytes) == (2, 2 * size)
+    await house.job(signature=Signature(TextMark("Ada")))
+    house.painter.paint(first.id)
+    await house.pass_time(0)
+    assert house.places.signature_bytes == size
+    await house.job(signature=signature)

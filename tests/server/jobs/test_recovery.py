@@ -14,6 +14,8 @@ from server.jobs.recovery import Recovery
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
+from tests.server.pictures import a_png
+from watermark import ImageMark, Signature
 
 EVERY = 10.0  # seconds between renewals
 
@@ -114,6 +116,18 @@ async def test_an_init_image_that_was_left_takes_its_room() -> None:
     scene.house.painter.paint(left.id)
     await settle()
     assert scene.house.places.image_bytes == 0
+
+
+async def test_a_signature_image_that_was_left_takes_its_room() -> None:
+    """As an init image does."""
+    scene, mark = Scene(signature_bytes=3), ImageMark(a_png())
+    left = await scene.left()
+    scene.leases.expired = [replace(left, signature=Signature(mark))]
+    await scene.begin()
+    assert scene.house.places.signature_bytes == len(mark.png)
+    scene.house.painter.paint(left.id)
+    await settle()
+    assert scene.house.places.signature_bytes == 0
 
 
 async def test_a_deadline_runs_on_while_no_server_does() -> None:
