@@ -34,6 +34,7 @@ log = structlog.get_logger("atelier.adapters")
 PIECE = 1 << 20  # bytes read at a time to hash them
 ROOM_WITHIN = 60.0  # seconds that one waits for adapters in use to be let go
 _ENTRY_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})")
+_INNER_NAME = re.compile(r"(?:[a-z0-9_]+/)?(?!\.\.?$)[^/\0]+")  # of a file, which may lie in a folder of the adapter's
 _FOLDER = "adapter"
 _ENTRY = "entry.json"
 _DRAFT, _GONE = ".draft-", ".gone-"
@@ -67,7 +68,7 @@ class _Entry:
     def path(self) -> Path:
         """What the engine is given: a file that is alone, or the folder."""
         inner = self.folder / _FOLDER
-        return inner / self.files[0].name if len(self.files) == 1 else inner
+        return inner / self.files[0].name if len(self.files) == 1 and "/" not in self.files[0].name else inner
 
 
 @dataclass(slots=True, eq=False)
@@ -264,7 +265,7 @@ def _read(folder: Path) -> _Entry | None:
         files = tuple(CachedFile(str(one["name"]), int(one["size"]), str(one["sha256"])) for one in told["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    plain = all(file.name == Path(file.name).name and file.size >= 0 for file in files)
+    plain = all(_INNER_NAME.fullmatch(file.name) and file.size >= 0 for file in files)
     return _Entry(folder, files) if files and plain else None
 
 
@@ -273,6 +274,9 @@ def _check(folder: Path, files: Sequence[CachedFile], sound: object) -> object:
     try:
         if not _is_folder(folder) or not _is_folder(folder / _FOLDER):
             raise Corrupt("not a folder")
+        for inner in {file.name.rpartition("/")[0] for file in files} - {""}:
+            if not _is_folder(folder / _FOLDER / inner):
+                raise Corrupt(f"{inner}: not a folder")
         stamps = [_stamp(folder / _FOLDER / file.name, file) for file in files]
         if stamps != sound:
             for file in files:

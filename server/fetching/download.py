@@ -96,6 +96,7 @@ class _Target:
     """A file that is being written. Its methods run on a pool's threads, one at a time."""
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
         self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
         self._digest = hashlib.sha256()
         self.size = 0

@@ -19,6 +19,7 @@ from server.interfaces import ObjectSource, StoredObject
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 PEFT_FILE = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
+SUB_FOLDERS = ("unet", "text_encoder", "text_encoder_2")  # as PEFT saves an adapter of several networks
 BACKEND_FILE = "lora_weights.safetensors"
 _WEIGHTS = (BACKEND_FILE, DIFFUSERS_FILE, PEFT_FILE)  # in this order
 _PICKLES = ("lora_weights.pt", "lora_weights.bin", "pytorch_lora_weights.bin", "adapter_model.bin")
@@ -27,8 +28,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file of an adapter. `size` is None where it is not known before; `pieces` gives the bytes from an offset on, and raises
-    ObjectChanged where they are not the `etag`'s any more, JobFailure for what stays so, else OSError."""
+    """One file of an adapter; its `name` may be in one of SUB_FOLDERS.
+
+    `size` is None where it is not known before; `pieces` gives the bytes from an offset on, and raises ObjectChanged where they
+    are not the `etag`'s any more, JobFailure for what stays so, else OSError.
+    """
 
     name: str
     size: int | None
@@ -74,11 +78,27 @@ class StorageOrigin:
                     beside = [config] if name.endswith(f"/{PEFT_FILE}") and config in found else []
                     return [self._file(each, found[each]) for each in (name, *beside)]
             problem = problem or refused
-        if problem is not None:
+        parted, refused = await self._parted()
+        if parted:
+            return parted
+        if problem := problem or refused:
             raise problem
         await self._refuse_pickles()
         await self._confirm_missing()
         raise OSError("something is there now that was not a moment ago")
+
+    async def _parted(self) -> tuple[list[RemoteFile], BaseException | None]:
+        """Of the first folder with sub-folders of PEFT's, what is in all of them."""
+        refusals: list[BaseException] = []
+        for folder in self._place.keys if isinstance(self._place, StoredFolders) else ():
+            inside = [f"{part}/{name}" for part in SUB_FOLDERS for name in (PEFT_FILE, PEFT_CONFIG)]
+            found, refused = await self._find([f"{folder}/{name}" for name in inside])
+            parts = [part for part in SUB_FOLDERS if f"{folder}/{part}/{PEFT_FILE}" in found]
+            if parts:
+                there = [name for name in inside if name.partition("/")[0] in parts and f"{folder}/{name}" in found]
+                return [self._file(f"{folder}/{name}", found[f"{folder}/{name}"], name) for name in there], None
+            refusals += [refused] if refused is not None else []
+        return [], refusals[0] if refusals else None
 
     def _candidates(self) -> list[list[str]]:
         """Keys to look for, folder by folder."""
@@ -113,6 +133,7 @@ class StorageOrigin:
             what = key if isinstance(place, StoredFile) else " and ".join(f"{folder}/" for folder in place.keys)
             raise JobFailure(Code.ADAPTER_NOT_FOUND, f"the storage has no adapter at {what}") from None
 
-    def _file(self, key: str, stat: StoredObject) -> RemoteFile:
+    def _file(self, key: str, stat: StoredObject, name: str = "") -> RemoteFile:
         pieces = partial(self._storage.pieces, key, etag=stat.etag)
-        return RemoteFile(file_name(key, PurePosixPath(key).suffix), stat.size, stat.etag, cast(Any, pieces))
+        name = name or file_name(key, PurePosixPath(key).suffix)
+        return RemoteFile(name, stat.size, stat.etag, cast(Any, pieces))

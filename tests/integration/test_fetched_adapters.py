@@ -39,6 +39,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     save_diffusers(make(seed=1), folder / "glow")
     save_diffusers(make(seed=2), folder / "ink")
     save_peft(of_the_unet(), folder / "chalk")
+    save_peft(make(seed=5), folder / "both")
+    parts = {path.relative_to(folder / "both").as_posix(): path.read_bytes() for path in (folder / "both").rglob("*.*")}
+    assert "unet/adapter_model.safetensors" in parts
     save_diffusers(make(seed=4, targets=tiny_xl_targets()), folder / "other")
     names = ("glow", "ink", "other")
     glow, ink, other = ((folder / name / "pytorch_lora_weights.safetensors").read_bytes() for name in names)
@@ -46,6 +49,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "models/style_7/lora_weights.safetensors": glow,
         "models/style-8/adapter_model.safetensors": (folder / "chalk" / "adapter_model.safetensors").read_bytes(),
         "models/style-8/adapter_config.json": (folder / "chalk" / "adapter_config.json").read_bytes(),
+        **{f"models/style_6/{name}": data for name, data in parts.items()},
         "models/ink.safetensors": ink,
         "models/style-9/pytorch_lora_weights.bin": b"\x80\x04",
         "models/disguised.safetensors": b"PK\x03\x04" + b"x" * 1000,
@@ -79,6 +83,7 @@ def serving(
     own.mkdir()
     save_diffusers(make(seed=1), own / "glow")
     save_peft(of_the_unet(), own / "chalk")
+    save_peft(make(seed=5), own / "both")
     given = {name.lower(): value for name, value in rclone_s3.settings().items()}
     settings = load_settings(
         **given,
@@ -114,6 +119,7 @@ async def test_a_style_by_its_number_is_the_style_of_the_card(serving: Serving) 
     assert np.abs(glow - plain).max() > 1
     assert np.array_equal(await painted(client, "storage:style:7"), glow)
     assert np.array_equal(await painted(client, "storage:style:8"), chalk)
+    assert np.array_equal(await painted(client, "storage:style:6"), await painted(client, "both"))
     assert np.array_equal(await painted(client, "storage:models/style_7/lora_weights.safetensors"), glow)
     assert np.array_equal(
         await painted(client, f"s3://{BUCKET}/fetched%20adapters/models/style_7/lora_weights.safetensors"), glow

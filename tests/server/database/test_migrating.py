@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, inspect, text
+from sqlalchemy import URL, Column, Connection, MetaData, Table, insert, inspect, select, text
 
 from server.database.address import address
 from server.database.engines import writing_engine
 from server.database.migrating import SCRIPTS, DatabaseIsNewer, migrate, version_of
+from server.database.rows import artifact_row, call_row, rows_of
 from server.database.schema import REVISION, VERSIONS_TABLE, metadata
+from server.webhook import Channel, OutboxCall
 from tests.postgres import PostgresServer
+from tests.server.database.contract import ARTIFACT, a_job
+from tests.server.database.opened import opened
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -76,9 +81,7 @@ def test_the_migrations_make_what_the_schema_says(empty: URL) -> None:
 
 def test_the_newest_migration_is_the_schema_s() -> None:
     """Or a server would find its own database old at every start."""
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+    assert _scripts().get_current_head() == REVISION
 
 
 def test_a_migration_that_is_not_committed_leaves_nothing(empty: URL) -> None:
@@ -101,6 +104,69 @@ def test_a_newer_database_is_left_alone(empty: URL) -> None:
         with pytest.raises(DatabaseIsNewer, match=r"9999.*backup"):
             migrate(connection)
     engine.dispose()
+
+
+def _older() -> list[str]:
+    """Every version before the newest."""
+    return [script.revision for script in _scripts().walk_revisions() if script.revision != REVISION]
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    return ScriptDirectory.from_config(config)
+
+
+def _migrate_to(connection: Connection, version: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(SCRIPTS))
+    command.upgrade(config, version)
+
+
+@pytest.mark.parametrize("version", _older())
+async def test_an_older_server_goes_on_while_a_newer_one_has_migrated(empty: URL, version: str) -> None:
+    """Nodes are upgraded one after the other: what the older ones write and read fits, and the newer ones read it."""
+    engine = writing_engine(empty, 5.0)
+    with engine.connect() as connection:
+        _migrate_to(connection, version)
+        looking = inspect(connection)
+        known = {
+            table: [column["name"] for column in looking.get_columns(table)]
+            for table in looking.get_table_names()
+            if table != VERSIONS_TABLE
+        }
+        connection.commit()
+        migrate(connection)
+        connection.commit()
+    rows = rows_of(a_job())
+    rows.job.update(node="old", lease_until=1.0)
+    call = call_row(
+        OutboxCall(id="a", job_id="job-1", name="end", channel=Channel.WEBHOOK, payload="{}", position=1), at=0.0
+    )
+    written = {
+        "jobs": [rows.job],
+        "job_inputs": rows.inputs,
+        "artifacts": [artifact_row("job-1", ARTIFACT)],
+        "latents": [{"job_id": "job-1", "image_index": 0, "step": 3, "data": b"x"}],
+        "outbox": [call],
+    }
+    with engine.connect() as connection:
+        for name in ("jobs", *sorted(known.keys() - {"jobs"})):
+            table = Table(name, MetaData(), *(Column(column) for column in known[name]))
+            for row in written[name]:
+                connection.execute(
+                    insert(table).values({column: row[column] for column in known[name] if column in row})
+                )
+            assert len(connection.execute(select(table)).all()) == len(written[name])
+        connection.commit()
+    engine.dispose()
+    with opened(empty) as node:
+        assert (await node.store.get("job-1")) is not None
+        taken = await node.store.take("job-1", at=2.0)
+        assert taken is not None
+        assert taken.request == a_job().request
+        if "outbox" in known:
+            assert [one.call.id for one in await node.outbox.claim(at=1, until=2, most=9, room={}, others=9)] == ["a"]
 
 
 def test_servers_that_start_together_migrate_once(empty: URL) -> None:

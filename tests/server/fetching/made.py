@@ -34,6 +34,11 @@ def names_in(path: str) -> list[str]:
     return sorted(entry.name for entry in Path(path).iterdir())
 
 
+def files_in(path: str) -> list[str]:
+    """The files in a folder and its folders."""
+    return sorted(entry.relative_to(path).as_posix() for entry in Path(path).rglob("*") if entry.is_file())
+
+
 class FakeStorage:
     """An `ObjectSource`. `faults` are raised one after the other, after as many bytes of a piece as they say."""
 

@@ -19,7 +19,7 @@ from server.fetching.origins import StorageOrigin
 from server.interfaces import FetchedAdapter
 from server.pools import InlinePool
 from tests.server.fakes import settle
-from tests.server.fetching.made import FakeStorage, content_of, made, names_in
+from tests.server.fetching.made import FakeStorage, content_of, files_in, made, names_in
 from tests.server.fetching.test_cache import spoil
 
 KEY = "models/a.safetensors"
@@ -252,6 +252,35 @@ async def test_a_folder_s_files_come_together(scene: Scene) -> None:
     scene.storage.objects[f"{folder}/adapter_config.json"] = b" " * 900
     scene.clock.advance(CHECK)
     assert (await scene.failure("storage:style:7")).code is Code.ADAPTER_INVALID
+
+
+async def test_a_folder_of_several_networks_keeps_its_shape(scene: Scene) -> None:
+    """Also in the next life, and with one network alone; a sub-folder that is a link to elsewhere is fetched again."""
+    await scene.cache.open()
+    folder = "models/style-7"
+    one = {f"{folder}/unet/adapter_model.safetensors": made(300), f"{folder}/unet/adapter_config.json": b"{}"}
+    scene.storage.objects |= one
+    assert files_in((await scene.fetched("storage:style:7")).path) == [
+        "unet/adapter_config.json",
+        "unet/adapter_model.safetensors",
+    ]
+    del scene.storage.objects[f"{folder}/unet/adapter_config.json"]
+    scene.clock.advance(CHECK)
+    assert files_in((await scene.fetched("storage:style:7")).path) == ["unet/adapter_model.safetensors"]
+    scene.storage.objects |= one | {f"{folder}/text_encoder/adapter_model.safetensors": made(250, 1)}
+    scene.clock.advance(CHECK)
+    wanted = ["text_encoder/adapter_model.safetensors", "unet/adapter_config.json", "unet/adapter_model.safetensors"]
+    assert files_in((await scene.fetched("storage:style:7")).path) == wanted
+    scene.source = scene.anew()
+    await scene.cache.open()
+    scene.storage.streams.clear()
+    held = await scene.fetched("storage:style:7")
+    assert files_in(held.path) == wanted
+    assert scene.storage.streams == []
+    held.release()
+    spoil(Path(held.path) / "unet" / "adapter_model.safetensors", "a folder that is a link")
+    assert files_in((await scene.fetched("storage:style:7")).path) == wanted
+    assert scene.storage.streams
 
 
 async def test_a_configuration_of_a_megabyte_is_none(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,8 @@ async def test_the_next_life_finds_what_is_whole(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "entry",
     ["not json", "{}", '{"files": []}', '{"files": [{"name": "../../x", "size": 1, "sha256": ""}]}',
+     '{"files": [{"name": "../x", "size": 1, "sha256": ""}]}', '{"files": [{"name": "unet/..", "size": 1, "sha256": ""}]}',
+     '{"files": [{"name": "/x", "size": 1, "sha256": ""}]}',
      '{"files": [{"name": "x", "size": -1, "sha256": ""}]}', '{"files": 7}'],
 )  # fmt: skip
 async def test_an_entry_that_makes_no_sense_is_none(scene: Scene, entry: str) -> None:

@@ -52,6 +52,25 @@ async def test_a_style_is_found_in_whichever_layout(there: list[str], taken: lis
     assert await found(stored(*there)) == taken
 
 
+async def test_peft_s_sub_folders_are_found() -> None:
+    """The networks that are there, each with its configuration, of the first folder that has any; a whole adapter goes first."""
+    parts = [
+        "models/style-7/unet/adapter_model.safetensors",
+        "models/style-7/unet/adapter_config.json",
+        "models/style-7/text_encoder_2/adapter_model.safetensors",
+    ]
+    storage = stored(
+        *parts, "models/style-7/text_encoder/adapter_config.json", "models/style-7/other/adapter_model.safetensors"
+    )
+    assert await found(storage) == parts
+    files = await StorageOrigin(storage, STYLE).look()
+    assert [file.name for file in files] == [part.removeprefix("models/style-7/") for part in parts]
+    storage.refuses_missing = True
+    assert await found(storage) == parts
+    storage.objects["models/style-7/lora_weights.safetensors"] = made(900)
+    assert await found(storage) == ["models/style-7/lora_weights.safetensors"]
+
+
 async def test_a_file_is_found_by_its_key() -> None:
     """Nothing else is asked for."""
     storage = stored("models/a.safetensors")
