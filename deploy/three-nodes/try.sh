@@ -8,6 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd) root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-$root/.venv/bin/python} rclone=$(dirname "${PYTHON:-$root/.venv/bin/python}")/rclone
 work=$(mktemp -d /tmp/atelier-three-XXXXXX)
 programs=/usr/lib/rabbitmq/bin
+cd "$work"
 port() { "$python" -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 say() { printf '\n== %s\n' "$*"; }
 declare -A pid
