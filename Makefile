@@ -41,8 +41,9 @@ format: .dev ## put the code into its usual form
 proto: .dev ## make proto/atelier_pb2.py anew from proto/atelier.proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. proto/atelier.proto
 
-docs: .dev ## make .env.example and docs/configuration.md anew from config/settings.py
+docs: .dev ## make .env.example, docs/configuration.md and the table of docs/metrics.md anew
 	@$(BIN)/python -m config.pages
+	@$(BIN)/python -m factory.metrics_page
 
 bench: bench-protocol bench-engine bench-previews bench-wearing bench-durable ## every benchmark, one after the other
 

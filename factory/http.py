@@ -21,6 +21,7 @@ from server.health import Health
 from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
 from server.jobs.board import Board
+from server.metrics.web import WebMeasures
 
 CLOSING_TIME = 5.0  # seconds that answers under way get when the server stops
 
@@ -38,6 +39,7 @@ class HttpDoor:
         store: JobStore,
         artifacts: ArtifactStore,
         health: Health,
+        measures: WebMeasures,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._listeners = Listeners(reactor, settings.http_keep_alive)
@@ -58,6 +60,7 @@ class HttpDoor:
             base_url=settings.http_base_url.rstrip("/"),
             anonymous_owner=settings.http_anonymous_owner,
             cors_origins=settings.cors_origins,
+            measures=measures,
         )
 
     async def listen(self) -> str:

@@ -33,7 +33,7 @@ from server.metrics.page import metrics_site
 from server.metrics.records import CommitMeter, records_families
 from server.metrics.registry import Metrics
 from server.metrics.storage import MeasuredArtifacts, adapter_families
-from server.metrics.web import WebMeter
+from server.metrics.web import WebMeasures, WebMeter
 from server.metrics.webhooks import MeasuredSender, delivery_families
 from server.pools import ThreadedPool
 from server.webhooks.delivery import Delivery, Sender
@@ -58,7 +58,7 @@ class Measured:
 
 
 class Measuring:
-    """`metrics` is the registry and its text, `access` who may read it, `web` the HTTP door's meter."""
+    """`metrics` is the registry and its text, `access` who may read it, `web` the HTTP door's part."""
 
     def __init__(self, settings: Settings, reactor: Any, cards: Sequence[ModelCard]) -> None:
         clock = cast(Clock, reactor)
@@ -71,7 +71,7 @@ class Measuring:
         self.jobs = JobMeter(self.metrics, [card.name for card in cards], clock.seconds)
         self.commits = CommitMeter(self.metrics)
         self.broker = BrokerMeter(self.metrics)
-        self.web = WebMeter(self.metrics)
+        self.web = WebMeasures(WebMeter(self.metrics), self.metrics, self.access)
 
     def artifacts(self, store: ArtifactStore) -> ArtifactStore:
         """The same store, timed."""

@@ -226,6 +226,7 @@ class AtelierService:
             store=store,
             artifacts=artifacts,
             health=self._health,
+            measures=measuring.web,
         )
         measuring.look_up(
             Measured(

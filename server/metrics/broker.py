@@ -39,6 +39,8 @@ class BrokerMeter:
         )
         self.published = counted("atelier_amqp_published", "Messages published, by what they are.", ("kind", "outcome"))
         self.dead_letters = counted("atelier_amqp_dead_letters", "Messages refused, by their code.", ("code",))
+        for code in sorted(_CODES):  # so that the first of a kind is an increase
+            self.dead_letters.labels(code)
         for kind in ("dead_letter", "retry", "job", "event", "control"):
             self.published.labels(kind, "confirmed")
             self.published.labels(kind, "failed")
@@ -73,13 +75,13 @@ class _Broker:
 
     async def connect(self, purpose: str) -> Link:
         label = purpose if purpose in PURPOSES else "other"
+        up = self._meter.connected.labels(label)  # told as 0 from the first try on
         try:
             link = await self._broker.connect(purpose)
         except LinkLost:
             self._meter.connects.labels(label, "failed").inc()
             raise
         self._meter.connects.labels(label, "connected").inc()
-        up = self._meter.connected.labels(label)
         up.inc()
         link.closed.add_done_callback(lambda _: up.dec())
         return _Link(link, label, self._meter)

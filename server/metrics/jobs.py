@@ -31,6 +31,17 @@ SECONDS = (
     300.0,
     600.0,
 )  # from a small model to a long queue
+FAILURES = (
+    Code.ADAPTER_INVALID,
+    Code.ADAPTER_NOT_FOUND,
+    Code.DEADLINE_EXCEEDED,
+    Code.GENERATION_FAILED,
+    Code.GPU_OUT_OF_MEMORY,
+    Code.INTERNAL_ERROR,
+    Code.MODEL_LOAD_FAILED,
+    Code.SIGNATURE_FAILED,
+    Code.STORAGE_FAILED,
+)  # told from the start, with 0: the first of a kind is then an increase
 OTHER = "other"  # a model that no card has any more
 _COURSES = 100_000  # jobs whose beginning is remembered: more than may be pending, should some never be heard of again
 
@@ -77,6 +88,9 @@ class JobMeter:
             self._accepted.labels(name)
             self._images.labels(name)
             self._ended.labels(name, JobState.SUCCEEDED.value, Code.OK.name)
+            self._ended.labels(name, JobState.CANCELED.value, Code.OK.name)
+            for code in FAILURES:
+                self._ended.labels(name, JobState.FAILED.value, code.name)
 
     # A JobObserver
 

@@ -31,6 +31,9 @@ _ERRORS = {
 """What is told apart of errors of a disk; object stores give no number, and are "error"."""
 
 
+OUTCOMES = (_OK, *sorted(set(_ERRORS.values())), "error")
+
+
 class MeasuredArtifacts:
     """An `ArtifactStore` that is timed."""
 
@@ -55,8 +58,8 @@ class MeasuredArtifacts:
             "atelier_storage_bytes", "Bytes of pictures stored and read.", ("operation",), registry=registry
         )
         for operation in ("put", "read", "delete"):
-            self._outcomes.labels(operation, _OK)
-            self._outcomes.labels(operation, "error")
+            for outcome in OUTCOMES:  # so that the first of a kind is an increase
+                self._outcomes.labels(operation, outcome)
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         """As the store's."""

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from server.metrics.access import Access
 from server.metrics.registry import Metrics
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 NO_ROUTE = "none"  # a path that no route has: what strangers ask for is no label
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class WebMeasures:
+    """What the HTTP door is given: whom to tell of requests, what it shows at /metrics, and to whom."""
+
+    meter: WebMeter
+    metrics: Metrics
+    access: Access
 
 
 class WebMeter:

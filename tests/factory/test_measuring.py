@@ -53,8 +53,12 @@ async def scraped(service: AtelierService, path: str = "/metrics", token: str = 
     """What a program gets there."""
     assert service.measuring.address is not None
     host, port = service.measuring.address
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    asked = urllib.request.Request(f"http://{host}:{port}{path}", headers=headers)
+    return await fetched(f"http://{host}:{port}{path}", token)
+
+
+async def fetched(url: str, token: str = "") -> str:
+    """What is there."""
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     return await asyncio.to_thread(lambda: urllib.request.urlopen(asked, timeout=60).read().decode())
 
 
@@ -92,12 +96,14 @@ async def test_with_a_token_the_metrics_are_for_whoever_has_it(reactor: Any, tmp
         assert "atelier_state" in await scraped(service, token=TOKEN)
 
 
-async def test_without_a_port_of_their_own_nothing_listens_for_them(reactor: Any, tmp_path: Path) -> None:
-    """They are there for the HTTP door all the same."""
-    async with running(reactor, settings(tmp_path, metrics_listen="")) as service:
+async def test_the_http_door_shows_them_too(reactor: Any, tmp_path: Path) -> None:
+    """Without a port of their own, and its own requests among them."""
+    async with running(reactor, settings(tmp_path, metrics_listen="", http_listen=HERE)) as service:
         assert service.measuring.address is None
-        text, _ = await service.measuring.metrics.text()
-        assert b"atelier_state" in text
+        (door,) = [address for address in service.addresses if address.startswith("http:")]
+        for _ in range(2):
+            text = await fetched(f"{door}/metrics")
+        assert samples(text)['atelier_http_requests_total{method="GET",route="/metrics",status="200"}'] == 1
 
 
 @pytest.mark.parametrize("where", ["tcp:9100", "tcp:9100:interface=10.0.0.1", "tcp6:9100"])

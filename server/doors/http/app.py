@@ -8,7 +8,8 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.doors.http import errors, health, jobs, pictures
+from server.doors.http import errors, health, jobs, measured, pictures
+from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
 from server.doors.http.parts import HttpParts
 
@@ -16,6 +17,7 @@ Routes = Callable[[HttpParts], APIRouter]
 
 DIALECTS: Sequence[Routes] = (
     health.routes,
+    measured.routes,
     jobs.routes,
     pictures.routes,
 )
@@ -40,6 +42,8 @@ def make_app(parts: HttpParts) -> FastAPI:
     for routes in DIALECTS:
         app.include_router(routes(parts))
     app.add_middleware(Doorstep, parts=parts)
+    if parts.measures is not None:
+        app.add_middleware(Measured, meter=parts.measures.meter, clock=parts.clock)
     if parts.cors_origins:  # outermost: a refusal has to be readable by the page, too
         app.add_middleware(
             CORSMiddleware,

@@ -28,6 +28,7 @@ from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
 from server.job import TERMINAL, Job, JobState
 from server.jobs.board import Board
+from server.metrics.web import WebMeasures
 from server.replies import Admitted, CancelRequested, JobView
 
 
@@ -60,6 +61,7 @@ class HttpParts:
     base_url: str = ""
     anonymous_owner: str = ""
     cors_origins: tuple[str, ...] = ()
+    measures: WebMeasures | None = None
 
     def fraction(self, job: Job) -> float:
         """How much of a job is done, 0 to 1, as far as is known here."""
