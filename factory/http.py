@@ -39,7 +39,7 @@ class HttpDoor:
         store: JobStore,
         artifacts: ArtifactStore,
         health: Health,
-        measures: WebMeasures,
+        measures: WebMeasures | None = None,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._listeners = Listeners(reactor, settings.http_keep_alive)

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.metrics_core import Metric
 from twisted.internet import reactor as installed
 
 from config import load_settings
@@ -20,13 +19,13 @@ BEGIN, END = "<!-- written by make docs: -->", "<!-- to here -->"
 _NAMES = {"counter": "{}_total", "histogram": "{}_bucket, _sum, _count"}
 
 
-def families() -> list[Metric]:
+def families() -> list[Any]:
     """Every family that a server tells, in the order in which they are told."""
     reactor: Any = installed
     return list(make_service(load_settings(), reactor).measuring.metrics.registry.collect())
 
 
-def table(found: Iterable[Metric]) -> str:
+def table(found: Iterable[Any]) -> str:
     """The families as a table, those of the process and of Python last."""
     rows = ["| name | what it is |", "|---|---|"]
     for family in sorted(found, key=lambda one: (not one.name.startswith("atelier_"), one.name)):
@@ -35,7 +34,7 @@ def table(found: Iterable[Metric]) -> str:
     return "\n".join(rows)
 
 
-def page(before: str, found: Iterable[Metric]) -> str:
+def page(before: str, found: Iterable[Any]) -> str:
     """The page with its table made anew."""
     head, _, rest = before.partition(BEGIN)
     _, _, tail = rest.partition(END)
