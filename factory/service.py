@@ -42,6 +42,7 @@ from server.futures import Tasks, as_future
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
+from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
@@ -192,6 +193,7 @@ class AtelierService:
             cancel=CancelHandler(store, self._amqp.canceling if self._amqp else self._lifecycle),
             watch=WatchHandler(store),
             get_job=GetJobHandler(store, board),
+            list_jobs=ListJobsHandler(store, board),
             list_models=ListModelsHandler(self._health),
             server_status=ServerStatusHandler(
                 health=self._health,

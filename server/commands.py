@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
 from server.errors import Refusal
+from server.listing import JobPage
 from server.webhook import Webhook
 from watermark import Signature
 
@@ -111,6 +112,14 @@ class GetJob:
     job_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListJobs:
+    """The owner's jobs, newest first."""
+
+    owner: str
+    page: JobPage = field(default_factory=JobPage)
+
+
 @dataclass(frozen=True, slots=True)
 class ListModels:
     """Every model this server can paint with."""
@@ -128,7 +137,7 @@ class Ping:
     client_time_us: int
 
 
-Command = Submit | Cancel | Watch | GetJob | ListModels | GetServerStatus | Ping
+Command = Submit | Cancel | Watch | GetJob | ListJobs | ListModels | GetServerStatus | Ping
 
 
 def check_adapter_count(count: int) -> None:

@@ -11,6 +11,7 @@ from ai.types import EngineNumbers, GenerationRequest, SavedImage
 from server.errors import JobFailure
 from server.events import Artifact, Event
 from server.job import Job, JobState
+from server.listing import JobPage
 from server.webhook import CallState, Claimed, OutboxCall, Settlement
 
 P = ParamSpec("P")
@@ -61,6 +62,13 @@ class JobStore(Protocol):
 
     async def get(self, job_id: str) -> Job | None:
         """The job, whoever owns it."""
+        ...
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """The owner's jobs of this page, newest first, and whether there are more where it ends.
+
+        Pictures that came with their requests are left out, as are their signatures.
+        """
         ...
 
     async def move(

@@ -43,6 +43,15 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class JobList:
+    """A page of jobs, newest first; whether there are `older` ones, and `newer` ones."""
+
+    views: tuple[JobView, ...]
+    older: bool
+    newer: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pong:
     """Microseconds since 1970, UTC."""
 

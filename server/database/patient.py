@@ -15,6 +15,7 @@ from server.database.writing import CommitUnknown
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.job import Job, JobState
+from server.listing import JobPage
 from server.webhook import OutboxCall
 
 log = structlog.get_logger("atelier.records")
@@ -25,7 +26,7 @@ LONGEST_PAUSE = 5.0  # seconds; whoever waits for a result waits at most this mu
 
 
 class PatientStore:
-    """A `JobStore` over one that may be away for a while. `admit`, `find` and `get` then refuse at once; `move` does not end."""
+    """A `JobStore` over one that may be away for a while: then all but `move` refuse at once, and `move` does not end."""
 
     def __init__(self, store: SqlJobStore, clock: Clock) -> None:
         self._store = store
@@ -58,6 +59,10 @@ class PatientStore:
     async def get(self, job_id: str) -> Job | None:
         """The job, whoever owns it."""
         return await self._store.get(job_id)
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """The owner's jobs, newest first."""
+        return await self._store.page(owner, page)
 
     async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
         """Record a transition, however long that takes."""

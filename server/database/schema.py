@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0003"  # the newest migration's; a test compares it with the folder
+REVISION = "0004"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -76,6 +76,7 @@ jobs = Table(
     CheckConstraint(f"state IN ({_one_of(frozenset(JobState))})", name="state_is_known"),
     CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({_one_of(TERMINAL)}))", name="completed_when_ended"),
     Index("live_jobs", "node", "lease_until", sqlite_where=IS_LIVE, postgresql_where=IS_LIVE),
+    Index("jobs_of_owner", "owner", "created_at", "id"),
     Index("ended_jobs", "completed_at", sqlite_where=IS_ENDED, postgresql_where=IS_ENDED),
 )
 

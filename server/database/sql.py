@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select, update
 
 from ai.types import SavedImage
+from server.database.listing import read_page
 from server.database.outbox import Bell, add_calls
 from server.database.reading import Reader
 from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
@@ -37,6 +38,7 @@ from server.database.writing import GroupWriter
 from server.errors import JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.listing import JobPage
 from server.webhook import OutboxCall
 
 EVENTS_OF_A_LIFE = 100_000
@@ -89,6 +91,10 @@ class SqlJobStore:
     async def get(self, job_id: str) -> Job | None:
         """The job, whoever owns it."""
         return None if "\0" in job_id else await self._reader.read(partial(_get, job_id=job_id))
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """The owner's jobs, newest first."""
+        return await self._reader.read(partial(read_page, owner=owner, page=page))
 
     async def move(
         self,

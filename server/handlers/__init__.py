@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from server.commands import Cancel, Command, GetJob, GetServerStatus, ListModels, Ping, Submit, Watch
+from server.commands import Cancel, Command, GetJob, GetServerStatus, ListJobs, ListModels, Ping, Submit, Watch
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
+from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
@@ -27,6 +28,7 @@ def handler_table(
     cancel: CancelHandler,
     watch: WatchHandler,
     get_job: GetJobHandler,
+    list_jobs: ListJobsHandler,
     list_models: ListModelsHandler,
     server_status: ServerStatusHandler,
     ping: PingHandler,
@@ -37,6 +39,7 @@ def handler_table(
         Cancel: cancel,
         Watch: watch,
         GetJob: get_job,
+        ListJobs: list_jobs,
         ListModels: list_models,
         GetServerStatus: server_status,
         Ping: ping,

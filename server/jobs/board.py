@@ -14,6 +14,7 @@ from server.errors import Code, JobFailure, Refusal
 from server.events import Accepted, Canceled, Event, Failed, Progress, Succeeded, TerminalEvent
 from server.interfaces import JobStore, Watcher
 from server.job import TERMINAL, Job, JobState
+from server.replies import JobView
 
 log = structlog.get_logger("atelier.jobs")
 
@@ -104,6 +105,12 @@ class Board:
         """The number of the job's latest event."""
         sheet = self._sheets.get(job.id)
         return sheet.next_number - 1 if sheet else job.last_event
+
+    def view(self, job: Job) -> JobView:
+        """A job as it stands, by its record and by what was said of it here."""
+        progress = self.progress(job.id)
+        done = 1.0 if job.state is JobState.SUCCEEDED else 0.0
+        return JobView(job, progress.fraction if progress else done, self.last_number(job))
 
     async def follow(self, job_id: str, watcher: Watcher, from_event: int = 0) -> None:
         """Tell `watcher` what the board has from `from_event` on, then everything as it happens."""

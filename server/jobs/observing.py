@@ -9,6 +9,7 @@ import structlog
 
 from server.interfaces import JobObserver, JobStore
 from server.job import Job, JobState
+from server.listing import JobPage
 from server.webhook import OutboxCall
 
 log = structlog.get_logger("atelier.jobs")
@@ -36,6 +37,10 @@ class ObservedJobs:
     async def get(self, job_id: str) -> Job | None:
         """As the store's."""
         return await self._store.get(job_id)
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """As the store's."""
+        return await self._store.page(owner, page)
 
     async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
         """As the store's."""

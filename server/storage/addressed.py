@@ -11,6 +11,7 @@ from server.errors import JobFailure
 from server.events import Artifact
 from server.interfaces import ArtifactStore, JobStore
 from server.job import Job, JobState
+from server.listing import JobPage
 from server.object_keys import picture_path
 from server.webhook import OutboxCall
 
@@ -41,6 +42,11 @@ class AddressedJobs:
         """As the store's."""
         found = await self._store.get(job_id)
         return None if found is None else await self._addressed(found)
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """As the store's."""
+        found, more = await self._store.page(owner, page)
+        return [await self._addressed(job) for job in found], more
 
     async def move(
         self,

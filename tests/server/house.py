@@ -13,6 +13,7 @@ from server.commands import Submit
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
+from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
@@ -122,6 +123,7 @@ class House:
         self.cancel = CancelHandler(self.store, self.lifecycle)
         self.watch = WatchHandler(self.store)
         self.get_job = GetJobHandler(self.store, self.board)
+        self.list_jobs = ListJobsHandler(self.store, self.board)
         self.connections = 0
         self.handlers = dict(
             handler_table(
@@ -129,6 +131,7 @@ class House:
                 cancel=self.cancel,
                 watch=self.watch,
                 get_job=self.get_job,
+                list_jobs=self.list_jobs,
                 list_models=ListModelsHandler(self.health),
                 server_status=ServerStatusHandler(
                     health=self.health,

@@ -10,6 +10,7 @@ from ai.types import SavedImage
 from server.errors import JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.listing import JobPage
 from server.webhook import OutboxCall
 
 
@@ -43,6 +44,11 @@ class MemoryJobStore:
     async def get(self, job_id: str) -> Job | None:
         """The job, whoever owns it."""
         return self._jobs.get(job_id)
+
+    async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
+        """The owner's jobs, newest first."""
+        found, more = page.of(job for job in self._jobs.values() if job.owner == owner)
+        return [replace(job, signature=None, request=replace(job.request, init_image=None)) for job in found], more
 
     async def move(
         self,

@@ -7,14 +7,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 
-from server.commands import MAX_IDEMPOTENCY_KEY
+from server.commands import MAX_IDEMPOTENCY_KEY, ListJobs
 from server.doors.http.errors import documented
 from server.doors.http.events import EventStream, sse, tell_socket
 from server.doors.http.identity import Owner
-from server.doors.http.parts import HttpParts, cancel, has_ended, listen_to, look_at, submit
+from server.doors.http.paging import Cursor, cursor_text, page_of
+from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit
 from server.doors.http.pictures import base_url
-from server.doors.http.schemas import CancelBody, JobBody, JobRequest, job_body
-from server.replies import JobView
+from server.doors.http.schemas import CancelBody, JobBody, JobRequest, JobsBody, job_body
+from server.job import JobState
+from server.listing import MOST, JobPage
+from server.replies import JobList, JobView
 
 JobId = Annotated[str, Path(max_length=64, description="The id that the job was accepted with.")]
 FromEvent = Annotated[int, Query(ge=0, le=2**53, description="Tell nothing earlier than this event, but for the end.")]
@@ -53,6 +56,24 @@ def routes(parts: HttpParts) -> APIRouter:
             {"Location": f"/v1/jobs/{job.id}"},
             "application/json",
         )
+
+    @router.get("", response_model=JobsBody, operation_id="list_jobs")
+    async def list_jobs(
+        request: Request,
+        owner: Owner,
+        cursor: Cursor = "",
+        limit: Annotated[int, Query(ge=1, le=MOST)] = MOST,
+        state: Annotated[list[JobState], Query(max_length=10, description="Only jobs in these states.")] = [],  # noqa: B006
+    ) -> Response:
+        """Your jobs, newest first."""
+        page = page_of(cursor, JobPage(states=frozenset(state), most=limit))
+        found: JobList = await carry_out(parts, ListJobs(owner=owner, page=page))
+        own = base_url(parts, request)
+        body = JobsBody(
+            jobs=[job_body(view, own) for view in found.views],
+            next=cursor_text(found.views[-1].job) if found.older and found.views else None,
+        )
+        return Response(body.model_dump_json(), media_type="application/json")
 
     @router.get("/{job_id}", response_model=JobBody, responses=documented(404), operation_id="get_job")
     async def get_job(request: Request, job_id: JobId, owner: Owner) -> Response:

@@ -217,6 +217,13 @@ class JobBody(BaseModel):
     last_event: int = Field(description="The number of its latest event.")
 
 
+class JobsBody(BaseModel):
+    """A page of jobs; `next` is the `cursor` of the one that follows, null after the last."""
+
+    jobs: list[JobBody]
+    next: str | None
+
+
 class CancelBody(BaseModel):
     """`state` is the job's when the request came; its events say what became of it."""
 

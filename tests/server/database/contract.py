@@ -13,6 +13,7 @@ from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases
 from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost
+from server.listing import JobPage, place_of
 from server.webhook import HookEvent, HookKind, Webhook
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature, TextMark
@@ -243,6 +244,66 @@ class JobStoreContract:
         await store.admit(other)
         await store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1)
         assert await store.get("job-2") == other
+
+    # Lists
+
+    async def test_a_list_has_the_owner_s_own_jobs_newest_first(self, store: JobStore) -> None:
+        """Those of one moment by their ids; nobody else's, and none for whoever has none."""
+        for number, (owner, at) in enumerate([("ada", 3.0), ("bob", 4.0), ("ada", 9.0), ("ada", 3.0), ("ada", 1.5)], 1):
+            await store.admit(a_job(f"job-{number}", owner=owner, created_at=at))
+        found, more = await store.page("ada", JobPage())
+        assert ([job.id for job in found], more) == (["job-3", "job-4", "job-1", "job-5"], False)
+        assert await store.page("eve", JobPage()) == ([], False)
+
+    async def test_a_list_goes_on_from_where_a_page_ended(self, store: JobStore) -> None:
+        """Page by page and upwards again, with nothing twice and nothing left out, also where jobs are of one moment."""
+        ids = [f"job-{number}" for number in range(1, 8)]
+        for number, job_id in enumerate(ids):
+            await store.admit(a_job(job_id, created_at=100.0 + number // 3))
+        down: list[list[str]] = []
+        page, more = JobPage(most=3), True
+        while more:
+            found, more = await store.page("ada", page)
+            down.append([job.id for job in found])
+            page = JobPage(most=3, before=place_of(found[-1]))
+        assert down == [["job-7", "job-6", "job-5"], ["job-4", "job-3", "job-2"], ["job-1"]]
+        above, more = await store.page("ada", JobPage(most=3, after=place_of(found[0])))
+        assert ([job.id for job in above], more) == (["job-4", "job-3", "job-2"], True)
+        above, more = await store.page("ada", JobPage(most=3, after=place_of(above[0])))
+        assert ([job.id for job in above], more) == (["job-7", "job-6", "job-5"], False)
+
+    async def test_a_list_may_leave_out_the_newest_and_other_states(self, store: JobStore) -> None:
+        """By number, and by the states that are asked for; failed jobs are told apart by what failed them."""
+        late = JobFailure(Code.DEADLINE_EXCEEDED, 'it said "code":10143, too')
+        for number, state in enumerate(JobState):
+            await brought_to(store, state, a_job(f"job-{number}", created_at=100.0 + number))
+        await store.admit(a_job("job-9", created_at=200.0))
+        await store.move("job-9", JobState.FAILED, fence=1, at=201.0, last_event=1, failure=late)
+        found, more = await store.page("ada", JobPage(skip=2, most=2))
+        assert ([job.id for job in found], more) == (["job-5", "job-4"], True)
+
+        async def states(**wanted: Any) -> list[str]:
+            found, _ = await store.page("ada", JobPage(**wanted))
+            return [job.id for job in found]
+
+        assert await states(states=frozenset({JobState.SUCCEEDED, JobState.QUEUED})) == ["job-4", "job-0"]
+        failed = frozenset({JobState.FAILED, JobState.CANCELED})
+        assert await states(states=failed) == ["job-9", "job-6", "job-5"]
+        assert await states(states=failed, overdue=True) == ["job-9", "job-6"]
+        assert await states(states=failed, overdue=False) == ["job-6", "job-5"]
+
+    async def test_a_listed_job_is_whole_but_for_pictures_that_came_with_it(self, store: JobStore) -> None:
+        """Its own pictures and its webhook are there; nobody reads megabytes for a list."""
+        hook = Webhook(kind=HookKind.GENERIC, url="https://hooks.test/1")
+        job = a_job(signature=Signature(ImageMark(a_png(40, 30))), webhook=hook)
+        await store.admit(job)
+        (live,), _ = await store.page("ada", JobPage())
+        assert live == replace(job, signature=None, request=replace(job.request, init_image=None))
+        await brought_to(store, JobState.PROCESSING, a_job("job-2", created_at=job.created_at + 9))
+        await store.move("job-2", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
+        (ended, _), _ = await store.page("ada", JobPage())
+        assert ended == await store.get("job-2")
+        assert ended.artifacts == (ARTIFACT,)
 
 
 class RecordsStore(JobStore, Latents, Leases, Claims, Forgetting, Protocol):

@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DatabaseError
 
+from server.database.address import address
+from server.database.listing import page_statement
 from server.database.schema import job_inputs, jobs
 from server.database.writing import GroupWriter
-from server.errors import RecordsUnavailable
+from server.errors import Code, JobFailure, RecordsUnavailable
 from server.interfaces import JobStore
 from server.job import IllegalTransition, JobState
+from server.listing import JobPage, JobPlace
 from tests.server.database.contract import (
     REQUEST,
     WAYS,
@@ -230,3 +234,25 @@ def test_the_rows_hold_every_field_of_a_request() -> None:
     """The contract's example leaves nothing at its default, or a field that was forgotten would not show."""
     left = [entry.name for entry in fields(REQUEST) if getattr(REQUEST, entry.name) == entry.default]
     assert left == ["solver", "saved"]  # which has a table of its own
+
+
+@pytest.mark.parametrize("page", [JobPage(), JobPage(before=JobPlace(1.0, "a")), JobPage(after=JobPlace(1.0, "a"))])
+def test_a_list_is_read_by_an_index(tmp_path: Path, page: JobPage) -> None:
+    """However many jobs there are, nothing is sorted, and nobody else's are looked at."""
+    with opened(address("", tmp_path)) as database, database.reading.connect() as connection:
+        statement = page_statement("ada", page).compile(database.reading, compile_kwargs={"literal_binds": True})
+        plan = " ".join(row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
+    assert "USING INDEX jobs_of_owner (owner=?" in plan
+    assert "SORTER" not in plan.upper()
+    assert "TEMP B-TREE" not in plan
+
+
+async def test_deadlines_are_found_in_the_records_by_their_number(database: Opened) -> None:
+    """Whatever number the code has: the words of a failure never look like it."""
+    for number, code in enumerate(set(Code) - {Code.OK}):
+        job = await database.store.admit(a_job(f"job-{number}"))
+        failure = JobFailure(code, f'"code":{Code.DEADLINE_EXCEEDED.value},')
+        await database.store.move(job.id, JobState.FAILED, fence=1, at=9.0, last_event=1, failure=failure)
+    (found,), more = await database.store.page("ada", JobPage(states=frozenset({JobState.FAILED}), overdue=True))
+    assert found.failure is not None
+    assert (found.failure.code, more) == (Code.DEADLINE_EXCEEDED, False)

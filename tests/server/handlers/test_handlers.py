@@ -9,9 +9,10 @@ import pytest
 
 from ai.types import ModelReady
 from server import __version__
-from server.commands import Cancel, Command, GetJob, GetServerStatus, ListModels, Ping, Submit, Watch
+from server.commands import Cancel, Command, GetJob, GetServerStatus, ListJobs, ListModels, Ping, Submit, Watch
 from server.errors import Code, Refusal
 from server.job import JobState
+from server.listing import JobPage, place_of
 from server.replies import ServerState
 from tests.server.fakes import settle
 from tests.server.house import ADA, BOB, House
@@ -130,3 +131,40 @@ async def test_the_server_s_status_gathers_every_number() -> None:
     assert (status.jobs_succeeded, status.jobs_failed, status.jobs_canceled) == (1, 0, 0)
     assert (status.batch_size, status.steps, status.step_seconds) == (7, 99, 0.25)
     assert (status.device, status.problem, status.reactor_lag_p99_ms) == ("cpu", "", 0.0)
+
+
+async def test_a_list_says_how_far_jobs_are_and_where_there_are_more() -> None:
+    """Its owner's own, newest first; `older` and `newer` hold at both ends, and in the middle."""
+    house = House()
+    jobs = []
+    for _ in range(4):
+        jobs.append(await house.job())
+        await house.pass_time(1.0)
+    await house.job(owner=BOB)
+    house.painter.start(jobs[3].id)
+    house.painter.step(jobs[3].id, 5)
+    await settle()
+
+    async def ask(**wanted: Any) -> tuple[list[str], bool, bool]:
+        found: Any = await house.list_jobs(ListJobs(owner=ADA, page=JobPage(**wanted)))
+        return [view.job.id for view in found.views], found.newer, found.older
+
+    first = await ask(most=2)
+    assert first == (["job-4", "job-3"], False, True)
+    assert await ask(most=2, before=place_of(jobs[2])) == (["job-2", "job-1"], True, False)
+    assert await ask(most=1, before=place_of(jobs[2])) == (["job-2"], True, True)
+    assert await ask(most=2, after=place_of(jobs[1])) == (["job-4", "job-3"], False, True)
+    assert await ask(most=1, skip=1) == (["job-3"], True, True)
+    found: Any = await house.list_jobs(ListJobs(owner=ADA))
+    assert found.views[0].fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"most": 0}, "limit"), ({"most": 101}, "limit"), ({"skip": -1}, "skip"), ({"skip": 10_001}, "skip")],
+)
+def test_a_list_has_limits(wrong: Any, field: str) -> None:
+    """Refused, with the field's name."""
+    with pytest.raises(Refusal) as caught:
+        JobPage(**wrong)
+    assert (caught.value.code, caught.value.field) == (Code.INVALID_PARAMETER, field)

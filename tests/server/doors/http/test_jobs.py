@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from server.errors import Code, JobFailure
 from server.job import JobState
 from tests.server.doors.http.door import KEEP_ALIVE, Door
 from tests.server.fakes import settle
+from tests.server.house import BOB, TOKENS
 
 
 def test_a_job_looks_as_it_does_over_rabbitmq() -> None:
@@ -278,3 +280,40 @@ def test_the_data_of_an_event_is_one_line() -> None:
     lines = text.splitlines()
     assert lines[:2] == ["id: 3", "event: failed"]
     assert json.loads(lines[2].removeprefix("data: "))["error"]["message"] == failure.message
+
+
+async def test_a_list_of_jobs_goes_on_by_its_cursor() -> None:
+    """Newest first, the owner's own; states alone where they are asked for."""
+    door = Door()
+    ids = []
+    for _ in range(5):
+        ids.append(await door.job())
+        door.clock.advance(1.0)
+    first = (await door.ask("GET", "/v1/jobs?limit=3")).json()
+    assert [job["id"] for job in first["jobs"]] == ids[:1:-1]
+    rest = (await door.ask("GET", f"/v1/jobs?limit=3&cursor={first['next']}")).json()
+    assert ([job["id"] for job in rest["jobs"]], rest["next"]) == (ids[1::-1], None)
+    await door.ask("POST", f"/v1/jobs/{ids[2]}/cancel")
+    canceled = (await door.ask("GET", "/v1/jobs?state=canceled&state=failed")).json()
+    assert [job["id"] for job in canceled["jobs"]] == [ids[2]]
+    assert (await door.ask("GET", "/v1/jobs", token=TOKENS[BOB].get_secret_value())).json() == {
+        "jobs": [],
+        "next": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "W10", "bnVsbA", "WyItIiwgTmFOLCAiYSJd", "WyItIiwgMS4wLCAiYVx1MDAwMCJd", "é", "W" * 300]
+)
+async def test_a_cursor_that_no_page_named_is_refused(cursor: str) -> None:
+    """By its name, whatever it decodes to."""
+    answer = await Door().ask("GET", f"/v1/jobs?cursor={quote(cursor)}")
+    assert (answer.status, answer.json()["error"]["details"]["field"]) == (422, "cursor")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "state=lost"])
+async def test_a_list_names_what_it_does_not_take(query: str) -> None:
+    """Nothing is clamped."""
+    answer = await Door().ask("GET", f"/v1/jobs?{query}")
+    assert answer.status == 422
+    assert answer.json()["error"]["details"]["field"].startswith(query.partition("=")[0])
