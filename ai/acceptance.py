@@ -28,11 +28,20 @@ def check_request(request: GenerationRequest, card: ModelCard) -> None:
         _check_init_image(request, request.init_image)
     elif request.strength:
         raise GenerationError("strength: goes with an init_image")
+    if request.refiner_strength:  # not for NaN either
+        _check_refiner(request.refiner_strength, card)
     for use in request.adapters:
         if use.name not in card.adapters and use.name not in request.adapter_files:
             raise AdapterError(f"adapters: {card.name} has no {use.shown[:64]!r}")
         if not math.isfinite(use.scale):
             raise GenerationError(f"adapters: the scale of {use.shown[:64]} must be a finite number, is {use.scale}")
+
+
+def _check_refiner(share: float, card: ModelCard) -> None:
+    if card.refiner is None:
+        raise GenerationError(f"refiner_strength: {card.name} has no refiner")
+    if not 0 <= share <= 1:
+        raise GenerationError(f"refiner_strength: must be 0 to 1, is {share}")
 
 
 def _check_init_image(request: GenerationRequest, image: InitImage) -> None:

@@ -16,6 +16,9 @@ A model's folder may hold a `card.toml`:
     num_inference_steps = 20
     guidance_scale = 4.0
 
+Where a folder is no diffusers folder and its card names no source, it is read as servers of Stable Diffusion XL keep their files:
+sd_xl_base_1.0.safetensors, and if they are there sd_xl_refiner_1.0.safetensors and sdxl.vae.safetensors.
+
 A NAME is a path from the card's folder on, or whatever else a model's source may be. Whatever the card leaves out comes from
 its family; the size from the configuration of its UNet, where that is here to be read. The folder's own `adapters/` holds the
 model's adapters (see `ai.adapters.folder`). Reading a card imports no torch.
@@ -44,6 +47,14 @@ _ENTRIES: Mapping[str, type] = {
     "solvers": object,  # looked at where it is read
     "defaults": dict,
 }
+
+SINGLE_FILES: Mapping[str, str] = {  # under the names that Stability AI published them by
+    "source": "sd_xl_base_1.0.safetensors",
+    "refiner": "sd_xl_refiner_1.0.safetensors",
+    "vae": "sdxl.vae.safetensors",
+}
+
+MARKS = ("model_index.json", "card.toml", SINGLE_FILES["source"])  # of a folder that a card can be read of
 
 REFINER_SWITCH = 0.8  # Stable Diffusion XL's refiner was trained on the last fifth of the noise levels
 
@@ -84,7 +95,7 @@ def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None
     """
     folder = Path(source)
     path, own = folder / "card.toml", folder / "adapters"
-    document = _read_document(path) if path.is_file() else {}
+    document = {**_single_files(folder), **(_read_document(path) if path.is_file() else {})}
     found = {**(adapters or {}), **(find_adapters(own) if own.is_dir() else {})}
     if "source" in document:
         source = _place(folder, document["source"])
@@ -135,6 +146,13 @@ def _read_document(path: Path) -> dict[str, Any]:
         if not isinstance(value, _ENTRIES[key]):
             raise ModelLoadError(f"{path}: {key}: must be {_ENTRIES[key].__name__}, is {value!r}")
     return document
+
+
+def _single_files(folder: Path) -> dict[str, Any]:
+    """What a card would say of a folder that holds a model as files of the usual names, and is in no other layout."""
+    if (folder / "model_index.json").is_file() or not (folder / SINGLE_FILES["source"]).is_file():
+        return {}
+    return {entry: name for entry, name in SINGLE_FILES.items() if (folder / name).is_file()}
 
 
 def _place(folder: Path, source: str) -> str:

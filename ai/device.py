@@ -39,6 +39,11 @@ def find_place(settings: EngineSettings) -> Place:
     return Place(device, dtypes.get(settings.dtype, automatic))
 
 
+def driver_name(place: Place) -> str:
+    """What the driver calls the device; "" for a CPU."""
+    return torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else ""
+
+
 @contextmanager
 def working_on(settings: EngineSettings) -> Iterator[Place]:
     """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads."""

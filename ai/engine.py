@@ -299,6 +299,7 @@ class Engine:
 
     def _know(self, place: Place) -> None:
         """Take in what torch says of the device, when the loop first starts."""
+        from ai.device import driver_name
         from ai.gauge import device_use, gauge_of, memory_limit, utilisation
 
         if self._steppers.gauge is None:
@@ -306,7 +307,7 @@ class Engine:
             self._memory.limit = memory_limit(self._settings, place)
             self._tally.utilisation = partial(utilisation, place)
             self._tally.device_memory = partial(device_use, place)
-            self._tally.set(device=str(place.device))
+            self._tally.set(device=str(place.device), device_name=driver_name(place))
 
     def _take_in(self) -> bool:
         """Read the inbox. False if there is nothing to do until a letter comes: then the loop has ended."""

@@ -322,6 +322,7 @@ def total_numbers(each: Sequence[EngineNumbers]) -> EngineNumbers:
         steps=sum(numbers.steps for numbers in each),
         step_seconds=latest.step_seconds,
         device=", ".join(filter(None, (numbers.device for numbers in each))),
+        device_name=", ".join(filter(None, (numbers.device_name for numbers in each))),
         models=tuple(dict.fromkeys(model for numbers in each for model in numbers.models)),
         memory=_total_memory([numbers.memory for numbers in each]),
         step_times=reduce(add, (numbers.step_times for numbers in each)),

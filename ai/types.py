@@ -155,6 +155,9 @@ class GenerationRequest:
 
     Image-to-image: from an `init_image` of the request's own size only the last `strength` of the steps are made (more than
     0, at most 1). A strength of 0 means that there is none.
+
+    `refiner_strength` is the share of the noise schedule, 0 to 1, that the model's refiner takes away at its end: 0 leaves it
+    out, None is what the model's card says.
     """
 
     request_id: str
@@ -175,6 +178,7 @@ class GenerationRequest:
     preview_every: int = 0
     init_image: InitImage | None = None
     strength: float = 0.0
+    refiner_strength: float | None = None
     saved: tuple[SavedImage, ...] = ()
     adapter_files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -347,7 +351,7 @@ class EngineNumbers:
     `running`, `parked` and `waiting` count samples (images): with a place in a batch, kept from it by a higher priority after
     they had begun, not begun. `last_batch` counts those of the last forward step, `last_rows` the rows that the network saw
     (a guided sample has two), `steps` the steps made since the engine was built, `step_seconds` is what the last one took,
-    `device` where ("" until torch is loaded).
+    `device` where ("" until torch is loaded), `device_name` what the driver calls it ("" for a CPU).
 
     The histograms are of every step's seconds and samples, and of every request's seconds from `submit` to its seat and
     from `submit` to the end of its first step. `models` are those in memory. `adapters` counts those in slots,
@@ -365,6 +369,7 @@ class EngineNumbers:
     steps: int = 0
     step_seconds: float = 0.0
     device: str = ""
+    device_name: str = ""
     models: tuple[str, ...] = ()
     memory: MemoryNumbers = MemoryNumbers()
     step_times: Histogram = NO_SECONDS

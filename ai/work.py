@@ -126,9 +126,12 @@ class Work:
         self.samples = []
 
     def refine_by(self, card: ModelCard) -> None:
-        """Have the model's refiner make the last steps, if its card names one. Adapters are the base model's alone."""
-        if card.refiner is not None:
-            self.refiner, self.switch = self.group._replace(model=card.refiner.name), card.refiner_switch
+        """Have the model's refiner make the last steps, if its card names one and the request does not do without. Adapters are
+        the base model's alone."""
+        share = self.request.refiner_strength
+        if card.refiner is not None and share != 0:
+            self.refiner = self.group._replace(model=card.refiner.name)
+            self.switch = card.refiner_switch if share is None else 1 - share
 
     def add_samples(self, first_arrival: int) -> None:
         """One sample for each image, numbered from `first_arrival`."""

@@ -30,6 +30,8 @@ class SubmitFields(TypedDict, total=False):
     signature: pb.Signature | None
     init_image: bytes
     strength: float | None
+    use_refiner: bool | None
+    refiner_strength: float | None
     webhook: pb.Webhook | None
     progress: bool
     preview_every_steps: int

@@ -70,6 +70,15 @@ class HttpSettings(BaseSettings):
         why="A listener of events hears so often that we live, where nothing else is said: proxies close silent ones after 60 s.",
     )  # fmt: skip
 
+    generation_timeout: float = setting(
+        300.0, "GENERATION_TIMEOUT", "GENERATION_TIMEOUT", gt=0, le=86_400,
+        why="Of requests that wait for their picture (/api/v1): then the job has failed, its row is free, and 504 is answered.",
+    )  # fmt: skip
+    http_cancel_on_disconnect: bool = setting(
+        False, "HTTP_CANCEL_ON_DISCONNECT",
+        why="Cancel the job of such a request when its client goes away. Off: it is painted, and kept under /outputs.",
+    )  # fmt: skip
+
     @field_validator("http_listen")
     @classmethod
     def _known_http_endpoint(cls, value: str) -> str:

@@ -24,6 +24,7 @@ from config.fields import PREFIX as PREFIX
 from config.fields import setting as _setting
 from config.hosts import hosts_of
 from config.http import HttpSettings
+from config.local_model import local_model
 from config.measuring import MeasuringSettings
 from config.solver_words import known_word, solver_of
 from config.storing import StoringSettings
@@ -134,6 +135,14 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
     default_guidance_scale: float | None = _setting(
         None, "DEFAULT_GUIDANCE_SCALE", "DEFAULT_GUIDANCE", ge=0, le=50, why="Instead of the model card's."
     )
+    use_refiner: bool = _setting(
+        True, "USE_REFINER", "USE_REFINER",
+        why="Whether a model's refiner makes the last steps of a request that does not say. One without a refiner does without.",
+    )  # fmt: skip
+    default_refiner_strength: float | None = _setting(
+        None, "DEFAULT_REFINER_STRENGTH", "DEFAULT_REFINER_STRENGTH", ge=0, le=1,
+        why="A refiner's share of the noise schedule, instead of the model card's (1 - refiner_switch, 0.2 by default).",
+    )  # fmt: skip
     default_solver: str = _setting(
         "", "DEFAULT_SOLVER", "SCHEDULER_TYPE",
         why="Instead of each model's own: a name of docs/solvers.md, or dpm++, which is Karras's unless USE_KARRAS=false.",
@@ -259,7 +268,10 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         {}, "MODELS",
         why="name=source,name=source: diffusers folders, .safetensors files or hub ids. The first is the default.",
     )  # fmt: skip
-    model_id: str = _setting("", "MODEL_ID", "MODEL_ID", why="One model by its source, before all of ATELIER_MODELS.")
+    model_id: str = _setting(
+        "", "MODEL_ID", "MODEL_ID",
+        why="One model by its source, before all of ATELIER_MODELS. With neither: what lies in ./model, else the embedded one.",
+    )  # fmt: skip
     adapters_dir: Path | None = _setting(
         None, "ADAPTERS_DIR",
         why="A folder of adapters for every model, beside each model's own `adapters/` (docs/adapters.md).",
@@ -288,7 +300,7 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         "auto", "DTYPE", "DTYPE", why="auto is float16 on CUDA and float32 on the CPU."
     )
     max_batch: int = _setting(
-        16, "MAX_BATCH", "MAX_CONCURRENT_GENERATIONS", ge=1, le=256,
+        16, "MAX_BATCH", "MAX_CONCURRENT_GENERATIONS", "MAX_CONCURRENCY", ge=1, le=256,
         why="Pictures denoised together. More share one pass, and each step then takes longer.",
     )  # fmt: skip
     max_step_seconds: float = _setting(
@@ -519,10 +531,10 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         return solver_of(self.default_solver, self.use_karras)
 
     def model_sources(self) -> dict[str, str]:
-        """Name → source, the default first; the embedded model where none is named."""
+        """Name → source, the default first. Where none is named: what lies in the folder `model/`, else the embedded model."""
         chosen = {self.model_id: self.model_id} if self.model_id else {}
         chosen.update(self.models)
-        return chosen or {"demo": str(DEMO_MODEL)}
+        return chosen or local_model() or {"demo": str(DEMO_MODEL)}
 
 
 def environment_names(field: str) -> tuple[str, ...]:

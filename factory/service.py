@@ -434,6 +434,8 @@ def _job_limits(settings: Settings) -> Limits:
         default_height=settings.default_height,
         default_num_inference_steps=settings.default_num_inference_steps,
         default_guidance_scale=settings.default_guidance_scale,
+        use_refiner=settings.use_refiner,
+        default_refiner_strength=settings.default_refiner_strength,
     )
 
 

@@ -50,6 +50,8 @@ class Submit:
     preview_every_steps: int = 0
     init_image: bytes = field(default=b"", repr=False)  # a PNG, JPEG or WebP file; none where it is empty
     strength: float | None = None
+    use_refiner: bool | None = None  # None: where the model has one
+    refiner_strength: float | None = None  # the share of the noise schedule that is the refiner's
     webhook: Webhook | None = None
     object_key: str = (
         ""  # where the first picture is stored; a door's own word, never its caller's. "": the server's choice
@@ -69,6 +71,8 @@ class Submit:
             _within("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE_SCALE)
         if self.strength is not None:
             self._check_strength(self.strength)
+        if self.refiner_strength is not None:
+            _within("refiner_strength", self.refiner_strength, 0, 1)
         if self.deadline_seconds is not None and not 0 < self.deadline_seconds < math.inf:
             raise Refusal.invalid("deadline_seconds", "more than 0", self.deadline_seconds)
         if len(self.idempotency_key) > MAX_IDEMPOTENCY_KEY:

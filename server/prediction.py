@@ -75,6 +75,7 @@ def _input(job: Job) -> dict[str, Any]:
         "scheduler": request.solver,
         "adapters": [{"name": use.name, "scale": use.scale} for use in request.adapters],
         **({"strength": request.strength} if request.strength else {}),
+        **({"refiner_strength": request.refiner_strength} if request.refiner_strength else {}),
     }
 
 

@@ -29,6 +29,7 @@ from watermark.signing import decoded
 
 T = TypeVar("T")
 
+_YOUNGER = ("use_refiner", "refiner_strength")  # than the first hashes: left out, they leave those as they are
 _NAMES_TOLD = 10  # of adapters, in a refusal; ListModels has them all
 
 
@@ -47,6 +48,8 @@ class Limits:
     default_height: int | None = None
     default_num_inference_steps: int | None = None
     default_guidance_scale: float | None = None
+    use_refiner: bool = True  # where a model has one and the request does not say
+    default_refiner_strength: float | None = None
 
 
 class Admission:
@@ -190,6 +193,7 @@ class Admission:
             priority=command.priority,
             preview_every=command.preview_every_steps,
             strength=_strength(command, steps),
+            refiner_strength=_refiner_strength(command, card, limits),
         )
 
     def _check_fetched(self, index: int, use: AdapterUse, card: ModelCard) -> None:
@@ -218,6 +222,7 @@ class Admission:
 def hash_of(command: Submit) -> str:
     """A hash of what was asked for, without the key and the wishes about how to be told (SHA-256, hex)."""
     unhashed = {"owner", "idempotency_key", "preview_every_steps", "signature", "webhook", "object_key"}
+    unhashed |= {name for name in _YOUNGER if getattr(command, name) is None}
     asked = {
         entry.name: _plain(getattr(command, entry.name)) for entry in fields(command) if entry.name not in unhashed
     }
@@ -272,6 +277,21 @@ def _strength(command: Submit, steps: int) -> float:
     if int(steps * strength) < 1:
         raise Refusal.invalid("strength", f"at least {1 / steps:.4g}, so that one of {steps} steps is made", strength)
     return strength
+
+
+def _refiner_strength(command: Submit, card: ModelCard, limits: Limits) -> float:
+    """The refiner's share of the noise schedule; 0 where none is used."""
+    share = command.refiner_strength
+    if card.refiner is None:
+        limit = f"left out: {card.name} has no refiner"
+        if command.use_refiner:
+            raise Refusal.invalid("use_refiner", limit, True)
+        if share and command.use_refiner is None:
+            raise Refusal.invalid("refiner_strength", limit, share)
+        return 0.0
+    if not first_of(command.use_refiner, limits.use_refiner if share is None else True):
+        return 0.0
+    return first_of(share, limits.default_refiner_strength, round(1 - card.refiner_switch, 9))
 
 
 def _no_such_adapter(index: int, use: AdapterUse, card: ModelCard) -> Refusal:

@@ -72,6 +72,8 @@ def _submit(message: pb.Submit, owner: str) -> commands.Submit:
         preview_every_steps=message.preview_every_steps,
         init_image=message.init_image,
         strength=_given(message, "strength"),
+        use_refiner=_given(message, "use_refiner"),
+        refiner_strength=_given(message, "refiner_strength"),
         webhook=_webhook(message.webhook) if message.HasField("webhook") else None,
         idempotency_key=message.idempotency_key,
     )
@@ -225,6 +227,7 @@ def _job(request_id: int, view: replies.JobView) -> pb.Envelope:
         last_event=view.last_event,
         adapters=[pb.AdapterUse(name=use.name, scale=use.scale) for use in request.adapters],
         strength=request.strength,
+        refiner_strength=request.refiner_strength or 0.0,
     )
     return pb.Envelope(request_id=request_id, job=message)
 

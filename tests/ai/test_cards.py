@@ -161,3 +161,32 @@ def test_what_no_card_says(text: str, problem: str, folder: Path) -> None:
     """An entry that does not exist, or is of another kind, is refused by its name."""
     with pytest.raises(ModelLoadError, match=problem):
         read_card("one", write(folder, text))
+
+
+def test_a_folder_of_single_files(folder: Path) -> None:
+    """The base model under its published name; beside it the refiner and the VAE, where they are."""
+    base = folder / "sd_xl_base_1.0.safetensors"
+    base.touch()
+    alone = read_card("model", str(folder))
+    assert (alone.source, alone.refiner, alone.vae) == (str(base), None, "")
+    for name in ("sd_xl_refiner_1.0.safetensors", "sdxl.vae.safetensors"):
+        (folder / name).touch()
+    card = read_card("model", str(folder))
+    assert card.source == str(base)
+    assert card.refiner is not None
+    assert (card.refiner.name, card.refiner.source) == ("model:refiner", str(folder / "sd_xl_refiner_1.0.safetensors"))
+    assert card.vae == str(folder / "sdxl.vae.safetensors")
+    write(folder, 'refiner = "somewhere/else"\nrefiner_switch = 0.7')
+    told = read_card("model", str(folder))
+    assert told.refiner is not None
+    assert (told.source, told.refiner.source, told.refiner_switch) == (str(base), "somewhere/else", 0.7)
+
+
+def test_a_diffusers_folder_is_read_as_one_whatever_lies_beside(folder: Path) -> None:
+    """As the hub's own repositories hold a model in both ways; and a refiner by itself is no base model."""
+    (folder / "sd_xl_refiner_1.0.safetensors").touch()
+    assert read_card("model", str(folder)).source == str(folder)
+    (folder / "sd_xl_base_1.0.safetensors").touch()
+    (folder / "model_index.json").write_text("{}")
+    card = read_card("model", str(folder))
+    assert (card.source, card.refiner, card.vae) == (str(folder), None, "")

@@ -36,17 +36,17 @@ MIX = [
 
 
 @cache
-def chained(base: Path, refiner: Path, request: GenerationRequest, output_type: str) -> Any:
-    """What diffusers' pipelines paint: the base model until SWITCH, then the refiner, with one generator."""
+def chained(base: Path, refiner: Path, request: GenerationRequest, output_type: str, switch: float = SWITCH) -> Any:
+    """What diffusers' pipelines paint: the base model until `switch`, then the refiner, with one generator."""
     generator = torch.Generator("cpu").manual_seed(request.seed)
-    latents = oracle.paint(base, request, 0, "latent", generator=generator, denoising_end=SWITCH)
+    latents = oracle.paint(base, request, 0, "latent", generator=generator, denoising_end=switch)
     return oracle.painter(refiner, request.solver, from_image=False)(
         request.prompt,
         image=latents[None],
         negative_prompt=request.negative_prompt or None,
         num_inference_steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
-        denoising_start=SWITCH,
+        denoising_start=switch,
         generator=generator,
         output_type=output_type,
     ).images[0]
@@ -102,6 +102,50 @@ def test_the_latents_equal_the_two_pipelines(
         run(row, refiner, row.table.steps)
     wanted = chained(xl_folder, xl_refiner_folder, request, "latent")
     assert relative_error(row.latents, wanted) < TOLERANCE
+
+
+def test_a_request_may_choose_the_refiner_s_share(bench: Bench, xl_folder: Path, xl_refiner_folder: Path) -> None:
+    """None of it, or another than the card's, beside one that leaves it to the card: each as diffusers paints it."""
+    asked = [
+        a_request("without", num_inference_steps=6, seed=21, refiner_strength=0.0),
+        a_request("half", num_inference_steps=6, seed=22, refiner_strength=0.5),
+        a_request("the card's", num_inference_steps=6, seed=23),
+    ]
+    bench.paint(*asked)
+    wanted = [
+        oracle.paint(xl_folder, asked[0], 0, "pil"),
+        chained(xl_folder, xl_refiner_folder, asked[1], "pil", 0.5),
+        chained(xl_folder, xl_refiner_folder, asked[2], "pil"),
+    ]
+    for request, picture in zip(asked, wanted, strict=True):
+        painted = pixels(bench.finished(request.request_id).pictures[0]).astype(int)
+        assert np.abs(painted - np.asarray(picture).astype(int)).max() <= 1, request.request_id
+
+
+def test_a_refiner_may_make_every_step_or_none() -> None:
+    """A share of 1 leaves the base model the prompt alone; with 0 the refiner is not even loaded."""
+    for share, passes in ((1.0, [0, 10]), (0.0, [10, 0])):
+        models = {"tiny": FakeModel(), "tiny:refiner": FakeModel()}
+        bench = Bench(lambda card, settings, models=models: models[card.name], cards=[a_card()])  # type: ignore[misc]
+        bench.paint(a_request(num_inference_steps=10, refiner_strength=share))
+        bench.finished("one")
+        assert [len(model.batches) for model in models.values()] == passes
+        assert [event.model for event in bench.of(ModelReady)] == list(models)[: 1 + bool(share)]
+
+
+@pytest.mark.parametrize(
+    ("model", "share", "said"),
+    [
+        ("tiny", 1.5, "refiner_strength: must be 0 to 1, is 1.5"),
+        ("tiny", float("nan"), "refiner_strength: must be 0 to 1, is nan"),
+        ("plain", 0.5, "refiner_strength: plain has no refiner"),
+    ],
+)
+def test_a_share_that_cannot_be_is_refused(model: str, share: float, said: str) -> None:
+    """By the engine too, which a model's card may have changed under."""
+    bench = Bench(FakeModel().load, cards=[a_card(), ModelCard(name="plain", source="plain")])
+    bench.paint(a_request(model=model, refiner_strength=share))
+    assert str(bench.failed("one").error) == said
 
 
 def test_the_hand_over_is_where_diffusers_has_it(models: dict[str, Model]) -> None:

@@ -97,6 +97,9 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "parking": ("off", False),
     "max_pending_signature_image_bytes": ("500000", 500_000),
     "max_pending_init_image_bytes": ("5000000", 5_000_000),
+    "use_refiner": ("false", False),
+    "default_refiner_strength": ("0.3", 0.3),
+    "http_cancel_on_disconnect": ("true", True),
     "default_solver": ("euler", "euler"),
     "use_karras": ("false", False),
     "adapter_hosts": ("files.test, .hf.co", ("files.test", ".hf.co")),
@@ -145,7 +148,8 @@ def test_the_names_of_existing_systems_are_all_taken() -> None:
     assert known >= {
         "LOG_LEVEL", "MAX_CONCURRENT_GENERATIONS", "MODEL_ID", "DEVICE", "DTYPE", "DEFAULT_WIDTH", "DEFAULT_HEIGHT",
         "DEFAULT_STEPS", "DEFAULT_GUIDANCE", "MAX_WIDTH", "MAX_HEIGHT", "MAX_STEPS", "PUBLIC_BASE_URL",
-        "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS",
+        "DATABASE_URL", "SCHEDULER_TYPE", "USE_KARRAS", "MAX_CONCURRENCY", "USE_REFINER", "DEFAULT_REFINER_STRENGTH",
+        "GENERATION_TIMEOUT",
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_STORAGE_BUCKET_NAME", "AWS_S3_REGION_NAME",
         "STORAGE_TYPE", "BACKEND_API_URL", "INTERNAL_API_TOKEN", "API_HOST", "API_PORT", "CORS_ORIGINS",
     }  # fmt: skip
@@ -422,3 +426,25 @@ def test_names_are_taken_as_they_stand() -> None:
         patch.setenv("Max_Width", "1")
         load_settings()
     assert "device" not in os.environ
+
+
+def test_an_sdxl_server_s_environment_works_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name of it, with the values that it is shipped with."""
+    environment = {
+        "MODEL_ID": "stabilityai/stable-diffusion-xl-base-1.0", "DEVICE": "cuda", "DTYPE": "float16", "DEFAULT_WIDTH": "1024",
+        "DEFAULT_HEIGHT": "1024", "DEFAULT_STEPS": "25", "DEFAULT_GUIDANCE": "7.0", "MAX_WIDTH": "1280", "MAX_HEIGHT": "1280",
+        "MAX_STEPS": "50", "MAX_CONCURRENCY": "1", "USE_REFINER": "false", "DEFAULT_REFINER_STRENGTH": "0.3",
+        "SCHEDULER_TYPE": "dpm++", "USE_KARRAS": "true", "GENERATION_TIMEOUT": "300",
+    }  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.model_sources() == dict.fromkeys([environment["MODEL_ID"]], environment["MODEL_ID"])
+    assert (settings.engine_devices(), settings.dtype) == (("cuda",), "float16")
+    assert (settings.default_width, settings.default_height) == (1024, 1024)
+    assert (settings.default_num_inference_steps, settings.default_guidance_scale) == (25, 7.0)
+    assert (settings.max_width, settings.max_height, settings.max_num_inference_steps) == (1280, 1280, 50)
+    assert settings.max_batch == 1
+    assert (settings.use_refiner, settings.default_refiner_strength) == (False, 0.3)
+    assert settings.solver() == "dpmpp_2m_karras"
+    assert settings.generation_timeout == 300.0

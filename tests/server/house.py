@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import SecretStr
 from twisted.internet.task import Clock
 
+from ai.cards import ModelCard
 from server.commands import Submit
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
@@ -35,7 +36,7 @@ from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import InlinePool
 from server.webhook import Webhook
-from tests.server.fakes import FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
+from tests.server.fakes import CARD, OTHER_CARD, FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
 from tests.server.memory import MemoryJobStore
 
 LIMITS = Limits(
@@ -74,11 +75,12 @@ class House:
         retry_delays: Sequence[float] = (),
         announcer: Announcer = SILENT,
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
+        cards: Sequence[ModelCard] = (CARD, OTHER_CARD),
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
         ids, seeds = itertools.count(1), itertools.count(1001)
-        self.painter = FakePainter()
+        self.painter = FakePainter(cards)
         self.artifacts = FakeArtifacts()
         self.adapters = FakeAdapterSource()
         self.store: JobStore = store or MemoryJobStore(100)

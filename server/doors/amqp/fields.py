@@ -58,6 +58,13 @@ class Fields:
             raise self.refused(name, "a whole number")
         return value
 
+    def truth(self, name: str) -> bool | None:
+        """True or false; None where it is left out."""
+        value = self._given(name, None)
+        if value is not None and not isinstance(value, bool):
+            raise self.refused(name, "true or false")
+        return value
+
     def number(self, name: str, default: Any = _ABSENT) -> Any:
         """A number as a float; a default is given back as it is."""
         value = self._given(name, default)

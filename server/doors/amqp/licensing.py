@@ -41,7 +41,7 @@ ASPECT_RATIOS: Mapping[str, tuple[int, int]] = {
 
 _OURS = {  # fields of Submit that no message of these can say
     "owner": "", "model": "", "solver": "", "priority": "", "deadline_seconds": "", "preview_every_steps": "",
-    "init_image": "", "strength": "", "object_key": "",
+    "init_image": "", "strength": "", "use_refiner": "", "refiner_strength": "", "object_key": "",
 }  # fmt: skip
 _SIGNED = {
     "signature.position": "signature_config.position",

@@ -34,7 +34,7 @@ FIELDS = frozenset(
     {
         "type", "idempotency_key", "prompt", "model", "negative_prompt", "width", "height", "num_inference_steps",
         "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature",
-        "init_image", "strength", "webhook",
+        "init_image", "strength", "use_refiner", "refiner_strength", "webhook",
     }
 )  # fmt: skip
 NAMES: Mapping[str, str] = {
@@ -65,6 +65,8 @@ def read_json(message: Fields, owner: str, message_id: str) -> Order:
         signature=signature if isinstance(signature, Signature) else None,
         init_image=_bytes(message, "init_image"),
         strength=message.number("strength", None),
+        use_refiner=message.truth("use_refiner"),
+        refiner_strength=message.number("refiner_strength", None),
         idempotency_key=keyed(message.text("idempotency_key", ""), message_id),
         webhook=_webhook(message.fields("webhook")) if message.has("webhook") else None,
     )

@@ -92,6 +92,12 @@ class JobRequest(BaseModel):
     strength: float | None = Field(
         None, gt=0, le=1, description=f"How much of the init image is painted anew; {DEFAULT_STRENGTH} beside one."
     )
+    use_refiner: bool | None = Field(
+        None, description="Left out: where the model has a refiner and the server uses it."
+    )
+    refiner_strength: float | None = Field(
+        None, ge=0, le=1, description="The share of the noise schedule that is the refiner's."
+    )
     webhook: WebhookRequest | None = None
     idempotency_key: str = Field(
         "", max_length=MAX_IDEMPOTENCY_KEY, description="The header Idempotency-Key says the same."
@@ -118,6 +124,8 @@ class JobRequest(BaseModel):
             preview_every_steps=self.preview_every_steps,
             init_image=from_base64("init_image", self.init_image or ""),
             strength=self.strength,
+            use_refiner=self.use_refiner,
+            refiner_strength=self.refiner_strength,
             webhook=webhook_of(self.webhook) if self.webhook else None,
             idempotency_key=_one_key(self.idempotency_key, idempotency_key),
         )
@@ -207,6 +215,9 @@ class JobBody(BaseModel):
     solver: str
     priority: int
     adapters: list[AdapterChoice]
+    refiner_strength: float = Field(
+        description="The share of the noise schedule that is the refiner's; 0: there is none."
+    )
     progress: float = Field(description="0 to 1, over all images.")
     created_at: str
     started_at: str | None
@@ -270,6 +281,7 @@ def job_body(view: JobView, base_url: str) -> JobBody:
         solver=request.solver,
         priority=request.priority,
         adapters=[AdapterChoice.model_construct(name=use.name, scale=use.scale) for use in request.adapters],
+        refiner_strength=request.refiner_strength or 0.0,
         progress=view.fraction,
         created_at=time_text(job.created_at),
         started_at=None if job.started_at is None else time_text(job.started_at),

@@ -36,6 +36,7 @@ REQUEST = GenerationRequest(
     preview_every=3,
     init_image=InitImage(2, 1, bytes(range(250, 256))),
     strength=0.3,
+    refiner_strength=0.25,
 )
 ARTIFACT = Artifact(
     image_index=3,

@@ -60,6 +60,8 @@ OTHERS: list[dict[str, Any]] = [
     {"signature": Signature(TextMark("Ada"))},
     {"init_image": b"a file"},
     {"init_image": b"a file", "strength": 0.75},
+    {"use_refiner": True},
+    {"refiner_strength": 0.2},
 ]
 
 

@@ -121,6 +121,8 @@ def test_a_submit_with_everything() -> None:
         preview_every_steps=3,
         init_image=b"a file",
         strength=0.5,
+        use_refiner=False,
+        refiner_strength=0.0,
         webhook=pb.Webhook(url="https://hooks.test", events=[pb.Webhook.START, pb.Webhook.START]),
     )
     assert command == commands.Submit(
@@ -142,6 +144,8 @@ def test_a_submit_with_everything() -> None:
         preview_every_steps=3,
         init_image=b"a file",
         strength=0.5,
+        use_refiner=False,
+        refiner_strength=0.0,
         webhook=Webhook(kind=HookKind.GENERIC, url="https://hooks.test", events=frozenset({HookEvent.START})),
     )
     assert command.idempotency_key == "key"
@@ -255,7 +259,7 @@ def test_a_job_is_told_whole() -> None:
     )
     assert (message.error.code, message.error.message) == (pb.STORAGE_FAILED, "full")
     for name in ("model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale",
-                 "seed", "num_images", "solver", "priority", "strength"):  # fmt: skip
+                 "seed", "num_images", "solver", "priority", "strength", "refiner_strength"):  # fmt: skip
         assert getattr(message, name) == getattr(job.request, name)
     assert [(use.name, use.scale) for use in message.adapters] == [
         (use.name, use.scale) for use in job.request.adapters

@@ -269,6 +269,8 @@ BAD = [
     (OWN, "signature", {"image": "not base64!"}, "signature.image"),
     (OWN, "init_image", "not base64!", "init_image"),
     (OWN, "strength", 0.5, "strength"),
+    (OWN, "use_refiner", 1, "use_refiner"),
+    (OWN, "refiner_strength", 2, "refiner_strength"),
     (OWN, "webhook", {"url": "gopher://x"}, "webhook.url"),
     (OWN, "webhook", {"url": "https://x", "events": ["logs"]}, "webhook.events"),
     (OWN, "idempotency_key", "", "idempotency_key"),
@@ -342,7 +344,7 @@ def test_our_own_json() -> None:
         **OWN, "model": "demo", "negative_prompt": "n", "width": 128, "height": 64, "num_inference_steps": 5,
         "guidance_scale": 2, "seed": 3, "num_images": 2, "adapters": [{"name": "ink", "scale": 0.5}, {"name": "neon"}],
         "solver": "ddim", "priority": -3, "deadline_seconds": 60, "init_image": base64.b64encode(png).decode(),
-        "strength": 0.5,
+        "strength": 0.5, "use_refiner": True, "refiner_strength": 0.25,
         "signature": {"text": "Ada", "position": "top-center", "size": "small", "opacity": 1, "artist": "Ada L."},
         "webhook": {"url": "https://hooks.test/1", "events": ["completed"]},
     }  # fmt: skip
@@ -350,7 +352,7 @@ def test_our_own_json() -> None:
         owner="shop", model="demo", prompt="a red fox", negative_prompt="n", width=128, height=64,
         num_inference_steps=5, guidance_scale=2.0, seed=3, num_images=2,
         adapters=(AdapterUse("ink", 0.5), AdapterUse("neon")), solver="ddim", priority=-3, deadline_seconds=60.0,
-        init_image=png, strength=0.5,
+        init_image=png, strength=0.5, use_refiner=True, refiner_strength=0.25,
         signature=Signature(TextMark("Ada"), position=Position.TOP_CENTER, size=Size.SMALL, opacity=1.0, artist="Ada L."),
         webhook=Webhook(kind=HookKind.GENERIC, url="https://hooks.test/1", events=frozenset({HookEvent.COMPLETED})),
     )  # fmt: skip
