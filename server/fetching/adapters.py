@@ -157,7 +157,7 @@ class FetchedAdapters:
             )
         began = self._clock.seconds()
         try:
-            async with self._cache.room(size) as draft, self._downloads:
+            async with self._cache.room(size, key) as draft, self._downloads:
                 allowance = Allowance(self._max_bytes)
                 made = [await download(file, draft.folder, allowance, self._pool, self._pauses) for file in files]
                 await self._cache.keep(key, draft, made)

@@ -2,7 +2,7 @@
 
     ROOT/{name}-{version}/adapter/…     the files; name and version are hashes
     ROOT/{name}-{version}/entry.json    their sizes and SHA-256; its time is that of the last use
-    ROOT/.draft-…                       what is being fetched; a rename makes it an entry, so an entry is whole
+    ROOT/.part-{name}-{version}/        what is being fetched, or was begun; a rename makes it an entry, so an entry is whole
     ROOT/.gone-…                        what is being deleted
 
 The functions on the disk run on a pool's threads; everything else on the reactor thread.
@@ -27,17 +27,19 @@ from pathlib import Path
 import structlog
 
 from server.clock import Clock, within
-from server.interfaces import FetchedAdapter, Pool
+from server.interfaces import FetchedAdapter, ObjectChanged, Pool
 
 log = structlog.get_logger("atelier.adapters")
 
 PIECE = 1 << 20  # bytes read at a time to hash them
 ROOM_WITHIN = 60.0  # seconds that one waits for adapters in use to be let go
+PART_WORTH = 1 << 20  # bytes: less is fetched again as fast as it is looked for
 _ENTRY_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})")
 _INNER_NAME = re.compile(r"(?:[a-z0-9_]+/)?(?!\.\.?$)[^/\0]+")  # of a file, which may lie in a folder of the adapter's
 _FOLDER = "adapter"
 _ENTRY = "entry.json"
-_DRAFT, _GONE = ".draft-", ".gone-"
+_PART, _GONE = ".part-", ".gone-"
+NOTE = ".part"  # what the name of a note ends with that says how much of a file has come; it begins with a dot
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 Key = tuple[str, str]
@@ -102,14 +104,16 @@ class AdapterCache:
         self._pool = pool
         self._clock = clock
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()  # the most recently used last
-        self._used = 0  # bytes: of entries, and of room that was promised
+        self._parts: OrderedDict[Key, int] = OrderedDict()  # bytes of what broke off; the latest last
+        self._used = 0  # bytes: of entries, of parts, and of room that was promised
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def open(self) -> None:
         """Find what an earlier life has left. Raises OSError."""
-        for key, entry in await self._pool.run(_scan, self._root):
-            self._entries[key] = entry
-            self._used += entry.size
+        entries, parts = await self._pool.run(_scan, self._root)
+        self._entries.update(entries)
+        self._parts.update(parts)
+        self._used += sum(entry.size for _, entry in entries) + sum(size for _, size in parts)
         await self._evict(0)
 
     @property
@@ -152,17 +156,37 @@ class AdapterCache:
         return FetchedAdapter(str(entry.path), _once(lambda: self._let_go(entry)))
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[Draft]:
-        """A draft with room for `size` bytes; gone at the end unless it was kept. Raises OSError."""
-        await self._take(size)
-        draft = Draft(self._root / f"{_DRAFT}{os.urandom(8).hex()}", size)
+    async def room(self, size: int, key: Key) -> AsyncIterator[Draft]:
+        """A draft of an entry, with room for `size` bytes; in it is what came before an earlier try broke off. Raises OSError.
+
+        Gone at the end unless it was kept, or broke off for what may be over later: an OSError, a stop.
+        """
+        draft = Draft(self._root / f"{_PART}{'-'.join(key)}", 0)
+        self._used -= self._parts.pop(key, 0)
+        breaks_off = False
         try:
-            await self._pool.run(draft.folder.mkdir, parents=True)
+            await self._take(size)
+            draft.promised = size
+            await self._pool.run(_begin, draft.place)
             yield draft
+        except ObjectChanged:
+            raise
+        except (OSError, asyncio.CancelledError):
+            breaks_off = True
+            raise
         finally:
             self._used -= draft.promised
+            await asyncio.shield(self._put_aside(key, draft, breaks_off=breaks_off))
             self._wake()
-            await asyncio.shield(self._pool.run(shutil.rmtree, draft.place, ignore_errors=True))
+
+    async def _put_aside(self, key: Key, draft: Draft, *, breaks_off: bool) -> None:
+        """What is left of a draft, if it is worth going on with."""
+        left = await self._pool.run(_left_of, draft.place) if breaks_off else 0
+        if left >= PART_WORTH:
+            self._parts[key] = left
+            self._used += left
+        else:
+            await self._pool.run(shutil.rmtree, draft.place, ignore_errors=True)
 
     async def keep(self, key: Key, draft: Draft, files: Sequence[CachedFile]) -> None:
         """Make a draft, with these files in it, the entry. Older versions of the name go next. Raises OSError."""
@@ -175,6 +199,8 @@ class AdapterCache:
         draft.promised = 0
         for older in [one for one in self._entries if one[0] == key[0] and one != key]:
             self._entries.move_to_end(older, last=False)
+        for part in [one for one in self._parts if one[0] == key[0]]:
+            await self._drop_part(part)
 
     # Room
 
@@ -196,11 +222,18 @@ class AdapterCache:
     async def _evict(self, size: int) -> bool:
         """Whether there is room for so many bytes, once what nobody uses has gone as far as it must."""
         while self._used + size > self.limit:
+            if self._parts:
+                await self._drop_part(next(iter(self._parts)))
+                continue
             idle = next((key for key, entry in self._entries.items() if not entry.holders), None)
             if idle is None:
                 return False
             await self._drop(idle)
         return True
+
+    async def _drop_part(self, key: Key) -> None:
+        self._used -= self._parts.pop(key)
+        await self._pool.run(_remove, self._root, self._root / f"{_PART}{'-'.join(key)}")
 
     async def _drop(self, key: Key) -> None:
         entry = self._entries.pop(key)
@@ -237,18 +270,42 @@ def _once(work: Callable[[], None]) -> Callable[[], None]:
 # On the disk
 
 
-def _scan(root: Path) -> list[tuple[Key, _Entry]]:
-    """The entries, the least recently used first; what is none is deleted."""
+def _scan(root: Path) -> tuple[list[tuple[Key, _Entry]], list[tuple[Key, int]]]:
+    """The entries, the least recently used first, and the sizes of parts; what is neither is deleted."""
     root.mkdir(parents=True, exist_ok=True)
     found: list[tuple[float, Key, _Entry]] = []
+    parts: list[tuple[Key, int]] = []
     for folder in root.iterdir():
-        named = _ENTRY_NAME.fullmatch(folder.name)
-        entry = _read(folder) if named else None
-        if named is None or entry is None:
-            _remove(root, folder)
-        else:
+        begun = folder.name.startswith(_PART)
+        named = _ENTRY_NAME.fullmatch(folder.name.removeprefix(_PART))
+        entry = _read(folder) if named and not begun else None
+        if named is not None and entry is not None:
             found.append(((folder / _ENTRY).lstat().st_mtime, (named[1], named[2]), entry))
-    return [(key, entry) for _, key, entry in sorted(found, key=lambda one: one[0])]
+        elif named is not None and begun and (size := _left_of(folder)) >= PART_WORTH:
+            parts.append(((named[1], named[2]), size))
+        else:
+            _remove(root, folder)
+    return [(key, entry) for _, key, entry in sorted(found, key=lambda one: one[0])], parts
+
+
+def _left_of(place: Path) -> int:
+    """Bytes of plain files in what broke off; nothing of what is no draft."""
+    try:
+        if not _is_folder(place) or not _is_folder(place / _FOLDER):
+            return 0
+        files = [path.lstat() for path in place.rglob("*")]
+    except OSError:
+        return 0
+    if not all(stat.S_ISREG(file.st_mode) or stat.S_ISDIR(file.st_mode) for file in files):
+        return 0  # a link: it is not ours
+    return sum(file.st_size for file in files if stat.S_ISREG(file.st_mode))
+
+
+def _begin(place: Path) -> None:
+    """A draft's folders; what lies there and is no part of a draft goes."""
+    if not _left_of(place):
+        _remove(place.parent, place)
+    (place / _FOLDER).mkdir(parents=True, exist_ok=True)
 
 
 def _is_folder(path: Path) -> bool:
@@ -313,6 +370,8 @@ def _sha256(handle: int) -> str:
 
 
 def _commit(draft: Path, target: Path, files: Sequence[CachedFile]) -> None:
+    for note in (draft / _FOLDER).rglob(f".*{NOTE}"):
+        note.unlink()
     with (draft / _ENTRY).open("x") as file:
         json.dump({"files": [asdict(one) for one in files]}, file)
         file.flush()

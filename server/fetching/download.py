@@ -1,8 +1,13 @@
-"""One file's way to this machine's disk: gone on with after a fault, refused where it is too large or no safetensors file."""
+"""One file's way to this machine's disk: gone on with after a fault, refused where it is too large or no safetensors file.
+
+How much of it has come is noted beside it every now and then, with its hash: the next try, perhaps of the server's next life,
+goes on from there if that is what still stands in the file.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -13,7 +18,7 @@ import structlog
 
 from server.clock import Pauses
 from server.errors import Code, JobFailure
-from server.fetching.cache import CachedFile
+from server.fetching.cache import NOTE, CachedFile
 from server.fetching.origins import RemoteFile
 from server.interfaces import ObjectChanged, Pool
 
@@ -22,6 +27,8 @@ log = structlog.get_logger("atelier.adapters")
 PAUSES = (0.5, 2.0, 5.0)  # seconds after a fault, before going on from where it was
 MAX_CONFIG_BYTES = 1_000_000  # an adapter_config.json has one or two thousand
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+NOTE_EVERY = 16 << 20  # bytes: as much is fetched again after a kill -9, and each note waits for the disk
+_PIECE = 1 << 20  # bytes read at a time, to hash what is there
 _HEADER = 9  # bytes: the JSON header's length, little-endian, and the { that it begins with
 _PICKLED = (b"\x80", b"PK\x03\x04")  # pickle's first opcode, and the zip that torch.save writes
 
@@ -51,10 +58,11 @@ def too_large(limit: int, size: int | None = None) -> JobFailure:
 
 async def download(file: RemoteFile, folder: Path, allowance: Allowance, pool: Pool, pauses: Pauses) -> CachedFile:
     """Bring a file into a folder, waited for by the disk. Raises JobFailure, ObjectChanged, OSError."""
-    target = await pool.run(_Target, folder / file.name)
-    head, faults = b"", 0
+    target = await pool.run(_Target, folder / file.name, file.size)
+    head, faults = target.head, 0
     try:
-        while True:
+        allowance.spend(target.size)
+        while file.size is None or target.size < file.size:
             try:
                 async with aclosing(cast(Any, file.pieces(target.size))) as pieces:
                     async for piece in pieces:
@@ -93,25 +101,58 @@ def check_head(file: RemoteFile, head: bytes) -> None:
 
 
 class _Target:
-    """A file that is being written. Its methods run on a pool's threads, one at a time."""
+    """A file that is being written, from where its note says that it was. Its methods run on a pool's threads, one at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, whole_size: int | None) -> None:
         path.parent.mkdir(exist_ok=True)
-        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb")
+        self._note_path = path.with_name(f".{path.name}{NOTE}")
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+b")
         self._digest = hashlib.sha256()
         self.size = 0
+        self.head = b""
+        if whole_size is not None:  # or nobody could tell when there is no more to come
+            self._go_on(whole_size)
+        self._file.seek(self.size)
+        self._file.truncate()
+        self._noted = self.size
+
+    def _go_on(self, whole_size: int) -> None:
+        try:
+            noted = json.loads(self._note_path.read_bytes()[:1000])
+            size, sha256 = int(noted["size"]), str(noted["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        digest, left, head = hashlib.sha256(), size, b""
+        while left > 0 and (piece := self._file.read(min(left, _PIECE))):
+            digest.update(piece)
+            head = head or piece[:_HEADER]
+            left -= len(piece)
+        if left == 0 and size <= whole_size and digest.hexdigest() == sha256:
+            self._digest, self.size, self.head = digest, size, head
 
     def write(self, piece: bytes) -> None:
         """Append."""
         self._file.write(piece)
         self._digest.update(piece)
         self.size += len(piece)
+        if self.size - self._noted >= NOTE_EVERY:
+            self._note()
 
     def close(self) -> None:
-        """To the disk, and done."""
+        """To the disk, and done for now."""
+        try:
+            if self.size > self._noted:
+                self._note()
+        finally:
+            self._file.close()
+
+    def _note(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
+        new = self._note_path.with_suffix(".new")
+        new.write_text(json.dumps({"size": self.size, "sha256": self.sha256}))
+        new.replace(self._note_path)
+        self._noted = self.size
 
     @property
     def sha256(self) -> str:

@@ -49,6 +49,7 @@ class FakeStorage:
         self.faults: list[tuple[int, Exception]] = []
         self.away: Exception | None = None
         self.gate: asyncio.Event | None = None
+        self.gate_at = 0  # the byte that is held back until the gate is open
         self.piece = 64
         self.refuses_missing = False  # as S3 does for who may not list
 
@@ -63,7 +64,7 @@ class FakeStorage:
 
     async def pieces(self, key: str, offset: int, etag: str) -> AsyncIterator[bytes]:
         """In small pieces."""
-        if self.gate is not None:
+        if self.gate is not None and not self.gate_at:
             await self.gate.wait()
         if self.away is not None:
             raise self.away
@@ -77,6 +78,8 @@ class FakeStorage:
         while offset < len(data):
             if fault is not None and fault[0] <= 0:
                 raise fault[1]
+            if self.gate is not None and offset >= self.gate_at > 0:
+                await self.gate.wait()
             piece = data[offset : offset + (min(self.piece, fault[0]) if fault else self.piece)]
             if fault is not None:
                 fault = (fault[0] - len(piece), fault[1])

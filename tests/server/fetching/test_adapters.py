@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.task import Clock
 
 from server.adapter_names import Rules, StoredFile, StoredFolders
 from server.errors import Code, JobFailure, Refusal
+from server.fetching import cache, download
 from server.fetching.adapters import FetchedAdapters
 from server.fetching.cache import AdapterCache
 from server.fetching.download import PAUSES
@@ -71,11 +73,11 @@ class Scene:
         held.release()
         return content_of(held.path)
 
-    async def failure(self, name: str = NAME) -> JobFailure:
+    async def failure(self, name: str = NAME, *, leaves_part: bool = False) -> JobFailure:
         """Why it cannot be had."""
         with pytest.raises(JobFailure) as failed:
             await self.fetched(name)
-        assert list(self.root.glob(".*")) == []
+        assert bool(list(self.root.glob(".*"))) == leaves_part
         return failed.value
 
 
@@ -343,6 +345,120 @@ async def test_names_are_not_remembered_without_end(scene: Scene, monkeypatch: p
         await scene.content(name)
     assert scene.storage.stats == [KEY, "models/b.safetensors", KEY]
     assert len(scene.storage.streams) == 2
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks off is worth going on with, and is noted, from the first bytes on."""
+    monkeypatch.setattr(cache, "PART_WORTH", 1)
+    monkeypatch.setattr(download, "NOTE_EVERY", 64)
+
+
+HALF = [(100, OSError("reset")), *[(0, OSError("reset"))] * len(PAUSES)]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("life", ["this", "next"])
+async def test_what_broke_off_is_gone_on_with(scene: Scene, life: str) -> None:
+    """By the next try, also of the server's next life; it takes its room meanwhile, and leaves nothing beside the adapter."""
+    await scene.cache.open()
+    scene.storage.faults = list(HALF)
+    assert (await scene.failure(leaves_part=True)).code is Code.STORAGE_FAILED
+    assert 100 <= scene.cache.used < 300
+    if life == "next":
+        scene.source = scene.anew()
+        await scene.cache.open()
+        assert 100 <= scene.cache.used < 300
+    scene.storage.streams.clear()
+    held = await scene.fetched()
+    assert content_of(held.path) == made(300)
+    assert scene.storage.streams == [(KEY, 100)]
+    assert scene.cache.used == 300
+    assert files_in(str(scene.root)) == [
+        name for name in files_in(str(scene.root)) if name.endswith(("entry.json", "/a.safetensors"))
+    ]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_kill_in_the_middle_costs_what_was_not_noted(scene: Scene) -> None:
+    """The next life begins at the last note."""
+    await scene.cache.open()
+    scene.storage.gate = asyncio.Event()
+    scene.storage.gate_at = 128
+    asking = asyncio.ensure_future(scene.source.fetch(NAME))
+    await settle()
+    killed, scene.storage.gate = scene.source, None
+    shutil.copytree(scene.root, scene.root.with_name("after the kill"))
+    scene.root = scene.root.with_name("after the kill")
+    scene.source = scene.anew()
+    await scene.cache.open()
+    scene.storage.streams.clear()
+    assert await scene.content() == made(300)
+    assert scene.storage.streams == [(KEY, 128)]
+    await killed.stop()
+    with pytest.raises((asyncio.CancelledError, JobFailure)):
+        await asking
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("how", ["another content", "shortened", "no note", "a note of nonsense", "a link"])
+async def test_a_part_that_is_not_what_was_noted_is_begun_anew(scene: Scene, how: str) -> None:
+    """Whoever changed it."""
+    await scene.cache.open()
+    scene.storage.faults = list(HALF)
+    await scene.failure(leaves_part=True)
+    (part,) = scene.root.glob(".part-*/adapter/a.safetensors")
+    note = part.with_name(".a.safetensors.part")
+    if how == "no note":
+        note.unlink()
+    elif how == "a note of nonsense":
+        note.write_text('{"size": -3}')
+    else:
+        spoil(part, how)
+    scene.source = scene.anew()
+    await scene.cache.open()
+    scene.storage.streams.clear()
+    assert await scene.content() == made(300)
+    assert scene.storage.streams == [(KEY, 0)]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_a_part_of_another_version_is_of_no_use(scene: Scene) -> None:
+    """An adapter that has changed meanwhile is fetched from its beginning, and the part goes."""
+    await scene.cache.open()
+    scene.storage.faults = list(HALF)
+    await scene.failure(leaves_part=True)
+    scene.storage.objects[KEY] = made(300, seed=1)
+    scene.storage.streams.clear()
+    assert await scene.content() == made(300, seed=1)
+    assert scene.storage.streams == [(KEY, 0)]
+    assert scene.cache.used == 300
+    assert list(scene.root.glob(".part-*")) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_of_two_files_the_one_that_is_whole_is_not_fetched_again(scene: Scene) -> None:
+    """The second broke off."""
+    await scene.cache.open()
+    folder = "models/style-7"
+    config = f"{folder}/adapter_config.json"
+    scene.storage.objects |= {f"{folder}/adapter_model.safetensors": made(300), config: b"{" + b" " * 100 + b"}"}
+    scene.storage.faults = [(1000, OSError("none")), *[(0, OSError("reset"))] * (len(PAUSES) + 1)]
+    await scene.failure("storage:style:7", leaves_part=True)
+    scene.storage.streams.clear()
+    held = await scene.fetched("storage:style:7")
+    assert names_in(held.path) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert [key for key, _ in scene.storage.streams] == [config]
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_what_is_refused_leaves_no_part(scene: Scene) -> None:
+    """It would be refused again."""
+    await scene.cache.open()
+    scene.storage.objects[KEY] = b"\x80\x04\x95" + b"x" * 300
+    scene.storage.piece = 4
+    await scene.failure()
+    assert (scene.cache.used, list(scene.root.iterdir())) == (0, [])
 
 
 @pytest.mark.parametrize("where", ["stream", "pause"])

@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from twisted.internet.task import Clock
 
+from server.fetching import cache
 from server.fetching.cache import ROOM_WITHIN, AdapterCache, CachedFile, Key, hash_of_name
 from server.interfaces import FetchedAdapter
 from server.pools import InlinePool
@@ -41,7 +42,7 @@ class Scene:
 
     async def put(self, at: Key, *contents: bytes) -> None:
         """Keep an adapter of these files."""
-        async with self.cache.room(sum(map(len, contents))) as draft:
+        async with self.cache.room(sum(map(len, contents)), at) as draft:
             files = []
             for index, data in enumerate(contents):
                 (draft.folder / f"{index}.safetensors").write_bytes(data)
@@ -82,7 +83,7 @@ async def test_what_was_kept_is_there(scene: Scene) -> None:
 async def test_a_draft_that_is_not_kept_leaves_nothing(scene: Scene) -> None:
     """Neither a file nor a byte of room."""
     await scene.cache.open()
-    async with scene.cache.room(500) as draft:
+    async with scene.cache.room(500, key("a")) as draft:
         (draft.folder / "half").write_bytes(b"x")
         assert scene.cache.used == 500
     assert scene.cache.used == 0
@@ -96,7 +97,7 @@ async def test_the_next_life_finds_what_is_whole(scene: Scene) -> None:
         await scene.put(key(name), name.encode() * 300)
         os.utime(scene.root / "-".join(key(name)) / "entry.json", (ord(name), ord(name)))
     (await scene.held(key("a"))).release()  # which is a use
-    (scene.root / ".draft-0" / "adapter").mkdir(parents=True)
+    (scene.root / f".part-{'-'.join(key('p'))}" / "adapter").mkdir(parents=True)
     (scene.root / ".gone-0").mkdir()
     (scene.root / "stranger").write_text("x")
     (scene.root / "-".join(key("x"))).mkdir()
@@ -125,6 +126,35 @@ async def test_an_entry_that_makes_no_sense_is_none(scene: Scene, entry: str) ->
     await scene.cache.open()
     assert not scene.cache.has(key("a"))
     assert scene.on_disk() == []
+
+
+async def _break_off(cache: AdapterCache, at: Key, content: bytes) -> None:
+    async with cache.room(500, at) as draft:
+        (draft.folder / "x.safetensors").write_bytes(content)
+        raise OSError("reset")
+
+
+async def test_what_broke_off_goes_before_what_is_whole(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts, and makes room for others first; one that nobody has noted, or with a link in it, is none."""
+    monkeypatch.setattr(cache, "PART_WORTH", 100)
+    await scene.cache.open()
+    await scene.put(key("a"), b"a" * 300)
+    with pytest.raises(OSError, match="reset"):
+        await _break_off(scene.cache, key("b"), b"b" * 400)
+    assert scene.cache.used == 700
+    for name, content in (("c", "linked"), ("d", "small")):
+        folder = scene.root / f".part-{'-'.join(key(name))}" / "adapter"
+        folder.mkdir(parents=True)
+        (folder / "x.safetensors").write_bytes(b"x" * (400 if content == "linked" else 99))
+        if content == "linked":
+            (folder / "y").symlink_to("/etc/passwd")
+    scene.cache = scene.anew()
+    await scene.cache.open()
+    assert scene.cache.used == 700
+    assert len(list(scene.root.glob(".part-*"))) == 1
+    await scene.put(key("e"), b"e" * 400)
+    assert (scene.cache.used, scene.cache.has(key("a"))) == (700, True)
+    assert list(scene.root.glob(".part-*")) == []
 
 
 async def test_a_smaller_limit_is_kept_from_the_start(scene: Scene) -> None:
@@ -296,6 +326,6 @@ async def test_the_disk_is_touched_by_the_pool_alone(tmp_path: Path) -> None:
     pool.gate.set()
     await opening
     assert (tmp_path / "cache").is_dir()
-    async with cache.room(1):
+    async with cache.room(1, key("a")):
         pass
     assert pool.asked == 3
