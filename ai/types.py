@@ -285,6 +285,11 @@ class Finished:
     pictures: tuple[Picture, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all pixels."""
+        return sum(len(picture.rgb) for picture in self.pictures)
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

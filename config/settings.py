@@ -201,6 +201,10 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         (0.0, 30.0, 120.0), "RETRY_DELAYS",
         why="Seconds before each retry of what may go well later (no memory, no storage). As many retries; empty: none.",
     )  # fmt: skip
+    max_unstored_bytes: int = _setting(
+        256 << 20, "MAX_UNSTORED_BYTES", ge=0,
+        why="Pixels of pictures that the storage did not take, kept for the retry: 340 of 512 × 512. Others are painted anew.",
+    )  # fmt: skip
     keep_finished_jobs: int = _setting(
         100_000, "KEEP_FINISHED_JOBS", ge=1,
         why="Ended jobs that are remembered (about 3 kB each); what ended first is forgotten first, with its pictures.",

@@ -123,6 +123,7 @@ class AtelierService:
             fetching=self._adapters.fetching,
             places=places,
             retries=Retries(settings.retry_delays),
+            unstored_bytes=settings.max_unstored_bytes,
             announcer=announcer,
             clock=clock,
         )

@@ -1,7 +1,8 @@
 """The way of an accepted job: the engine's events in, the job's states and events out.
 
     begin → fetch what it wears → give it to the engine → started, steps, previews → finished → pictures stored → ended
-    what may go well later is retried: the job waits, and begins again from its first step
+    what may go well later is retried: the job waits, and begins again from its first step; or, where its pictures could not be
+    stored and there is room to keep them, from there
 
 What a live job still has to do is kept by `live`, what is recorded and said on the way by `transitions`; how a job ends is
 `endings`, and how it does not end here, `leaving`. Everything runs on the reactor thread, and progress waits for nothing.
@@ -59,6 +60,7 @@ class Lifecycle:
         fetching: Fetching,
         places: Places,
         retries: Retries,
+        unstored_bytes: int,
         announcer: Announcer,
         clock: Clock,
     ) -> None:
@@ -68,6 +70,7 @@ class Lifecycle:
         self._finisher = finisher
         self._fetching = fetching
         self._retries = retries
+        self._unstored_bytes = unstored_bytes  # of pictures that wait to be stored; beyond, they are painted again
         self._clock = clock
         self._jobs = LiveJobs(places, fetching)
         self._transitions = Transitions(store, board, announcer, clock)
@@ -305,6 +308,11 @@ class Lifecycle:
             artifacts, warnings = await self._finisher.finish(live.job, event)
         except JobFailure as failure:
             if not live.ending:
+                if (
+                    failure.code is Code.STORAGE_FAILED
+                    and self._jobs.unstored_bytes + event.size <= self._unstored_bytes
+                ):
+                    live.unstored = event
                 self._fail(live, failure)
             return
         if not live.ending:
@@ -342,8 +350,13 @@ class Lifecycle:
         await self._transitions.move(live, JobState.QUEUED)
         if live.ending:
             return
-        self._transitions.progress(live, Phase.QUEUED, 0, 0.0, 0.0)
-        self._submit(live)
+        painted, live.unstored = live.unstored, None
+        if painted is None:
+            self._transitions.progress(live, Phase.QUEUED, 0, 0.0, 0.0)
+            self._submit(live)
+        else:
+            self._started(live, engine.Started(live.job.id))
+            self._finished(live, painted)
 
 
 def _engine_stopped() -> JobFailure:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from ai.types import Previewed
+from ai.types import Finished, Previewed
 from server.clock import Timer
 from server.job import Job, JobState
 from server.jobs.fetching import Fetching
@@ -35,6 +35,7 @@ class LiveJob:
         "left_engine",
         "previews",
         "retry",
+        "unstored",
     )
 
     def __init__(self, job: Job, in_trouble: Callable[[LiveJob, Exception], None]) -> None:
@@ -47,6 +48,7 @@ class LiveJob:
         self.ending = False
         self.left = False
         self.left_engine = True  # the engine has said its last of it, or never had it
+        self.unstored: Finished | None = None  # what was painted, for the next try to store it
         self.previews: dict[int, Previewed] = {}  # the latest of each image that is not yet encoded
 
     @property
@@ -101,6 +103,11 @@ class LiveJobs:
     def waiting(self) -> int:
         """Those that no batch has seated yet."""
         return sum(live.job.state is JobState.QUEUED for live in self._jobs.values())
+
+    @property
+    def unstored_bytes(self) -> int:
+        """What the pictures take that wait to be stored."""
+        return sum(live.unstored.size for live in self._jobs.values() if live.unstored is not None)
 
     def let_go(self, live: LiveJob) -> None:
         """The job is ours no more."""

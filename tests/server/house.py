@@ -73,6 +73,7 @@ class House:
         began_at: float = 1_000_000.0,
         adapters_ahead: int = 3,
         retry_delays: Sequence[float] = (),
+        unstored_bytes: int = 1_000_000,
         announcer: Announcer = SILENT,
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
         cards: Sequence[ModelCard] = (CARD, OTHER_CARD),
@@ -103,6 +104,7 @@ class House:
             fetching=Fetching(self.adapters, adapters_ahead),
             places=self.places,
             retries=Retries(retry_delays),
+            unstored_bytes=unstored_bytes,
             announcer=announcer,
             clock=self.clock,
         )

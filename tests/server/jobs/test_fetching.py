@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ai.types import AdapterUse
+from ai.types import AdapterUse, OutOfMemory
 from server.errors import Code, JobFailure, Refusal
 from server.job import Job, JobState
 from tests.server.fakes import Recorder, settle
@@ -81,8 +81,8 @@ async def test_a_job_that_waits_for_a_retry_holds_nothing() -> None:
     """It may be minutes."""
     house = House(retry_delays=(30.0,))
     job, _ = await wearing(house, INK)
-    house.artifacts.put_error = OSError("no route")
-    house.painter.paint(job.id)
+    house.painter.start(job.id)
+    house.painter.fail(job.id, OutOfMemory("full"))
     await settle()
     assert (await house.kept(job.id)).state is JobState.RETRYING
     assert +house.adapters.held == {}

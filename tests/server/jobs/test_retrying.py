@@ -68,9 +68,46 @@ async def test_when_the_retries_are_used_up_the_last_failure_is_told() -> None:
     assert house.places.taken == 0
 
 
-async def test_a_picture_that_cannot_be_stored_is_painted_again() -> None:
-    """The storage is back by then."""
+async def test_a_picture_that_cannot_be_stored_is_kept_and_stored_later() -> None:
+    """It is not painted again, however often the storage fails; nothing is kept of a job that has ended."""
+    house = House(retry_delays=(5.0, 5.0))
+    job, watcher = await house.followed()
+    house.artifacts.put_error = OSError("no route")
+    house.painter.paint(job.id)
+    await settle()
+    assert phases(watcher)[-1] == "retrying"
+    assert (await house.kept(job.id)).state is JobState.RETRYING
+    assert house.lifecycle._jobs.unstored_bytes > 0
+    await house.pass_time(5)
+    assert (await house.kept(job.id)).retries == 2
+    house.artifacts.put_error = None
+    await house.pass_time(5)
+    assert [artifact.key for artifact in watcher.succeeded.artifacts] == [f"jobs/{job.id}/0.png"]
+    assert phases(watcher)[-5:] == ["finishing", "retrying", "finishing", "retrying", "finishing"]
+    assert house.painter.known == {}
+    assert (await house.kept(job.id)).state is JobState.SUCCEEDED
+    assert house.lifecycle._jobs.unstored_bytes == house.places.taken == 0
+
+
+async def test_kept_pictures_can_be_cancelled_and_are_given_up_with_the_last_retry() -> None:
+    """Then they take no room any more."""
     house = House(retry_delays=(5.0,))
+    house.artifacts.put_error = OSError("no route")
+    (first, one), (second, two) = [await house.followed() for _ in range(2)]
+    for job in (first, second):
+        house.painter.paint(job.id)
+    await settle()
+    house.lifecycle.cancel(first.id)
+    await house.pass_time(5)
+    assert one.kinds[-1] == "Canceled"
+    assert two.failure.code is Code.STORAGE_FAILED
+    assert house.lifecycle._jobs.unstored_bytes == house.places.taken == 0
+    assert house.artifacts.stored == {}
+
+
+async def test_a_picture_for_which_there_is_no_room_is_painted_again() -> None:
+    """The storage is back by then."""
+    house = House(retry_delays=(5.0,), unstored_bytes=10)
     job, watcher = await house.followed()
     house.artifacts.put_error = OSError("no route")
     house.painter.paint(job.id)
