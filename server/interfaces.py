@@ -8,9 +8,8 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from ai.cards import ModelCard
 from ai.types import EngineNumbers, GenerationRequest, SavedImage
-from server.errors import JobFailure
-from server.events import Artifact, Event
-from server.job import Job, JobState
+from server.events import Event
+from server.job import Job
 from server.listing import JobPage
 from server.webhook import CallState, Claimed, OutboxCall, Settlement
 
@@ -71,22 +70,11 @@ class JobStore(Protocol):
         """
         ...
 
-    async def move(
-        self,
-        job_id: str,
-        state: JobState,
-        *,
-        fence: int,
-        at: float,
-        last_event: int,
-        artifacts: tuple[Artifact, ...] = (),
-        warnings: tuple[str, ...] = (),
-        failure: JobFailure | None = None,
-        calls: Sequence[OutboxCall] = (),
-    ) -> Job:
-        """Record a transition at time `at`, and what is to be told of it; the very same once more changes nothing.
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
+        """Record a job as a transition leaves it (`server.job.moved`), and what is to be told of that.
 
-        Raises IllegalTransition, and LeaseLost where the job's fence is another, and keeps the job as it was.
+        The very same once more changes nothing. Raises IllegalTransition, and LeaseLost where the job's fence is another, and
+        keeps the job as it was.
         """
         ...
 

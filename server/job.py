@@ -1,12 +1,12 @@
 """The one record of one request, and the table of what may become of it.
 
 queued → starting → processing → succeeded | failed | canceled
-(all but the ended may go to retrying, and from there back to queued)
+(all but the ended may go to retrying, and from there back to queued; who has nothing to prepare passes starting by)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ai.types import GenerationRequest
@@ -31,7 +31,7 @@ class JobState(StrEnum):
 _ENDS = frozenset({JobState.FAILED, JobState.CANCELED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.STARTING, JobState.RETRYING}) | _ENDS,
+    JobState.QUEUED: frozenset({JobState.STARTING, JobState.PROCESSING, JobState.RETRYING}) | _ENDS,
     JobState.STARTING: frozenset({JobState.PROCESSING, JobState.RETRYING}) | _ENDS,
     JobState.PROCESSING: frozenset({JobState.SUCCEEDED, JobState.RETRYING}) | _ENDS,
     JobState.RETRYING: frozenset({JobState.QUEUED}) | _ENDS,
@@ -41,6 +41,7 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
+BEGUN = frozenset({JobState.STARTING, JobState.PROCESSING})
 
 
 class IllegalTransition(Exception):
@@ -101,7 +102,45 @@ class Job:
         return len(mark.png) if isinstance(mark, ImageMark) else 0
 
 
-def is_recorded(job: Job, state: JobState, *, at: float, last_event: int) -> bool:
-    """Whether this very transition is the job's last one: it was recorded before, and its answer was lost."""
-    times = {JobState.STARTING: job.started_at, **dict.fromkeys(TERMINAL, job.completed_at)}
-    return job.state is state and job.last_event == last_event and times.get(state, at) == at
+def is_recorded(kept: Job, job: Job) -> bool:
+    """Whether what is kept is this very transition: it was recorded before, and its answer was lost."""
+
+    def told(one: Job) -> tuple[object, ...]:
+        return one.state, one.last_event, one.started_at, one.completed_at
+
+    return told(kept) == told(job)
+
+
+def moved(
+    job: Job,
+    state: JobState,
+    *,
+    at: float,
+    last_event: int,
+    artifacts: tuple[Artifact, ...] = (),
+    warnings: tuple[str, ...] = (),
+    failure: JobFailure | None = None,
+) -> Job:
+    """The job after a transition at time `at`."""
+    began, begins, ended = job.state in BEGUN, state in BEGUN, state in TERMINAL
+    attempts, request = job.attempts, job.request
+    if begins and not began:
+        attempts += 1
+    elif state is JobState.RETRYING and began:
+        attempts -= 1
+    if ended and request.init_image is not None:  # like the signature's, a picture that nobody needs any more
+        request = replace(request, init_image=None)
+    return replace(
+        job,
+        state=state,
+        last_event=last_event,
+        attempts=attempts,
+        retries=job.retries + (state is JobState.RETRYING),
+        started_at=at if begins and not began else job.started_at,
+        completed_at=at if ended else None,
+        artifacts=artifacts,
+        warnings=warnings,
+        failure=failure,
+        signature=None if ended else job.signature,
+        request=request,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -14,7 +14,7 @@ from server.database.sql import SqlJobStore
 from server.database.writing import CommitUnknown
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
-from server.job import Job, JobState
+from server.job import Job
 from server.listing import JobPage
 from server.webhook import OutboxCall
 
@@ -64,9 +64,9 @@ class PatientStore:
         """The owner's jobs, newest first."""
         return await self._store.page(owner, page)
 
-    async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """Record a transition, however long that takes."""
-        return await self._patiently(partial(self._store.move, job_id, state, **what))
+        return await self._patiently(partial(self._store.move, job, calls))
 
     async def keep_latents(self, job_id: str, images: Sequence[SavedImage], *, fence: int) -> None:
         """Once: without it the job begins anew, no more."""

@@ -145,12 +145,22 @@ def call_of(row: Any) -> OutboxCall:
     )
 
 
-def end_values(warnings: Sequence[str], failure: JobFailure | None) -> dict[str, Any]:
-    """What a transition writes beside state and times."""
-    told = None
-    if failure is not None:
-        told = _text({**vars(failure), "code": failure.code.value})
-    return {"to_warnings": _text(list(warnings)), "to_failure": told}
+def move_values(job: Job) -> dict[str, Any]:
+    """What the statement of a transition is given."""
+    failure = None
+    if job.failure is not None:
+        failure = _text({**vars(job.failure), "code": job.failure.code.value})
+    return {
+        "of_job": job.id,
+        "held": job.fence,
+        "to_event": job.last_event,
+        "to_attempts": job.attempts,
+        "to_retries": job.retries,
+        "to_started": job.started_at,
+        "to_completed": job.completed_at,
+        "to_warnings": _text(list(job.warnings)) if job.warnings else "[]",
+        "to_failure": failure,
+    }
 
 
 def key_text(idempotency_key: str) -> str:

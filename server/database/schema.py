@@ -34,13 +34,14 @@ REVISION = "0004"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
-def _one_of(states: Collection[StrEnum]) -> str:
+def one_of(states: Collection[StrEnum]) -> str:
+    """As SQL has them between parentheses."""
     return ", ".join(f"'{state.value}'" for state in sorted(states))
 
 
 LIVE = frozenset(JobState) - TERMINAL
-IS_LIVE = text(f"state IN ({_one_of(LIVE)})")
-IS_ENDED = text(f"state IN ({_one_of(TERMINAL)})")
+IS_LIVE = text(f"state IN ({one_of(LIVE)})")
+IS_ENDED = text(f"state IN ({one_of(TERMINAL)})")
 IS_WAITING = text(f"state = '{CallState.WAITING.value}'")
 IS_SENDING = text(f"state = '{CallState.SENDING.value}'")
 IS_SETTLED = text("settled_at IS NOT NULL")
@@ -73,8 +74,8 @@ jobs = Table(
     Column("webhook", Text),  # JSON; NULL: nobody is called
     Column("object_key", Text, nullable=False, server_default=""),
     UniqueConstraint("owner", "idempotency_key", name="one_job_for_a_key"),
-    CheckConstraint(f"state IN ({_one_of(frozenset(JobState))})", name="state_is_known"),
-    CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({_one_of(TERMINAL)}))", name="completed_when_ended"),
+    CheckConstraint(f"state IN ({one_of(frozenset(JobState))})", name="state_is_known"),
+    CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({one_of(TERMINAL)}))", name="completed_when_ended"),
     Index("live_jobs", "node", "lease_until", sqlite_where=IS_LIVE, postgresql_where=IS_LIVE),
     Index("jobs_of_owner", "owner", "created_at", "id"),
     Index("ended_jobs", "completed_at", sqlite_where=IS_ENDED, postgresql_where=IS_ENDED),
@@ -133,7 +134,7 @@ outbox = Table(
     Column("claimed_by", Text),  # the sender's node
     Column("ends_job", Boolean, nullable=False, server_default=false()),  # nothing more is told of the job
     UniqueConstraint("job_id", "name", name="one_call_of_a_name"),
-    CheckConstraint(f"state IN ({_one_of(frozenset(CallState))})", name="call_state_is_known"),
+    CheckConstraint(f"state IN ({one_of(frozenset(CallState))})", name="call_state_is_known"),
     Index("waiting_calls", "channel", "next_at", sqlite_where=IS_WAITING, postgresql_where=IS_WAITING),
     Index("claimed_calls", "channel", "claimed_until", sqlite_where=IS_SENDING, postgresql_where=IS_SENDING),
     Index("settled_calls", "channel", "state", "settled_at", sqlite_where=IS_SETTLED, postgresql_where=IS_SETTLED),

@@ -1,12 +1,14 @@
 """Job records in a database: SQLite or PostgreSQL, by one code path.
 
 Every transition is one UPDATE that names the states it may leave and the fence of who may make it; where it matches no row, the
-job is as it was. The database's own triggers hold the two rules that must never break, whoever writes.
+job is as it was. The same transition of several jobs is the same statement for all of them (`_moves`), as is their admission.
+The database's own triggers hold the two rules that must never break, whoever writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,16 +18,24 @@ from ai.types import SavedImage
 from server.database.listing import read_page
 from server.database.outbox import Bell, add_calls
 from server.database.reading import Reader
-from server.database.rows import artifact_of, artifact_row, call_row, end_values, has_inputs, job_of, key_text, rows_of
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox
+from server.database.rows import (
+    JobRows,
+    artifact_of,
+    artifact_row,
+    call_row,
+    has_inputs,
+    job_of,
+    key_text,
+    move_values,
+    rows_of,
+)
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, latents, outbox
 from server.database.statements import (
     ADD_ARTIFACTS,
     ADD_INPUTS,
     ADD_LATENTS,
     ADMIT,
     ARTIFACTS,
-    BEGUN,
-    DROP_INPUTS,
     DROP_LATENTS,
     FIND,
     GET,
@@ -34,10 +44,17 @@ from server.database.statements import (
     MOVES,
     attempts_but_this,
 )
-from server.database.writing import GroupWriter
-from server.errors import JobFailure
+from server.database.writing import GroupWriter, Several
 from server.events import Artifact
-from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.job import (
+    BEGUN,
+    TERMINAL,
+    IllegalTransition,
+    Job,
+    JobState,
+    LeaseLost,
+    is_recorded,
+)
 from server.listing import JobPage
 from server.webhook import OutboxCall
 
@@ -75,8 +92,8 @@ class SqlJobStore:
             rows.job.update(node=self._node(), lease_until=job.created_at + self._lease)
         else:
             rows.job.update(node=NOBODY, lease_until=job.created_at)
-        to_make = [call_row(call, at=job.created_at) for call in calls]
-        kept = await self._writer.write(partial(_admit, rows=rows, job=job, calls=to_make), durable=True)
+        new = _New(job, rows, [call_row(call, at=job.created_at) for call in calls])
+        kept = await self._writer.write_one(_ADMISSIONS, new, durable=True)
         self._bell.ring(calls)
         return kept
 
@@ -96,26 +113,13 @@ class SqlJobStore:
         """The owner's jobs, newest first."""
         return await self._reader.read(partial(read_page, owner=owner, page=page))
 
-    async def move(
-        self,
-        job_id: str,
-        state: JobState,
-        *,
-        fence: int,
-        at: float,
-        last_event: int,
-        artifacts: tuple[Artifact, ...] = (),
-        warnings: tuple[str, ...] = (),
-        failure: JobFailure | None = None,
-        calls: Sequence[OutboxCall] = (),
-    ) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """Record a transition. Raises IllegalTransition, LeaseLost."""
-        values = {"of_job": job_id, "held": fence, "to_event": last_event, **end_values(warnings, failure)}
-        to_make = [call_row(call, at=at) for call in calls]
-        work = partial(_move, state=state, at=at, values=values, made=artifacts, calls=to_make)
-        moved = await self._writer.write(work, durable=state in TERMINAL)
+        at = job.completed_at or job.started_at or job.created_at
+        change = _Change(job, [call_row(call, at=at) for call in calls])
+        recorded = await self._writer.write_one(_MOVES[job.state], change, durable=job.state in TERMINAL)
         self._bell.ring(calls)
-        return moved
+        return recorded
 
     # How far images are
 
@@ -191,15 +195,35 @@ class SqlJobStore:
 # On the database's threads
 
 
-def _admit(connection: Connection, *, rows: Any, job: Job, calls: Sequence[dict[str, Any]]) -> Job:
-    if connection.execute(ADMIT[connection.dialect.name], rows.job).one_or_none() is not None:
-        if rows.inputs:
-            connection.execute(ADD_INPUTS, rows.inputs)
-        add_calls(connection, calls)
-        return job
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A job to admit, and its calls' rows."""
+
+    job: Job
+    rows: JobRows
+    calls: list[dict[str, Any]]
+
+
+def _admit(connection: Connection, news: Sequence[_New]) -> list[Job]:
+    """Each one, or the one that has its idempotency key."""
+    added = connection.execute(ADMIT[connection.dialect.name], [new.rows.job for new in news]).rowcount
+    kept = {new.job.id for new in news}
+    if added != len(news):
+        kept = set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(kept))).scalars())
+    inputs = [row for new in news if new.job.id in kept for row in new.rows.inputs]
+    if inputs:
+        connection.execute(ADD_INPUTS, inputs)
+    add_calls(connection, [row for new in news if new.job.id in kept for row in new.calls])
+    return [new.job if new.job.id in kept else _older(connection, new.job) for new in news]
+
+
+def _older(connection: Connection, job: Job) -> Job:
     older = _find(connection, owner=job.owner, key=job.idempotency_key)
     assert older is not None
     return older
+
+
+_ADMISSIONS: Several[_New, Job] = Several(0, _admit)
 
 
 def _find(connection: Connection, *, owner: str, key: str) -> Job | None:
@@ -226,26 +250,36 @@ def _whole(connection: Connection, row: Any) -> Job:
     return job_of(row, inputs, made)
 
 
-def _move(
-    connection: Connection,
-    *,
-    state: JobState,
-    at: float,
-    values: dict[str, Any],
-    made: Sequence[Artifact],
-    calls: Sequence[dict[str, Any]],
-) -> Job:
-    job_id = values["of_job"]
-    row = connection.execute(MOVES[state], {**values, "at": at}).one_or_none()
-    if row is None:
-        return _unmoved(connection, job_id, state, values["held"], at, values["to_event"])
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A job as a transition leaves it, and the rows of what is to be told of that."""
+
+    job: Job
+    calls: list[dict[str, Any]]
+
+
+def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobState) -> list[Job | Exception]:
+    """The same transition of several jobs: each one's record, or why it is as it was."""
+    done = connection.execute(MOVES[state], [move_values(change.job) for change in changes]).rowcount
+    outcomes: list[Job | Exception] = [change.job for change in changes]
+    if done != len(changes):
+        outcomes = [_recorded(connection, change.job) for change in changes]
+    went = [change for change, outcome in zip(changes, outcomes, strict=True) if isinstance(outcome, Job)]
+    made = [artifact_row(change.job.id, artifact) for change in went for artifact in change.job.artifacts]
     if made:
-        connection.execute(ADD_ARTIFACTS, [artifact_row(job_id, artifact) for artifact in made])
-    add_calls(connection, calls)
-    if state in TERMINAL:
-        for statement in (DROP_INPUTS, DROP_LATENTS):
-            connection.execute(statement, {"of_job": job_id})
-    return _whole(connection, row)
+        connection.execute(ADD_ARTIFACTS[connection.dialect.name], made)
+    add_calls(connection, [row for change in went for row in change.calls])
+    if went and state in TERMINAL:
+        ended = [change.job.id for change in went]
+        for table in (job_inputs, latents):
+            connection.execute(delete(table).where(table.c.job_id.in_(ended)))
+    return outcomes
+
+
+_MOVES: dict[JobState, Several[_Change, Job]] = {
+    state: Several(1 + (state in TERMINAL), partial(_moves, state=state)) for state in JobState
+}
+"""A job that began and ended meanwhile begins first."""
 
 
 def _keep_latents(connection: Connection, *, job_id: str, fence: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -261,14 +295,12 @@ def _latents(connection: Connection, *, job_id: str) -> tuple[SavedImage, ...]:
     return tuple(SavedImage(index, step, bytes(data)) for index, step, data in found)
 
 
-def _unmoved(connection: Connection, job_id: str, state: JobState, fence: int, at: float, last_event: int) -> Job:
-    """Why no row matched: recorded before (a commit whose answer was lost), another's by now, or not to be."""
-    job = _get(connection, job_id=job_id)
-    if job is None or job.fence != fence:
-        raise LeaseLost(job_id, fence)
-    if not is_recorded(job, state, at=at, last_event=last_event):
-        check_transition(job_id, job.state, state)
-    return job
+def _recorded(connection: Connection, job: Job) -> Job | Exception:
+    """The job, if its record is as it is: now, or before, by a commit whose answer was lost. Else why it is not."""
+    kept = _get(connection, job_id=job.id)
+    if kept is None or kept.fence != job.fence:
+        return LeaseLost(job.id, job.fence)
+    return job if is_recorded(kept, job) else IllegalTransition(job.id, kept.state, job.state)
 
 
 def _queue_anew(connection: Connection, *, which: ColumnElement[bool], values: dict[str, Any]) -> list[Job]:

@@ -1,6 +1,7 @@
 """Every write goes through one thread, and those that wait while one commits are committed together.
 
-A commit to a disk takes milliseconds, whatever is in it: fifty jobs that come at once share one.
+A commit to a disk takes as long whatever is in it: fifty jobs that come at once share one. What is done to each of them is done
+to all of them by one statement.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,6 +24,7 @@ from server.interfaces import Pool
 from server.job import IllegalTransition, LeaseLost
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741  # an item
 
 MOST_AT_ONCE = 200  # writes in one commit: what waits longest still waits for little
 
@@ -31,11 +33,27 @@ class CommitUnknown(RecordsUnavailable):
     """The connection was lost while it committed: it may be recorded, or not."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Several(Generic[I, T]):
+    """Writes of one kind, made for several items at once: `work` gives each one's result or refusal.
+
+    In a commit they come before those of a higher `turn` and before all that are made one by one, whoever asked first. Who
+    needs another order waits for the first to be done.
+    """
+
+    turn: int
+    work: Callable[[Connection, Sequence[I]], Sequence[T | Exception]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Write:
-    work: Callable[[Connection], Any]
+    """Either one of a kind, or a work of its own."""
+
     durable: bool
     done: asyncio.Future[Any]
+    kind: Several[Any, Any] | None = None
+    item: Any = None
+    work: Callable[[Connection], Any] = lambda connection: None
 
 
 OnCommit = Callable[[int, float], None]
@@ -64,11 +82,20 @@ class GroupWriter:
         RecordsUnavailable where the database cannot write now, CommitUnknown where it may have.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Write(work, durable, done))
+        self._wait(_Write(durable, done, work=work))
+        return await done
+
+    async def write_one(self, kind: Several[I, T], item: I, *, durable: bool) -> T:
+        """The same for an item of those that are written together. Raises what `kind.work` has for it in place of a result."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._wait(_Write(durable, done, kind=kind, item=item))
+        return await done
+
+    def _wait(self, write: _Write) -> None:
+        self._waiting.append(write)
         if not self._busy:
             self._busy = True
             self._tasks.start(self._write_all())
-        return await done
 
     async def _write_all(self) -> None:
         try:
@@ -103,7 +130,7 @@ class GroupWriter:
         try:
             with self._engine.connect() as connection:
                 wait_for_disk(connection, any(write.durable for write in group))
-                outcomes = [_outcome(write.work, connection) for write in group]
+                outcomes = _outcomes(group, connection)
                 committing = True
                 connection.commit()
                 return outcomes
@@ -111,6 +138,22 @@ class GroupWriter:
             if not is_unavailable(error):
                 raise
             raise (CommitUnknown if committing else RecordsUnavailable)(reason_of(error)) from error
+
+
+def _outcomes(group: Sequence[_Write], connection: Connection) -> list[Any]:
+    """Each one's, in the order in which they came."""
+    outcomes: dict[int, Any] = {}
+    kinds: dict[Several[Any, Any], list[int]] = {}
+    for number, write in enumerate(group):
+        if write.kind is not None:
+            kinds.setdefault(write.kind, []).append(number)
+    for kind in sorted(kinds, key=lambda each: each.turn):
+        made = kind.work(connection, [group[number].item for number in kinds[kind]])
+        outcomes.update(zip(kinds[kind], made, strict=True))
+    for number, write in enumerate(group):
+        if write.kind is None:
+            outcomes[number] = _outcome(write.work, connection)
+    return [outcomes[number] for number in range(len(group))]
 
 
 def _outcome(work: Callable[[Connection], T], connection: Connection) -> T | Exception:

@@ -92,13 +92,25 @@ class Admission:
         if command.webhook is not None:
             self._check_webhook(command.webhook)
         body_hash = hash_of(command)
-        if command.idempotency_key:
+        try:
+            job = await self._prepared(command, request, body_hash)
+        except Refusal:  # a repeated request needs no place, nor anything else that may have changed since
             older = await self._store.find(command.owner, command.idempotency_key)
-            if older is not None:
-                return _same(older, body_hash)
+            if older is None:
+                raise
+            return _same(older, body_hash)
+        kept: Job | None = None
+        try:
+            kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
+        finally:
+            if kept is None or kept.id != job.id:  # it failed, or there is one with this key
+                self._places.release(command.owner, job.id)
+        return Admitted(kept, duplicate=False) if kept.id == job.id else _same(kept, body_hash)
+
+    async def _prepared(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:
+        """The job with all that it needs, and a place. Raises Refusal."""
         signature = command.signature or self._artists.signature(request.model, request.adapters)
         self._places.take(command.owner)
-        kept: Job | None = None
         try:
             if command.signature is not None and isinstance(command.signature.mark, ImageMark):
                 self._places.take_signature(request.request_id, len(command.signature.mark.png))
@@ -106,12 +118,10 @@ class Admission:
             if command.init_image:
                 request = await self._with_image(command, request)
                 self._places.take_image(request.request_id, request.image_bytes)
-            job = self._job(command, request, signature, body_hash)
-            kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
-        finally:
-            if kept is None or kept.id != request.request_id:  # it failed, or another Submit with this key was faster
-                self._places.release(command.owner, request.request_id)
-        return Admitted(kept, duplicate=False) if kept.id == request.request_id else _same(kept, body_hash)
+            return self._job(command, request, signature, body_hash)
+        except BaseException:
+            self._places.release(command.owner, request.request_id)
+            raise
 
     def _job(self, command: Submit, request: GenerationRequest, signature: Signature | None, body_hash: str) -> Job:
         return Job(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import structlog
 
 from server.clock import Clock
 from server.errors import Code, JobFailure, RecordsUnavailable
+from server.events import Artifact
 from server.futures import Tasks
 from server.interfaces import Painter
-from server.job import Job, JobState, LeaseLost
+from server.job import JobState, LeaseLost
 from server.jobs.board import Board, terminal_event
 from server.jobs.finishing import Finisher
 from server.jobs.leaving import Leaving
@@ -53,22 +52,34 @@ class Endings:
         live.ending = True
         self._painter.cancel(live.job.id)
         state = JobState.CANCELED if failure is None else JobState.FAILED
-        self._tasks.start(self._end(live, state, replace(live.job, failure=failure)))
+        self._tasks.start(self._end(live, state, failure=failure))
 
     def broken(self, live: LiveJob, error: Exception) -> None:
         """Fail it for what nobody foresaw."""
         log.error("job.broken", job_id=live.job.id, exc_info=error)
         self.now(live, JobFailure(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}"))
 
-    async def succeeded(self, live: LiveJob, job: Job) -> None:
+    async def succeeded(self, live: LiveJob, artifacts: tuple[Artifact, ...], warnings: tuple[str, ...]) -> None:
         """Its pictures are stored."""
         live.ending = True
-        await self._end(live, JobState.SUCCEEDED, job)
+        await self._end(live, JobState.SUCCEEDED, artifacts=artifacts, warnings=warnings)
 
-    async def _end(self, live: LiveJob, state: JobState, job: Job) -> None:
+    async def _end(
+        self,
+        live: LiveJob,
+        state: JobState,
+        *,
+        artifacts: tuple[Artifact, ...] = (),
+        warnings: tuple[str, ...] = (),
+        failure: JobFailure | None = None,
+    ) -> None:
         """Record the terminal state, then tell it: in this order, so that what was told stays true."""
+        await live.is_begun()
+        if live.left:
+            return
+        job = live.job
         try:
-            ended = await self._transitions.end(job, state)
+            ended = await self._transitions.end(job, state, artifacts=artifacts, warnings=warnings, failure=failure)
         except LeaseLost:
             self._leaving.lose(live)
             return
@@ -82,7 +93,7 @@ class Endings:
         log.info("job.ended", job_id=job.id, state=ended.state.value, **reason)
         self._board.close(terminal_event(ended))
         if state is JobState.SUCCEEDED and ended.state is JobState.FAILED:
-            await self._finisher.discard(job.artifacts)
+            await self._finisher.discard(artifacts)
 
     def retry_after(self) -> float:
         """Seconds until a place is likely free: the pace at which jobs ended lately."""

@@ -241,8 +241,7 @@ class Lifecycle:
                 self._endings.now(live, self._dead)
 
     def _started(self, live: LiveJob, event: engine.Started) -> None:
-        live.then(partial(self._transitions.move, live, JobState.STARTING))
-        live.then(partial(self._transitions.move, live, JobState.PROCESSING))
+        self._transitions.begin(live)
 
     def _stepped(self, live: LiveJob, event: engine.Stepped) -> None:
         self._transitions.progress(live, Phase(event.phase.value), event.step, event.fraction, event.eta_seconds)
@@ -316,7 +315,7 @@ class Lifecycle:
                 self._fail(live, failure)
             return
         if not live.ending:
-            await self._endings.succeeded(live, replace(live.job, artifacts=artifacts, warnings=warnings))
+            await self._endings.succeeded(live, artifacts, warnings)
         elif not live.left:  # a cancel or a deadline was faster
             await self._finisher.discard(artifacts)
 
@@ -328,6 +327,7 @@ class Lifecycle:
         if delay is None:
             self._endings.now(live, failure)
         else:
+            live.then(live.is_begun)
             live.then(partial(self._retry, live, failure, delay))
 
     async def _retry(self, live: LiveJob, failure: JobFailure, delay: float) -> None:

@@ -25,6 +25,7 @@ class LiveJob:
     """
 
     __slots__ = (
+        "_beside",
         "_in_trouble",
         "_task",
         "_todo",
@@ -43,6 +44,7 @@ class LiveJob:
         self._in_trouble = in_trouble
         self._todo: deque[Callable[[], Awaitable[None]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._beside: asyncio.Task[None] | None = None
         self.deadline: Timer | None = None
         self.retry: Timer | None = None  # when it begins again
         self.ending = False
@@ -62,13 +64,25 @@ class LiveJob:
         if self._task is None:
             self._task = asyncio.ensure_future(self._work())
 
+    def beside(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do this at once, whatever else is under way."""
+        self._beside = asyncio.ensure_future(self._do(work))
+
+    async def is_begun(self) -> None:
+        """Returns when what was done beside is done."""
+        if self._beside is not None and not self._beside.done():
+            await asyncio.wait([self._beside])
+
     async def _work(self) -> None:
         while self._todo and not self.ending:
-            try:
-                await self._todo.popleft()()
-            except Exception as error:
-                self._in_trouble(self, error)
+            await self._do(self._todo.popleft())
         self._task = None
+
+    async def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:
+            self._in_trouble(self, error)
 
 
 class LiveJobs:

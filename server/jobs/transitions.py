@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 import structlog
 
 from server.clock import Clock
 from server.errors import Code, JobFailure, RecordsUnavailable
-from server.events import Phase, Preview, Progress
+from server.events import Artifact, Phase, Preview, Progress
 from server.interfaces import Announcer, JobStore
-from server.job import TERMINAL, Job, JobState, LeaseLost
+from server.job import Job, JobState, LeaseLost, moved
 from server.jobs.board import Board
 from server.jobs.live import LiveJob
 
@@ -26,33 +26,42 @@ class Transitions:
         self._announcer = announcer
         self._clock = clock
 
+    def begin(self, live: LiveJob) -> None:
+        """Record that it is being painted, beside what is done for it; its next transition waits for that."""
+        live.beside(partial(self.move, live, JobState.PROCESSING))
+
     async def move(self, live: LiveJob, state: JobState, failure: JobFailure | None = None) -> None:
         """Raises LeaseLost, RecordsUnavailable."""
         number = self._board.last_number(live.job)
-        live.job = await self._move_to(replace(live.job, state=state, last_event=number, failure=failure))
-        log.info("job.state", job_id=live.job.id, state=state.value)
+        job = moved(live.job, state, at=self._clock.seconds(), last_event=number, failure=failure)
+        live.job = await self._record(job)
+        log.debug("job.state", job_id=live.job.id, state=state.value)
 
-    async def end(self, job: Job, state: JobState) -> Job:
+    async def end(
+        self,
+        job: Job,
+        state: JobState,
+        *,
+        artifacts: tuple[Artifact, ...] = (),
+        warnings: tuple[str, ...] = (),
+        failure: JobFailure | None = None,
+    ) -> Job:
         """The job as recorded; where its end cannot be recorded, it has failed, and if need be only says so.
 
         Raises LeaseLost, RecordsUnavailable.
         """
-        ended = replace(job, state=state, last_event=self._board.next_number(job.id))
-        try:
-            return await self._move_to(ended)
-        except (LeaseLost, RecordsUnavailable):
-            raise
-        except Exception:
-            log.exception("job.unrecorded", job_id=job.id, state=state.value)
-        failure = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
-        failed = replace(ended, state=JobState.FAILED, failure=failure, artifacts=())
-        try:
-            return await self._move_to(failed)
-        except (LeaseLost, RecordsUnavailable):
-            raise
-        except Exception:
-            log.exception("job.unrecorded", job_id=job.id, state=failed.state.value)
-            return replace(failed, completed_at=self._clock.seconds())
+        at, number = self._clock.seconds(), self._board.next_number(job.id)
+        ended = moved(job, state, at=at, last_event=number, artifacts=artifacts, warnings=warnings, failure=failure)
+        unrecorded = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
+        failed = moved(job, JobState.FAILED, at=at, last_event=number, warnings=warnings, failure=unrecorded)
+        for end in (ended, failed):
+            try:
+                return await self._record(end)
+            except (LeaseLost, RecordsUnavailable):
+                raise
+            except Exception:
+                log.exception("job.unrecorded", job_id=job.id, state=end.state.value)
+        return failed
 
     def progress(self, live: LiveJob, phase: Phase, step: int, fraction: float, eta_seconds: float) -> None:
         """How far it is."""
@@ -73,17 +82,5 @@ class Transitions:
         number = self._board.next_number(live.job.id)
         self._board.publish(Preview(number=number, job_id=live.job.id, image_index=image_index, step=step, png=png))
 
-    async def _move_to(self, job: Job) -> Job:
-        at = self._clock.seconds()
-        told = replace(job, completed_at=at) if job.state in TERMINAL else job
-        return await self._store.move(
-            job.id,
-            job.state,
-            fence=job.fence,
-            at=at,
-            calls=self._announcer.calls(told),
-            last_event=job.last_event,
-            artifacts=job.artifacts,
-            warnings=job.warnings,
-            failure=job.failure,
-        )
+    async def _record(self, job: Job) -> Job:
+        return await self._store.move(job, self._announcer.calls(job))

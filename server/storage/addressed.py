@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import structlog
 
-from server.errors import JobFailure
 from server.events import Artifact
 from server.interfaces import ArtifactStore, JobStore
-from server.job import Job, JobState
+from server.job import Job
 from server.listing import JobPage
 from server.object_keys import picture_path
 from server.webhook import OutboxCall
@@ -48,32 +47,12 @@ class AddressedJobs:
         found, more = await self._store.page(owner, page)
         return [await self._addressed(job) for job in found], more
 
-    async def move(
-        self,
-        job_id: str,
-        state: JobState,
-        *,
-        fence: int,
-        at: float,
-        last_event: int,
-        artifacts: tuple[Artifact, ...] = (),
-        warnings: tuple[str, ...] = (),
-        failure: JobFailure | None = None,
-        calls: Sequence[OutboxCall] = (),
-    ) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As the store's; the addresses are left out of the record."""
-        moved = await self._store.move(
-            job_id,
-            state,
-            fence=fence,
-            at=at,
-            last_event=last_event,
-            artifacts=tuple(replace(artifact, url="") for artifact in artifacts),
-            warnings=warnings,
-            failure=failure,
-            calls=calls,
-        )
-        return await self._addressed(moved)
+        if not job.artifacts:
+            return await self._store.move(job, calls)
+        plain = tuple(replace(artifact, url="") for artifact in job.artifacts)
+        return await self._addressed(await self._store.move(replace(job, artifacts=plain), calls))
 
     async def _addressed(self, job: Job) -> Job:
         if not job.artifacts:

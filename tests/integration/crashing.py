@@ -56,11 +56,11 @@ def arm(bomb: Bomb) -> None:
             bomb.passed("taken up")
         return taken
 
-    async def moving(store: SqlJobStore, job_id: str, state: JobState, **what: Any) -> Job:
-        moved = await move(store, job_id, state, **what)
-        if state is JobState.STARTING:
+    async def moving(store: SqlJobStore, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
+        moved = await move(store, job, calls)
+        if job.state is JobState.PROCESSING:
             bomb.passed("started")
-        elif state is JobState.SUCCEEDED:
+        elif job.state is JobState.SUCCEEDED:
             bomb.passed("ended")
         return moved
 

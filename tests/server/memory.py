@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ai.types import SavedImage
-from server.errors import JobFailure
-from server.events import Artifact
-from server.job import TERMINAL, Job, JobState, LeaseLost, check_transition, is_recorded
+from server.job import TERMINAL, Job, LeaseLost, check_transition, is_recorded
 from server.listing import JobPage
 from server.webhook import OutboxCall
 
@@ -50,48 +48,19 @@ class MemoryJobStore:
         found, more = page.of(job for job in self._jobs.values() if job.owner == owner)
         return [replace(job, signature=None, request=replace(job.request, init_image=None)) for job in found], more
 
-    async def move(
-        self,
-        job_id: str,
-        state: JobState,
-        *,
-        fence: int,
-        at: float,
-        last_event: int,
-        artifacts: tuple[Artifact, ...] = (),
-        warnings: tuple[str, ...] = (),
-        failure: JobFailure | None = None,
-        calls: Sequence[OutboxCall] = (),
-    ) -> Job:
-        """Record a transition. Raises IllegalTransition."""
-        job = self._jobs.get(job_id)
-        if job is None or job.fence != fence:
-            raise LeaseLost(job_id, fence)
-        if is_recorded(job, state, at=at, last_event=last_event):
-            return job
-        check_transition(job_id, job.state, state)
-        again = state is JobState.RETRYING
-        begun = job.state in (JobState.STARTING, JobState.PROCESSING)
-        job = replace(
-            job,
-            state=state,
-            last_event=last_event,
-            attempts=job.attempts + (state is JobState.STARTING) - (again and begun),
-            retries=job.retries + again,
-            started_at=at if state is JobState.STARTING else job.started_at,
-            completed_at=at if state in TERMINAL else None,
-            artifacts=artifacts,
-            warnings=warnings,
-            failure=failure,
-            # Both may hold a picture, which nobody needs any more.
-            signature=None if state in TERMINAL else job.signature,
-            request=replace(job.request, init_image=None) if state in TERMINAL else job.request,
-        )
-        self._jobs[job_id] = job
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
+        """Record a transition. Raises IllegalTransition, LeaseLost."""
+        kept = self._jobs.get(job.id)
+        if kept is None or kept.fence != job.fence:
+            raise LeaseLost(job.id, job.fence)
+        if is_recorded(kept, job):
+            return kept
+        check_transition(job.id, kept.state, job.state)
+        self._jobs[job.id] = job
         self._note(calls)
-        if state in TERMINAL:
-            self._latents.pop(job_id, None)
-            self._finished[job_id] = None
+        if job.state in TERMINAL:
+            self._latents.pop(job.id, None)
+            self._finished[job.id] = None
             self._forget_old()
         return job
 

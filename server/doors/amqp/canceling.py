@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -14,7 +13,7 @@ from server.doors.amqp.queues import CONTROL
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.interfaces import Announcer, Claims, JobStore
-from server.job import TERMINAL, IllegalTransition, Job, JobState, LeaseLost
+from server.job import TERMINAL, IllegalTransition, Job, JobState, LeaseLost, moved
 from server.jobs.board import Board, terminal_event
 
 log = structlog.get_logger("atelier.amqp")
@@ -100,16 +99,8 @@ class Canceling:
 
     async def _end(self, job: Job) -> None:
         """It was nobody's: it ends here."""
-        at = self._clock.seconds()
-        ending = replace(job, state=JobState.CANCELED, completed_at=at, last_event=job.last_event + 1)
-        ended = await self._store.move(
-            job.id,
-            JobState.CANCELED,
-            fence=job.fence,
-            at=at,
-            last_event=ending.last_event,
-            calls=self._announcer.calls(ending),
-        )
+        ending = moved(job, JobState.CANCELED, at=self._clock.seconds(), last_event=job.last_event + 1)
+        ended = await self._store.move(ending, self._announcer.calls(ending))
         log.info("job.ended", job_id=job.id, state=ended.state.value)
         if self._board.has(job.id):
             self._board.close(terminal_event(ended))

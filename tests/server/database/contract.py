@@ -12,9 +12,10 @@ from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases
-from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost
+from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost, moved
 from server.listing import JobPage, place_of
 from server.webhook import HookEvent, HookKind, Webhook
+from tests.server.moving import move_job
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature, TextMark
 
@@ -49,6 +50,7 @@ ARTIFACT = Artifact(
     height=72,
     seed=2**63 - 2,
 )
+
 FAILURE = JobFailure(Code.GPU_OUT_OF_MEMORY, "no room", field="width", limit="64", retry_after_seconds=1.5)
 
 
@@ -83,7 +85,7 @@ async def brought_to(store: JobStore, state: JobState, job: Job) -> Job:
     await store.admit(job)
     kept = job
     for number, step in enumerate(WAYS[state], start=1):
-        kept = await store.move(job.id, step, fence=1, at=job.created_at + number, last_event=number)
+        kept = await move_job(store, job.id, step, fence=1, at=job.created_at + number, last_event=number)
     return kept
 
 
@@ -139,12 +141,19 @@ class JobStoreContract:
     async def test_a_move_records_state_time_and_number(self, store: JobStore) -> None:
         """started_at is the first step's time and stays; completed_at is the end's."""
         await store.admit(a_job())
-        starting = await store.move("job-1", JobState.STARTING, fence=1, at=10.5, last_event=0)
+        starting = await move_job(store, "job-1", JobState.STARTING, fence=1, at=10.5, last_event=0)
         assert (starting.state, starting.started_at, starting.completed_at) == (JobState.STARTING, 10.5, None)
-        processing = await store.move("job-1", JobState.PROCESSING, fence=1, at=11.5, last_event=7)
+        processing = await move_job(store, "job-1", JobState.PROCESSING, fence=1, at=11.5, last_event=7)
         assert (processing.started_at, processing.completed_at, processing.last_event) == (10.5, None, 7)
-        done = await store.move(
-            "job-1", JobState.SUCCEEDED, fence=1, at=12.5, last_event=9, artifacts=(ARTIFACT,), warnings=("cut", "별")
+        done = await move_job(
+            store,
+            "job-1",
+            JobState.SUCCEEDED,
+            fence=1,
+            at=12.5,
+            last_event=9,
+            artifacts=(ARTIFACT,),
+            warnings=("cut", "별"),
         )
         assert (done.started_at, done.completed_at, done.last_event) == (10.5, 12.5, 9)
         assert (done.artifacts, done.warnings, done.failure) == ((ARTIFACT,), ("cut", "별"), None)
@@ -153,7 +162,7 @@ class JobStoreContract:
     async def test_a_failure_is_kept_with_all_it_says(self, store: JobStore) -> None:
         """Code, text, field, limit and retry time."""
         await store.admit(a_job())
-        await store.move("job-1", JobState.FAILED, fence=1, at=1.0, last_event=1, failure=FAILURE)
+        await move_job(store, "job-1", JobState.FAILED, fence=1, at=1.0, last_event=1, failure=FAILURE)
         failed = await store.get("job-1")
         assert failed is not None
         assert failed.failure is not None
@@ -166,10 +175,10 @@ class JobStoreContract:
             before = await brought_to(store, old, a_job(f"job-{new}"))
             assert before.state is old
             if new in TRANSITIONS[old]:
-                assert (await store.move(before.id, new, fence=1, at=99.0, last_event=9)).state is new
+                assert (await move_job(store, before.id, new, fence=1, at=99.0, last_event=9)).state is new
                 continue
             with pytest.raises(IllegalTransition):
-                await store.move(before.id, new, fence=1, at=99.0, last_event=9, warnings=("x",))
+                await move_job(store, before.id, new, fence=1, at=99.0, last_event=9, warnings=("x",))
             assert await store.get(before.id) == before
 
     async def test_the_same_move_twice_is_one(self, store: JobStore) -> None:
@@ -181,10 +190,10 @@ class JobStoreContract:
             {"state": JobState.SUCCEEDED, "at": 12.5, "last_event": 9, "artifacts": (ARTIFACT,), "warnings": ("cut",)},
         ]
         for move in moves:
-            first = await store.move("job-1", fence=1, **move)
-            assert await store.move("job-1", fence=1, **move) == first
+            first = await move_job(store, "job-1", fence=1, **move)
+            assert await move_job(store, "job-1", fence=1, **move) == first
         with pytest.raises(IllegalTransition):
-            await store.move("job-1", fence=1, **{**moves[-1], "at": 13.5})
+            await move_job(store, "job-1", fence=1, **{**moves[-1], "at": 13.5})
 
     async def test_who_does_not_hold_the_lease_moves_nothing(self, store: JobStore) -> None:
         """A fence that is not the job's, and a job that is not there."""
@@ -192,7 +201,7 @@ class JobStoreContract:
         await store.admit(job)
         for job_id, fence in (("job-1", 0), ("job-1", 2), ("job-2", 1)):
             with pytest.raises(LeaseLost):
-                await store.move(job_id, JobState.CANCELED, fence=fence, at=1.0, last_event=1)
+                await store.move(moved(a_job(job_id, fence=fence), JobState.CANCELED, at=1.0, last_event=1))
         assert await store.get("job-1") == job
 
     async def test_work_that_is_begun_is_counted(self, store: JobStore) -> None:
@@ -203,12 +212,12 @@ class JobStoreContract:
     async def test_a_retry_is_counted_as_such(self, store: JobStore) -> None:
         """Not as a beginning that came to nothing; it has its reason until the job is queued anew."""
         await brought_to(store, JobState.PROCESSING, a_job())
-        again = await store.move("job-1", JobState.RETRYING, fence=1, at=4.0, last_event=4, failure=FAILURE)
+        again = await move_job(store, "job-1", JobState.RETRYING, fence=1, at=4.0, last_event=4, failure=FAILURE)
         assert (again.attempts, again.retries, again.started_at) == (0, 1, 1_700_000_001.25)
         assert str(again.failure) == str(FAILURE)
-        queued = await store.move("job-1", JobState.QUEUED, fence=1, at=5.0, last_event=5)
+        queued = await move_job(store, "job-1", JobState.QUEUED, fence=1, at=5.0, last_event=5)
         assert (queued.failure, queued.retries) == (None, 1)
-        before_it_began = await store.move("job-1", JobState.RETRYING, fence=1, at=6.0, last_event=6)
+        before_it_began = await move_job(store, "job-1", JobState.RETRYING, fence=1, at=6.0, last_event=6)
         assert (before_it_began.attempts, before_it_began.retries) == (0, 2)
 
     async def test_whom_a_job_is_told_is_kept_with_it(self, store: JobStore) -> None:
@@ -230,11 +239,11 @@ class JobStoreContract:
         assert await store.admit(job) == job
         assert await store.get("job-1") == job
         for number, state in enumerate(WAYS[JobState.PROCESSING]):
-            await store.move("job-1", state, fence=1, at=number + 1.0, last_event=number)
+            await move_job(store, "job-1", state, fence=1, at=number + 1.0, last_event=number)
         kept = await store.get("job-1")
         assert kept is not None
         assert (kept.signature, kept.request) == (job.signature, job.request)
-        ended = await store.move("job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9)
+        ended = await move_job(store, "job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9)
         assert (ended.signature, ended.request.init_image) == (None, None)
         assert await store.get("job-1") == ended
 
@@ -243,7 +252,7 @@ class JobStoreContract:
         await store.admit(a_job())
         other = a_job("job-2")
         await store.admit(other)
-        await store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1)
+        await move_job(store, "job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1)
         assert await store.get("job-2") == other
 
     # Lists
@@ -279,7 +288,7 @@ class JobStoreContract:
         for number, state in enumerate(JobState):
             await brought_to(store, state, a_job(f"job-{number}", created_at=100.0 + number))
         await store.admit(a_job("job-9", created_at=200.0))
-        await store.move("job-9", JobState.FAILED, fence=1, at=201.0, last_event=1, failure=late)
+        await move_job(store, "job-9", JobState.FAILED, fence=1, at=201.0, last_event=1, failure=late)
         found, more = await store.page("ada", JobPage(skip=2, most=2))
         assert ([job.id for job in found], more) == (["job-5", "job-4"], True)
 
@@ -301,7 +310,7 @@ class JobStoreContract:
         (live,), _ = await store.page("ada", JobPage())
         assert live == replace(job, signature=None, request=replace(job.request, init_image=None))
         await brought_to(store, JobState.PROCESSING, a_job("job-2", created_at=job.created_at + 9))
-        await store.move("job-2", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
+        await move_job(store, "job-2", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
         (ended, _), _ = await store.page("ada", JobPage())
         assert ended == await store.get("job-2")
         assert ended.artifacts == (ARTIFACT,)
@@ -402,7 +411,7 @@ class RecordsContract:
         await holder.take_up(at=CREATED + LEASE + 1, begin=False)
         await stale.keep_latents("job-1", [SavedImage(0, 9, b"stale")], fence=1)
         assert await holder.latents("job-1") == (SavedImage(0, 4, b"four"), SavedImage(2, 9, b"\0nine"))
-        await holder.move("job-1", JobState.CANCELED, fence=2, at=9.0, last_event=200_000)
+        await move_job(holder, "job-1", JobState.CANCELED, fence=2, at=9.0, last_event=200_000)
         assert await holder.latents("job-1") == ()
         await holder.keep_latents("job-1", [SavedImage(0, 9, b"late")], fence=2)
         assert await holder.latents("job-1") == ()
@@ -425,12 +434,12 @@ class RecordsContract:
         await brought_to(stale, JobState.PROCESSING, a_job())
         (taken,) = await holder.take_up(at=CREATED + LEASE + 1, begin=False)
         with pytest.raises(LeaseLost):
-            await stale.move("job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
+            await move_job(stale, "job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
         assert await stale.get("job-1") == taken
         for number, state in enumerate(WAYS[JobState.SUCCEEDED]):
-            await holder.move("job-1", state, fence=2, at=10.0 + number, last_event=taken.last_event + number)
+            await move_job(holder, "job-1", state, fence=2, at=10.0 + number, last_event=taken.last_event + number)
         with pytest.raises(LeaseLost):
-            await stale.move("job-1", JobState.FAILED, fence=1, at=20.0, last_event=9)
+            await move_job(stale, "job-1", JobState.FAILED, fence=1, at=20.0, last_event=9)
 
     async def test_what_is_given_back_can_be_taken_up_at_once(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
         """By any node, and an attempt that a stop cut short does not count."""
@@ -449,8 +458,8 @@ class RecordsContract:
         for number in (2, 3, 1):
             job = a_job(f"job-{number}", created_at=number * 1000.0, idempotency_key=f"key-{number}")
             await brought_to(store, JobState.PROCESSING, job)
-            await store.move(
-                job.id, JobState.SUCCEEDED, fence=1, at=job.created_at + 3, last_event=3, artifacts=(ARTIFACT,)
+            await move_job(
+                store, job.id, JobState.SUCCEEDED, fence=1, at=job.created_at + 3, last_event=3, artifacts=(ARTIFACT,)
             )
         await store.admit(a_job("job-4", created_at=0.0))
 

@@ -8,6 +8,7 @@ from server.interfaces import JobStore
 from server.job import JobState
 from tests.server.database.contract import JobStoreContract, a_job, brought_to
 from tests.server.memory import MemoryJobStore
+from tests.server.moving import move_job
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature
 
@@ -27,7 +28,7 @@ async def test_the_job_that_ended_first_is_forgotten_first() -> None:
     for number in (1, 2, 3):
         await store.admit(a_job(f"job-{number}", idempotency_key=f"key-{number}"))
     for number in (3, 1, 2):
-        await store.move(f"job-{number}", JobState.CANCELED, fence=1, at=1.0, last_event=1)
+        await move_job(store, f"job-{number}", JobState.CANCELED, fence=1, at=1.0, last_event=1)
     assert await store.get("job-3") is None
     assert await store.find("ada", "key-3") is None
     assert await store.get("job-1") is not None

@@ -14,6 +14,7 @@ from server.job import JobState
 from server.webhook import CallState, Care, Channel, Claimed, OutboxCall, Settlement
 from tests.server.database.contract import WAYS, a_job, brought_to
 from tests.server.database.opened import Opened, opened
+from tests.server.moving import move_job
 
 HOST = "https://hooks.test:443"
 HELD = 30.0  # seconds of a claim
@@ -87,9 +88,9 @@ async def test_a_call_comes_with_its_job_s_state_or_not_at_all(database: Opened)
     await brought_to(database.store, JobState.PROCESSING, a_job())
     end = a_call()
     with pytest.raises(Exception, match="job-1"):
-        await database.store.move("job-1", JobState.QUEUED, fence=1, at=1.0, last_event=1, calls=[end])
+        await move_job(database.store, "job-1", JobState.QUEUED, fence=1, at=1.0, last_event=1, calls=[end])
     assert states(database) == {}
-    await database.store.move("job-1", JobState.FAILED, fence=1, at=1.0, last_event=1, calls=[end])
+    await move_job(database.store, "job-1", JobState.FAILED, fence=1, at=1.0, last_event=1, calls=[end])
     await database.store.admit(a_job("job-2"), [a_call("start", job_id="job-2")])
     assert states(database) == {"end": "waiting", "start": "waiting"}
 
@@ -102,7 +103,7 @@ async def test_new_calls_ring_for_those_who_make_them(database: Opened) -> None:
     await database.store.admit(a_job(), [a_call("dispatch", channel=Channel.DISPATCH)])
     await add(database, a_call())
     for step in WAYS[JobState.FAILED]:
-        await database.store.move("job-1", step, fence=1, at=1.0, last_event=1)
+        await move_job(database.store, "job-1", step, fence=1, at=1.0, last_event=1)
     assert heard == ["dispatch", "webhook"]
 
 

@@ -13,7 +13,7 @@ from server.database.patient import LONGEST_PAUSE, PatientStore
 from server.database.sql import SqlJobStore
 from server.database.writing import CommitUnknown
 from server.errors import Code, RecordsUnavailable
-from server.job import IllegalTransition, Job, JobState
+from server.job import IllegalTransition, Job, JobState, moved
 from server.webhook import OutboxCall
 from tests.server.database.contract import a_job
 from tests.server.fakes import settle
@@ -39,9 +39,9 @@ class Wavering(MemoryJobStore):
         """As it says."""
         return await self._do(lambda: super(Wavering, self).get(job_id))
 
-    async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As it says."""
-        return await self._do(lambda: super(Wavering, self).move(job_id, state, **what))
+        return await self._do(lambda: super(Wavering, self).move(job, calls))
 
     async def withdraw(self, job_id: str) -> None:
         """As it says."""
@@ -95,7 +95,7 @@ async def test_what_was_promised_is_recorded_when_the_database_is_back(logs: lis
     scene = Scene()
     await scene.store.admit(a_job())
     scene.below.away = True
-    moving = asyncio.ensure_future(scene.store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1))
+    moving = asyncio.ensure_future(scene.store.move(moved(a_job(), JobState.CANCELED, at=1.0, last_event=1)))
     await scene.pass_time(60)
     assert not moving.done()
     assert 60 / LONGEST_PAUSE <= scene.below.tries <= 60 / LONGEST_PAUSE + 10
@@ -110,7 +110,7 @@ async def test_a_move_whose_answer_was_lost_is_one_move() -> None:
     scene = Scene()
     await scene.store.admit(a_job())
     scene.below.unsure = True
-    moving = asyncio.ensure_future(scene.store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1))
+    moving = asyncio.ensure_future(scene.store.move(moved(a_job(), JobState.CANCELED, at=1.0, last_event=1)))
     await settle()
     scene.below.unsure = False
     await scene.pass_time(1)
@@ -122,7 +122,7 @@ async def test_a_mistake_is_not_tried_again() -> None:
     scene = Scene()
     await scene.store.admit(a_job())
     with pytest.raises(IllegalTransition):
-        await scene.store.move("job-1", JobState.SUCCEEDED, fence=1, at=1.0, last_event=1)
+        await scene.store.move(moved(a_job(), JobState.SUCCEEDED, at=1.0, last_event=1))
 
 
 async def test_a_job_that_was_refused_and_may_be_recorded_all_the_same_is_withdrawn() -> None:
@@ -152,7 +152,7 @@ async def test_a_server_that_stops_waits_for_no_database() -> None:
     scene = Scene()
     await scene.store.admit(a_job())
     scene.below.away = True
-    moving = asyncio.ensure_future(scene.store.move("job-1", JobState.CANCELED, fence=1, at=1.0, last_event=1))
+    moving = asyncio.ensure_future(scene.store.move(moved(a_job(), JobState.CANCELED, at=1.0, last_event=1)))
     await settle()
     scene.store.stop()
     with pytest.raises(RecordsUnavailable):

@@ -32,6 +32,7 @@ from tests.server.database.contract import (
 )
 from tests.server.database.opened import Opened, opened
 from tests.server.fakes import HoldingPool, settle
+from tests.server.moving import move_job
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature
 
@@ -81,7 +82,7 @@ async def test_nothing_is_left_of_a_picture_that_came_with_an_ended_job(database
     await brought_to(database.store, JobState.PROCESSING, job)
     with database.reading.connect() as connection:
         assert len(connection.execute(job_inputs.select()).all()) == 2
-    await database.store.move(job.id, JobState.CANCELED, fence=1, at=9.0, last_event=9)
+    await move_job(database.store, job.id, JobState.CANCELED, fence=1, at=9.0, last_event=9)
     with database.reading.connect() as connection:
         assert connection.execute(job_inputs.select()).all() == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ai.types import Canceled, EngineEvent, Failed, Finished, OutOfMemory, Phase, Picture, Previewed, Started, Stepped
-from server.job import TERMINAL, Job, JobState
+from server.job import TERMINAL, Job
+from server.webhook import OutboxCall
 from tests.conftest import LOOP, start_reactor
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
@@ -23,11 +25,11 @@ PICTURE = Picture(7, 64, 72, bytes(64 * 72 * 3))
 class Leisurely(MemoryJobStore):
     """A store that takes some turns of the loop to record anything."""
 
-    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As it says."""
         for _ in range(5):
             await asyncio.sleep(0)
-        return await super().move(job_id, state, **rest)
+        return await super().move(job, calls)
 
 
 async def turns(count: int) -> None:

@@ -11,6 +11,7 @@ from server.jobs.board import Board, owned_job
 from tests.server.database.contract import ARTIFACT, a_job
 from tests.server.fakes import Recorder
 from tests.server.memory import MemoryJobStore
+from tests.server.moving import move_job
 
 
 class Scene:
@@ -52,9 +53,8 @@ class Scene:
         """Record and tell the end."""
         number = self.board.next_number("job-1")
         for state in (JobState.STARTING, JobState.PROCESSING):
-            await self.store.move("job-1", state, fence=1, at=self.job.created_at + 2, last_event=0)
-        await self.store.move(
-            "job-1", JobState.SUCCEEDED, fence=1, at=self.job.created_at + 5, last_event=number,
+            await move_job(self.store, "job-1", state, fence=1, at=self.job.created_at + 2, last_event=0)
+        await move_job(self.store, "job-1", JobState.SUCCEEDED, fence=1, at=self.job.created_at + 5, last_event=number,
             artifacts=(ARTIFACT,), warnings=("cut",),
         )  # fmt: skip
         event = Succeeded(
@@ -128,8 +128,7 @@ async def test_an_ended_job_tells_its_end_from_its_record(from_event: int) -> No
 async def test_failed_and_canceled_jobs_are_told_as_such(state: JobState) -> None:
     """With the reason, where there is one."""
     scene = await Scene().begin()
-    await scene.store.move(
-        "job-1", state, fence=1, at=1.0, last_event=1,
+    await move_job(scene.store, "job-1", state, fence=1, at=1.0, last_event=1,
         failure=JobFailure(Code.STORAGE_FAILED, "full") if state is JobState.FAILED else None,
     )  # fmt: skip
     scene.board.close(Canceled(number=1, job_id="job-1"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from server.errors import RecordsUnavailable
 from server.events import Accepted, Canceled
-from server.job import Job, JobState
+from server.job import Job, JobState, moved
 from server.jobs.elsewhere import LOOK_EVERY, PATIENCE, Elsewhere
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
@@ -44,7 +44,7 @@ async def followed_elsewhere() -> tuple[House, Store, Elsewhere, Job, Recorder]:
 
 async def end(store: Store, job: Job) -> None:
     """The other node records that the job was cancelled."""
-    await store.move(job.id, JobState.CANCELED, fence=1, at=1.0, last_event=7)
+    await store.move(moved(job, JobState.CANCELED, at=1.0, last_event=7))
 
 
 async def test_the_end_of_a_job_on_another_node_is_told_here() -> None:

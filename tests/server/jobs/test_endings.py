@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from ai.types import DeadlineExceeded
 from server.errors import Code, Refusal
 from server.events import Canceled
-from server.job import Job, JobState
+from server.job import TERMINAL, Job, JobState
+from server.webhook import OutboxCall
 from tests.server.fakes import Recorder, finished, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
@@ -206,11 +208,11 @@ class Forgetful(MemoryJobStore):
 
     broken = False
 
-    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As it says."""
         if self.broken:
             raise OSError("disk full")
-        return await super().move(job_id, state, **rest)
+        return await super().move(job, calls)
 
 
 @pytest.mark.parametrize("stage", ["start", "finish", "cancel"])
@@ -242,11 +244,11 @@ class Slow(MemoryJobStore):
         super().__init__(keep_finished)
         self.gate = asyncio.Event()
 
-    async def move(self, job_id: str, state: JobState, **rest: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As it says."""
-        if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED):
+        if job.state in TERMINAL:
             await self.gate.wait()
-        return await super().move(job_id, state, **rest)
+        return await super().move(job, calls)
 
 
 async def test_nothing_is_told_between_the_end_s_number_and_the_end() -> None:

@@ -14,6 +14,7 @@ from server.jobs.recovery import Recovery
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
+from tests.server.moving import move_job
 from tests.server.pictures import a_png
 from watermark import ImageMark, Signature
 
@@ -226,7 +227,7 @@ async def test_a_job_that_another_node_has_taken_up_ends_as_that_one_says(when: 
     await house.pass_time(1)
     assert not watcher.ended
     for state in (JobState.STARTING, JobState.PROCESSING, JobState.SUCCEEDED):
-        await store.move(job.id, state, fence=2, at=1.0, last_event=100_009)
+        await move_job(store, job.id, state, fence=2, at=1.0, last_event=100_009)
     await house.pass_time(1)
     assert watcher.succeeded.number == 100_009
     house.painter.confirm_cancel(job.id) if job.id in house.painter.known else None

@@ -11,6 +11,7 @@ from server.job import JobState
 from server.storage.addressed import AddressedJobs
 from tests.server.database.contract import ARTIFACT, a_job
 from tests.server.memory import MemoryJobStore
+from tests.server.moving import move_job
 
 
 class Signing:
@@ -56,9 +57,9 @@ async def ended(store: AddressedJobs) -> list[str]:
     job = a_job("job-1", idempotency_key="k")
     assert await store.admit(job) == job
     for state in (JobState.STARTING, JobState.PROCESSING):
-        await store.move("job-1", state, fence=1, at=1.0, last_event=1)
+        await move_job(store, "job-1", state, fence=1, at=1.0, last_event=1)
     made = (replace(ARTIFACT, url="https://pictures.test/old"),)
-    moved = await store.move("job-1", JobState.SUCCEEDED, fence=1, at=2.0, last_event=2, artifacts=made)
+    moved = await move_job(store, "job-1", JobState.SUCCEEDED, fence=1, at=2.0, last_event=2, artifacts=made)
     return [artifact.url for artifact in moved.artifacts]
 
 
