@@ -34,7 +34,7 @@ from server.storage.local import LocalArtifacts
 def build_door(settings: Settings, reactor: Any) -> TcpDoor:
     """The door as factory.service builds it, and one handler."""
     clock = cast(Clock, reactor)
-    pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)  # never started
+    pool = ThreadedPool("finishing", settings.finishing_threads)  # never started
     parts = DoorParts(
         handlers={Ping: PingHandler(clock.seconds)},
         board=Board(cast(JobStore, None)),  # there are no jobs

@@ -28,8 +28,8 @@ class AdapterFetching:
         clock = cast(Clock, reactor)
         self._reactor = reactor
         self._folder = settings.adapter_cache_dir or settings.data_dir / "adapters"
-        self._disk = ThreadedPool(reactor, "adapters", WRITERS)
-        self._names = ThreadedPool(reactor, "adapter-hosts", NAMES_AT_ONCE)
+        self._disk = ThreadedPool("adapters", WRITERS)
+        self._names = ThreadedPool("adapter-hosts", NAMES_AT_ONCE)
         rules = Rules(keys=settings.adapter_keys, hosts=settings.adapter_hosts, own=storage.own_addresses)
         outgoing = Outgoing(reactor, clock, self._names, networks=settings.outgoing_networks)
 

@@ -64,7 +64,7 @@ class Measuring:
         clock = cast(Clock, reactor)
         self._settings = settings
         self._reactor = reactor
-        self._pool = ThreadedPool(reactor, "metrics", 1)
+        self._pool = ThreadedPool("metrics", 1)
         self._port: Any = None  # IListeningPort, which mypy cannot read
         self.metrics = Metrics(self._pool)
         self.access = Access(settings.metrics_token)

@@ -41,8 +41,8 @@ class Records:
             raise SettingsError(f"{_DATABASE}: {error}") from None
         self._setting = _DATABASE if url else _FOLDER
         self._folder = DataFolder(settings.data_dir)
-        self._writing_pool = ThreadedPool(reactor, "records", 1)
-        self._reading_pool = ThreadedPool(reactor, "records-reading", settings.database_threads)
+        self._writing_pool = ThreadedPool("records", 1)
+        self._reading_pool = ThreadedPool("records-reading", settings.database_threads)
         timeout = settings.database_timeout
         self._writing = writing_engine(self._address, timeout)
         self._reading = reading_engine(self._address, timeout, settings.database_threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import structlog
@@ -76,18 +76,19 @@ LAST_WORDS = 2.0  # seconds for webhooks at a stop, though the jobs took all the
 class AtelierService:
     """The whole server. `addresses` says where it listens, once started."""
 
-    def __init__(self, settings: Settings, reactor: Any) -> None:
+    def __init__(self, settings: Settings, reactor: Any, on_ready: Callable[[], None]) -> None:
         check_listening(settings)
         clock = cast(Clock, reactor)
         cards = _read_cards(settings)
         self._settings = settings
         self._reactor = reactor
+        self._on_ready = on_ready
         self._ports: list[Any] = []  # IListeningPort, which mypy cannot read
         self.addresses: list[str] = []
         self.threads_left = False  # after stop: whether some thread would not end
 
         self._measuring = measuring = Measuring(settings, reactor, cards)
-        self._pool = ThreadedPool(reactor, "finishing", settings.finishing_threads)
+        self._pool = ThreadedPool("finishing", settings.finishing_threads)
         self._storage = Storage(settings, self._pool)
         artifacts = measuring.artifacts(self._storage.artifacts)
         self._adapters = AdapterFetching(settings, self._storage, reactor)
@@ -347,6 +348,7 @@ class AtelierService:
         for event in events:
             if isinstance(event, ModelReady):
                 log.info("model.ready", model=event.model, seconds=round(event.seconds, 2))
+                self._on_ready()
                 self._lag.forget()
             elif isinstance(event, ModelUnloaded):
                 log.info("model.unloaded", model=event.model)
@@ -360,9 +362,9 @@ class AtelierService:
         self._lifecycle.engine_died(reason)
 
 
-def make_service(settings: Settings, reactor: Any) -> AtelierService:
-    """Build the server; nothing runs or listens yet. Raises SettingsError."""
-    return AtelierService(settings, reactor)
+def make_service(settings: Settings, reactor: Any, on_ready: Callable[[], None] = lambda: None) -> AtelierService:
+    """Build the server; nothing runs or listens yet. `on_ready` is called when a model is there. Raises SettingsError."""
+    return AtelierService(settings, reactor, on_ready)
 
 
 def new_job_id() -> str:

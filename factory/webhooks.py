@@ -44,7 +44,7 @@ class Webhooks:
         clock = cast(Clock, reactor)
         self._reactor = reactor
         backend = Backend(backend_base(settings.backend_api_url), settings.internal_api_token)
-        self._pools = [ThreadedPool(reactor, "backend-name", 1), ThreadedPool(reactor, "names", NAMES_AT_ONCE)]
+        self._pools = [ThreadedPool("backend-name", 1), ThreadedPool("names", NAMES_AT_ONCE)]
         ways: list[tuple[Network, ...]] = [ANYWHERE, settings.outgoing_networks]
         trusted, guarded = (
             Outgoing(reactor, clock, pool, networks=networks) for pool, networks in zip(self._pools, ways, strict=True)

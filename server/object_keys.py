@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_FORBIDDEN = re.compile(r"[\x00-\x1f\\\x7f]")
 MAX_KEY_BYTES = 1024  # S3's own limit; GCS and Azure have the same
 
 
@@ -9,8 +12,8 @@ def key_parts(key: str) -> list[str]:
     """The parts of a key. Raises ValueError for one that could lead anywhere else: absolute, with "..", control characters."""
     parts = key.split("/")
     if (
-        any(part in ("", ".", "..") for part in parts)
-        or any(character < " " or character in "\\\x7f" for character in key)
+        not {"", ".", ".."}.isdisjoint(parts)
+        or _FORBIDDEN.search(key)
         or len(key.encode(errors="replace")) > MAX_KEY_BYTES
     ):
         raise ValueError(f"not a storage key: {key[:100]!r}")

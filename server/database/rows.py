@@ -8,7 +8,7 @@ that held them is None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,9 @@ from watermark import Signature
 
 _NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
 _GONE = object()
+_UNRECORDED = {"saved", "adapter_files"}
 REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
+_ARTIFACT = tuple(field.name for field in fields(Artifact))
 _REQUEST = TypeAdapter(GenerationRequest)
 _SIGNATURE = TypeAdapter(Signature)
 _WEBHOOK = TypeAdapter(Webhook)
@@ -41,7 +43,10 @@ class JobRows:
 def rows_of(job: Job) -> JobRows:
     """A job that was not kept before."""
     inputs: dict[str, bytes] = {}
-    request = _without_bytes(_REQUEST.dump_python(job.request, exclude={"saved", "adapter_files"}), "request", inputs)
+    if job.request.init_image is None:
+        request = _REQUEST.dump_json(job.request, exclude=_UNRECORDED, ensure_ascii=True).decode()
+    else:
+        request = _text(_without_bytes(_REQUEST.dump_python(job.request, exclude=_UNRECORDED), "request", inputs))
     signature = None
     if job.signature is not None:
         signature = _text(_without_bytes(_SIGNATURE.dump_python(job.signature), "signature", inputs))
@@ -50,7 +55,7 @@ def rows_of(job: Job) -> JobRows:
         "owner": job.owner,
         "idempotency_key": key_text(job.idempotency_key) if job.idempotency_key else None,
         "body_hash": job.body_hash,
-        "request": _text(request),
+        "request": request,
         "signature": signature,
         "deadline_seconds": job.deadline_seconds,
         "created_at": job.created_at,
@@ -109,7 +114,7 @@ def has_inputs(row: Any) -> bool:
 
 def artifact_row(job_id: str, artifact: Artifact) -> dict[str, Any]:
     """One of `artifacts`."""
-    return {"job_id": job_id, **asdict(artifact)}
+    return {"job_id": job_id, **{name: getattr(artifact, name) for name in _ARTIFACT}}
 
 
 def artifact_of(row: Any) -> Artifact:

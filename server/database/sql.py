@@ -29,7 +29,7 @@ from server.database.rows import (
     move_values,
     rows_of,
 )
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, job_inputs, jobs, latents, outbox
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox
 from server.database.statements import (
     ADD_ARTIFACTS,
     ADD_INPUTS,
@@ -37,6 +37,7 @@ from server.database.statements import (
     ADMIT,
     ARTIFACTS,
     DROP_LATENTS,
+    ENDED,
     FIND,
     GET,
     INPUTS,
@@ -271,8 +272,8 @@ def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobStat
     add_calls(connection, [row for change in went for row in change.calls])
     if went and state in TERMINAL:
         ended = [change.job.id for change in went]
-        for table in (job_inputs, latents):
-            connection.execute(delete(table).where(table.c.job_id.in_(ended)))
+        for statement in ENDED:
+            connection.execute(statement, {"of_jobs": ended})
     return outcomes
 
 

@@ -53,6 +53,10 @@ ADD_INPUTS = insert(job_inputs)
 ADD_ARTIFACTS = _where_new(artifacts)
 ADD_LATENTS = insert(latents)
 DROP_LATENTS = delete(latents).where(latents.c.job_id == _JOB)
+ENDED = [
+    delete(table).where(table.c.job_id.in_(bindparam("of_jobs", expanding=True))) for table in (job_inputs, latents)
+]
+"""What goes when jobs end."""
 
 
 def _in(states: Collection[JobState]) -> Any:

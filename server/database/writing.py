@@ -26,6 +26,7 @@ from server.job import IllegalTransition, LeaseLost
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741  # an item
 
+TURNS = 2  # of the loop: in one, what has come over a socket becomes a write
 MOST_AT_ONCE = 200  # writes in one commit: what waits longest still waits for little
 
 
@@ -98,8 +99,12 @@ class GroupWriter:
             self._tasks.start(self._write_all())
 
     async def _write_all(self) -> None:
+        group: list[_Write] = []
         try:
             while self._waiting:
+                if len(group) > 1:  # many at once: what is on its way comes along, and each commit costs the same
+                    for _ in range(TURNS):
+                        await asyncio.sleep(0)
                 group = [self._waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(self._waiting)))]
                 began = time.monotonic()
                 outcomes = await self._pool.run(self._committed, group)

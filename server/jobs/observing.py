@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from server.interfaces import JobObserver, JobStore
-from server.job import Job, JobState
+from server.job import Job
 from server.listing import JobPage
 from server.webhook import OutboxCall
 
@@ -42,9 +42,9 @@ class ObservedJobs:
         """As the store's."""
         return await self._store.page(owner, page)
 
-    async def move(self, job_id: str, state: JobState, **what: Any) -> Job:
+    async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """As the store's."""
-        moved = await self._store.move(job_id, state, **what)
+        moved = await self._store.move(job, calls)
         for observer in self._observers:
             _tell(observer.moved, moved)
         return moved

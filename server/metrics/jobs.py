@@ -105,7 +105,7 @@ class JobMeter:
     def moved(self, job: Job) -> None:
         """It began, is tried again, or has ended."""
         model = self._model(job)
-        if job.state is JobState.STARTING and job.retries == 0 and job.attempts <= 1:
+        if job.state is JobState.PROCESSING and job.retries == 0 and job.attempts <= 1:
             self._queued.labels(model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
         elif job.state is JobState.RETRYING:
             self._retried.labels(_code(job)).inc()

@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 
-from server.job import TERMINAL, TRANSITIONS, IllegalTransition, JobState, check_transition
+from server.job import TERMINAL, TRANSITIONS, IllegalTransition, JobState, check_transition, moved
+from tests.server.database.contract import ARTIFACT, FAILURE, a_job
 
 LEGAL = {
-    ("queued", "starting"), ("queued", "retrying"), ("queued", "failed"), ("queued", "canceled"),
+    ("queued", "starting"), ("queued", "processing"), ("queued", "retrying"), ("queued", "failed"), ("queued", "canceled"),
     ("starting", "processing"), ("starting", "retrying"), ("starting", "failed"), ("starting", "canceled"),
     ("processing", "succeeded"), ("processing", "retrying"), ("processing", "failed"), ("processing", "canceled"),
     ("retrying", "queued"), ("retrying", "failed"), ("retrying", "canceled"),
@@ -18,7 +19,7 @@ LEGAL = {
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(JobState, JobState)))
 def test_every_pair_is_legal_or_raises(old: JobState, new: JobState) -> None:
-    """Of the 49 pairs of states, the 15 of the design pass and every other raises, naming job and states."""
+    """Of the 49 pairs of states, the 16 of the table pass and every other raises, naming job and states."""
     if (old.value, new.value) in LEGAL:
         check_transition("job-1", old, new)
     else:
@@ -46,3 +47,28 @@ def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
     assert reached == set(JobState)
     for state in set(JobState) - TERMINAL:
         assert {JobState.FAILED, JobState.CANCELED} <= TRANSITIONS[state]
+
+
+@pytest.mark.parametrize("way", [[JobState.PROCESSING], [JobState.STARTING, JobState.PROCESSING]])
+def test_a_job_begins_once_whichever_way(way: list[JobState]) -> None:
+    """The first step's time stays, and one attempt is counted."""
+    job = a_job()
+    for number, state in enumerate(way):
+        job = moved(job, state, at=10.0 + number, last_event=number)
+    assert (job.state, job.started_at, job.attempts, job.completed_at) == (JobState.PROCESSING, 10.0, 1, None)
+
+
+def test_an_attempt_that_is_retried_does_not_count() -> None:
+    """But as a retry, with its reason; queued anew it has none."""
+    begun = moved(a_job(), JobState.PROCESSING, at=10.0, last_event=1)
+    retrying = moved(begun, JobState.RETRYING, at=11.0, last_event=2, failure=FAILURE)
+    assert (retrying.attempts, retrying.retries, retrying.failure) == (0, 1, FAILURE)
+    queued = moved(retrying, JobState.QUEUED, at=12.0, last_event=3)
+    assert (queued.attempts, queued.retries, queued.failure) == (0, 1, None)
+
+
+def test_an_ended_job_holds_no_picture_that_came_with_it() -> None:
+    """Its time, its artifacts and its warnings are there instead."""
+    ended = moved(a_job(), JobState.SUCCEEDED, at=20.0, last_event=4, artifacts=(ARTIFACT,), warnings=("cut",))
+    assert (ended.signature, ended.request.init_image) == (None, None)
+    assert (ended.completed_at, ended.artifacts, ended.warnings) == (20.0, (ARTIFACT,), ("cut",))

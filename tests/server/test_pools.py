@@ -17,7 +17,7 @@ def pool(request: pytest.FixtureRequest, reactor: Any) -> Any:
     if request.param == "inline":
         yield InlinePool()
         return
-    threads = ThreadedPool(reactor, "finishing", 2)
+    threads = ThreadedPool("finishing", 2)
     threads.start()
     yield threads
     threads.stop()
@@ -42,7 +42,7 @@ async def test_work_gives_its_result_or_its_error(pool: Pool) -> None:
 
 async def test_threads_are_named_and_not_the_reactor_s(reactor: Any) -> None:
     """A stack dump tells what a thread is for; stopping waits for what was taken."""
-    threads = ThreadedPool(reactor, "finishing", 1)
+    threads = ThreadedPool("finishing", 1)
     assert not started(threads)
     threads.start()
     assert started(threads)

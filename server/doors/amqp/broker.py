@@ -27,7 +27,10 @@ class Unroutable(NotPublished):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Properties:
-    """What comes with a body. Left out are those that would harm a copy: its expiry, its publisher's name."""
+    """What comes with a body. Left out are those that would harm a copy: its expiry, its publisher's name.
+
+    `mandatory` is for publishing alone: whether its publisher is to hear that no queue takes it.
+    """
 
     content_type: str = ""
     content_encoding: str = ""
@@ -39,6 +42,7 @@ class Properties:
     timestamp: int | None = None
     type: str = ""
     app_id: str = ""
+    mandatory: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,7 @@ class Channel(Protocol):
         ...
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
-        """Persistent and mandatory; returns when the broker has it. Raises NotPublished, Unroutable too."""
+        """Persistent; returns when the broker has it. Raises NotPublished, and Unroutable where it is mandatory."""
         ...
 
     def close(self) -> None:

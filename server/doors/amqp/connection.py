@@ -217,9 +217,11 @@ class _Channel:
         """Publish, and wait for the broker's word."""
         self._published += 1
         number = self._published
-        described = _described(properties, number)
+        described, mandatory = _described(properties, number), properties.mandatory
         try:
-            await _asked(lambda: self._channel.basic_publish(exchange, routing_key, body, described, mandatory=True))
+            await _asked(
+                lambda: self._channel.basic_publish(exchange, routing_key, body, described, mandatory=mandatory)
+            )
         except _Confirmed as confirmed:
             if confirmed.refused:
                 raise NotPublished("the broker refused it") from None
@@ -390,11 +392,12 @@ _TEXTS = ("content_type", "content_encoding", "correlation_id", "reply_to", "mes
 
 
 def _properties(given: pika.BasicProperties) -> Properties:
+    texts: dict[str, Any] = {name: _text(getattr(given, name)) for name in _TEXTS}
     return Properties(
         headers={_text(name): value for name, value in (given.headers or {}).items()},
         priority=given.priority,
         timestamp=given.timestamp,
-        **{name: _text(getattr(given, name)) for name in _TEXTS},
+        **texts,
     )
 
 

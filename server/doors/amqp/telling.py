@@ -1,7 +1,8 @@
 """Telling everyone what the jobs of this node say, by the exchange `atelier.events`: as fast as the broker takes it.
 
-A job's latest progress takes the place of one that was not told yet. When the broker was away for long the oldest are left out:
-whoever waits for an end finds it in the records.
+A job's latest progress takes the place of one that was not told yet, and its end the place of all of it; progress is gathered for
+a moment, since half of what jobs say is overtaken by then. When the broker was away for long the oldest are left out: whoever
+waits for an end finds it in the records.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
-from server.clock import Clock, Pauses
+from server.clock import Clock, Pauses, Timer
 from server.doors.amqp.broker import NotPublished, Properties, Publishes, Unroutable
 from server.doors.amqp.events import TOLD, message_of
 from server.doors.amqp.queues import EVENTS
@@ -22,10 +24,12 @@ log = structlog.get_logger("atelier.amqp")
 
 MOST_UNTOLD = 10_000  # events, one of each job and the ends; about 5 MB
 AT_ONCE = 50  # not yet confirmed
+GATHERED = 0.05  # seconds; nobody sees progress move more often than 20 times a second
 QUIET = 1.0  # seconds in which a job's progress is not told again, when nobody listened
 TRY_AGAIN = 1.0  # seconds
 
-_MESSAGE = Properties(content_type="application/json", type="atelier.event")
+_PROGRESS = Properties(content_type="application/json", type="atelier.event")
+_END = replace(_PROGRESS, mandatory=False)  # each job has one, and nothing follows from there being no listener
 
 
 class Teller:
@@ -37,6 +41,8 @@ class Teller:
         self._clock = clock
         self._pauses = Pauses(clock)
         self._untold: OrderedDict[tuple[str, bool], Event] = OrderedDict()  # by job, and whether it is the end
+        self._gathering: dict[str, Progress] = {}
+        self._gathered: Timer | None = None
         self._unheard: dict[str, float] = {}  # when each job's progress was told to nobody
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -48,20 +54,34 @@ class Teller:
     async def stop(self) -> None:
         """Tell no more."""
         self._pauses.stop()
+        if self._gathered is not None:
+            self._gathered.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
     def job_event(self, event: Event) -> None:
         """Something has happened."""
-        if type(event) not in TOLD or self._is_elsewhere(event.job_id):
+        if type(event) not in TOLD or self._is_elsewhere(event.job_id) or self._pauses.stopped:
             return
-        fleeting = isinstance(event, Progress)
-        if fleeting and self._clock.seconds() - self._unheard.get(event.job_id, 0.0) < QUIET:
-            return
-        if not fleeting:
+        if not isinstance(event, Progress):
+            self._gathering.pop(event.job_id, None)
+            self._untold.pop((event.job_id, False), None)
             self._unheard.pop(event.job_id, None)
-        self._untold[event.job_id, not fleeting] = event
+            self._add(event)
+        elif self._clock.seconds() - self._unheard.get(event.job_id, 0.0) >= QUIET:
+            self._gathering[event.job_id] = event
+            if self._gathered is None:
+                self._gathered = self._clock.callLater(GATHERED, self._tell_gathered)
+
+    def _tell_gathered(self) -> None:
+        self._gathered = None
+        for event in self._gathering.values():
+            self._add(event)
+        self._gathering.clear()
+
+    def _add(self, event: Event) -> None:
+        self._untold[event.job_id, not isinstance(event, Progress)] = event
         while len(self._untold) > MOST_UNTOLD:
             self._untold.popitem(last=False)
         self._news.set()
@@ -69,7 +89,7 @@ class Teller:
     @property
     def untold(self) -> int:
         """Events that the broker has not taken yet."""
-        return len(self._untold)
+        return len(self._untold) + len(self._gathering)
 
     async def _tell(self) -> None:
         while True:
@@ -82,7 +102,7 @@ class Teller:
     async def _publish(self, event: Event) -> None:
         key, body = message_of(event)
         try:
-            await self._publisher.publish(EVENTS, key, body, _MESSAGE)
+            await self._publisher.publish(EVENTS, key, body, _PROGRESS if isinstance(event, Progress) else _END)
         except Unroutable:  # nobody listens
             if isinstance(event, Progress):
                 self._unheard[event.job_id] = self._clock.seconds()

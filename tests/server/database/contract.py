@@ -395,7 +395,7 @@ class RecordsContract:
         await mine.take("job-2", at=CREATED + 3)
         ended = await mine.take("job-3", at=CREATED + 3)
         assert ended is not None
-        await mine.move("job-3", JobState.CANCELED, fence=ended.fence, at=CREATED + 4, last_event=9)
+        await mine.move(moved(ended, JobState.CANCELED, at=CREATED + 4, last_event=9))
         assert await other.unclaimed(since=CREATED + 5, most=9) == ["job-1", "job-4"]
         assert await other.unclaimed(since=CREATED + 5, most=1) == ["job-1"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from server.database.schema import job_inputs, jobs
 from server.database.writing import GroupWriter
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.interfaces import JobStore
-from server.job import IllegalTransition, JobState
+from server.job import IllegalTransition, JobState, LeaseLost, moved
 from server.listing import JobPage, JobPlace
 from tests.server.database.contract import (
+    ARTIFACT,
     REQUEST,
     WAYS,
     JobStoreContract,
@@ -123,6 +124,56 @@ class Commits:
 
     def _count(self, connection: Connection) -> None:
         self.count += 1
+
+
+class Statements:
+    """Counts the statements that are sent to the database, by their first word."""
+
+    def __init__(self, database: Opened) -> None:
+        self.seen: list[str] = []
+        event.listen(database.writing, "before_cursor_execute", self._count)
+
+    def _count(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        self.seen.append(" ".join(statement.split()[:3]))
+
+
+async def test_jobs_that_go_together_are_written_together(database: Opened) -> None:
+    """Ten that come at once, begin and end: as many statements as one has."""
+    news = [a_job(f"job-{number}", idempotency_key=f"key-{number}") for number in range(10)]
+    statements = Statements(database)
+    await asyncio.gather(*map(database.store.admit, news))
+    begun = [moved(job, JobState.PROCESSING, at=1.0, last_event=1) for job in news]
+    await asyncio.gather(*map(database.store.move, begun))
+    ended = [moved(job, JobState.SUCCEEDED, at=2.0, last_event=2, artifacts=(ARTIFACT,)) for job in begun]
+    assert await asyncio.gather(*map(database.store.move, ended)) == ended
+    assert statements.seen.count("INSERT INTO jobs") == 1
+    assert statements.seen.count("UPDATE jobs SET") == 2
+    assert statements.seen.count("INSERT INTO artifacts") == 1
+    assert [await database.store.get(job.id) for job in ended] == ended
+
+
+async def test_a_job_that_is_refused_harms_none_that_it_was_to_be_written_with(database: Opened) -> None:
+    """A key that is there already, a lease that is lost, an end that was recorded before: each has its own answer."""
+    older = await database.store.admit(a_job("older", idempotency_key="key"))
+    new, other = a_job("new", idempotency_key="another"), a_job("other")
+    repeated = a_job("repeated", idempotency_key="key")
+    assert await asyncio.gather(*map(database.store.admit, [new, repeated, other, repeated])) == [
+        new,
+        older,
+        other,
+        older,
+    ]
+    first = moved(new, JobState.CANCELED, at=5.0, last_event=1)
+    await database.store.move(first)
+    stale = moved(replace(other, fence=0), JobState.CANCELED, at=5.0, last_event=1)
+    sound = moved(older, JobState.CANCELED, at=5.0, last_event=1)
+    twice = moved(new, JobState.CANCELED, at=6.0, last_event=1)
+    moves = [database.store.move(job) for job in (stale, first, sound, twice)]
+    outcomes = await asyncio.gather(*moves, return_exceptions=True)
+    assert outcomes[1:3] == [first, sound]
+    assert [type(outcome) for outcome in (outcomes[0], outcomes[3])] == [LeaseLost, IllegalTransition]
+    assert await database.store.get("older") == sound
+    assert await database.store.get("other") == other
 
 
 async def test_writes_that_wait_share_a_commit(database: Opened) -> None:

@@ -23,7 +23,7 @@ from server.doors.amqp.hearing import ControlEar, EventEar, all_of
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
 from server.doors.amqp.publisher import Publisher
 from server.doors.amqp.queues import CONTROL, EVENTS, WORK, exchanges
-from server.doors.amqp.telling import QUIET, Teller
+from server.doors.amqp.telling import GATHERED, QUIET, Teller
 from server.doors.amqp.worker import LOOK_AGAIN, Worker, WorkerParts
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Accepted, Artifact, Canceled, Event, Failed, Phase, Preview, Progress, Succeeded
@@ -257,7 +257,7 @@ async def test_a_gateway_s_job_is_painted_by_a_worker_and_followed_through_it() 
     assert not gateway.house.lifecycle.has(job.id)
     worker.house.painter.start(job.id)
     worker.house.painter.step(job.id, 5)
-    await settle()
+    await worker.house.pass_time(GATHERED)
     assert gateway.house.places.taken == 1
     held = broker.unacknowledged
     worker.house.painter.finish(job.id)
@@ -299,7 +299,7 @@ async def test_a_gateway_that_comes_back_hears_on() -> None:
     worker.house.painter.start(job.id)
     await settle()
     worker.house.painter.step(job.id, 5)
-    await settle()
+    await worker.house.pass_time(GATHERED)
     assert isinstance(watcher.events[-1], Progress)
     for node in (gateway, worker):
         await node.stop()
@@ -482,14 +482,38 @@ async def test_progress_that_nobody_hears_is_told_less_often() -> None:
     node.publisher.publish = counted  # type: ignore[method-assign]
     for step in range(1, 6):
         node.house.painter.step(job.id, step)
-        await settle()
+        await node.house.pass_time(GATHERED)
     assert asked == ["progress"]
     await node.house.pass_time(QUIET)
     node.house.painter.step(job.id, 6)
-    await settle()
+    await node.house.pass_time(GATHERED)
     node.house.painter.finish(job.id)
     await settle()
     assert asked == ["progress", "progress", "succeeded"]
+    await node.stop()
+
+
+async def test_progress_that_its_job_s_end_overtakes_is_not_told() -> None:
+    """Of a job that is done in a moment only the end goes to others, also where it was about to be told."""
+    broker, _, (node,) = await nodes("node")
+    broker.bindings.add((EVENTS, "#", "everything"))
+    broker.stand("everything")
+    for waits in (False, True):
+        if waits:
+            broker.confirming.clear()
+        job = await node.house.job()
+        node.house.painter.start(job.id)
+        node.house.painter.step(job.id, 1)
+        if waits:
+            node.teller.job_event(Canceled(number=9, job_id="another"))  # which the broker does not take yet
+            await settle()
+            await node.house.pass_time(GATHERED)
+        node.house.painter.finish(job.id)
+        await settle()
+        broker.confirming.set()
+        await node.house.pass_time(GATHERED)
+    told = [json.loads(body)["event"] for body in broker.bodies("everything")]
+    assert told == ["succeeded", "canceled", "succeeded"]
     await node.stop()
 
 
@@ -501,7 +525,7 @@ async def test_a_broker_that_takes_nothing_costs_bounded_memory(monkeypatch: pyt
     broker.stand("everything")
     broker.confirming.clear()
     node.teller.job_event(PROGRESS)
-    await settle()
+    await node.house.pass_time(GATHERED)
     for number in range(20):
         node.teller.job_event(replace(PROGRESS, number=number))
         assert node.teller.untold == 1
