@@ -21,9 +21,7 @@ from server.futures import as_deferred
 log = structlog.get_logger("atelier")
 
 
-SWITCH_INTERVAL = (
-    0.0005  # seconds; by default one thread that computes keeps the reactor waiting for 5 ms
-)
+SWITCH_INTERVAL = 0.0005  # seconds; by default one thread that computes keeps the reactor waiting for 5 ms
 
 
 class Service(Protocol):
