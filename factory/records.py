@@ -21,6 +21,7 @@ from server.database.patient import PatientStore
 from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
+from server.database.watching import Watch
 from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox
 from server.pools import ThreadedPool
@@ -48,6 +49,7 @@ class Records:
         self._reading = reading_engine(self._address, timeout, settings.database_threads)
         self._writer = GroupWriter(self._writing, self._writing_pool, on_commit)
         self._reader = Reader(self._reading, self._reading_pool)
+        self._watch = Watch(cast(Clock, reactor), timeout)
         self.bell = Bell()
         sql = SqlJobStore(
             writer=self._writer,
@@ -89,6 +91,9 @@ class Records:
         self._reading_pool.start()
         try:
             await self._writing_pool.run(self._open)
+            for engine in (self._writing, self._reading):  # from here on: a migration may take its time
+                self._watch.over(engine)
+            self._watch.start()
         except BaseException:
             await self.close()
             raise
@@ -96,7 +101,10 @@ class Records:
     async def close(self) -> bool:
         """End the threads and the connections, and let the folder go; whether that was done in time."""
         self._patient.stop()
-        return await joined(self._reactor, self._close)
+        try:
+            return await joined(self._reactor, self._close)
+        finally:
+            self._watch.stop()
 
     def _close(self) -> None:
         self._writing_pool.stop()

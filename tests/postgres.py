@@ -9,9 +9,11 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 _ANSWERS_WITHIN = 60.0  # seconds
@@ -72,6 +74,21 @@ class PostgresServer:
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
         self._process = None
+
+    def hang(self) -> None:
+        """Every process of it stops where it is: connections stay open, and nothing is answered, until `go_on`."""
+        self._signal_all(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """As if nothing had been."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        for process in (server, *server.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def remove(self) -> None:
         """Leave nothing behind."""

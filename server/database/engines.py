@@ -46,7 +46,9 @@ def _engine(url: URL, timeout: float, connections: int) -> Engine:
             "application_name": "atelier",
             "options": f"-c synchronous_commit=on -c statement_timeout={round(timeout * 1000)} -c timezone=UTC",
         }
-    engine = create_engine(url, connect_args=given, pool_size=connections, max_overflow=0, hide_parameters=True)
+    engine = create_engine(
+        url, connect_args=given, pool_size=connections, max_overflow=0, pool_timeout=timeout, hide_parameters=True
+    )
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", lambda connection, record: _set_up_sqlite(connection, timeout))
     return engine

@@ -6,13 +6,13 @@ that goes on from where it was parked, or cut short by a stop (`server.jobs.life
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 
 import structlog
 
 from server.clock import Clock, Pauses
 from server.errors import Code, JobFailure, RecordsUnavailable
-from server.futures import Tasks
 from server.interfaces import Leases
 from server.job import Job
 from server.jobs.lifecycle import Lifecycle
@@ -43,7 +43,7 @@ class Recovery:
         self._every = every
         self._max_attempts = max_attempts
         self._pauses = Pauses(clock)
-        self._tasks = Tasks()
+        self._keeping: asyncio.Task[None] | None = None
 
     async def take_up(self) -> list[Job]:
         """At start, before anyone can ask: what an earlier life has left. Raises RecordsUnavailable."""
@@ -52,11 +52,13 @@ class Recovery:
     def begin(self, jobs: Sequence[Job]) -> None:
         """Set them going, and keep at it."""
         self.set_going(jobs)
-        self._tasks.start(self._keep())
+        self._keeping = asyncio.ensure_future(self._keep())
 
     async def stop(self) -> None:
         """Give back what could not be finished, for the next life."""
         self._pauses.stop()
+        if self._keeping is not None:  # it may be taking jobs up, which are then to be given back too
+            await asyncio.wait([self._keeping])
         try:
             await self._leases.give_back(at=self._clock.seconds())
         except RecordsUnavailable as error:  # they expire
@@ -69,6 +71,8 @@ class Recovery:
                 self.set_going(await self._leases.take_up(at=self._clock.seconds(), begin=False))
             except RecordsUnavailable as error:
                 log.warning("leases.not_renewed", reason=error.reason)
+            except Exception:  # a mistake of ours is no reason to let all leases expire
+                log.exception("leases.broken")
 
     def set_going(self, jobs: Sequence[Job]) -> None:
         """Let this node run jobs that it has just got the lease of."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,6 +12,7 @@ from ai.types import InitImage
 from server.errors import Code, RecordsUnavailable
 from server.job import Job, JobState
 from server.jobs.recovery import Recovery
+from tests.conftest import LOOP
 from tests.server.fakes import Recorder, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
@@ -50,9 +52,12 @@ class FakeLeases:
 
 
 class Scene:
-    """A house with a recovery."""
+    """A house with a recovery, which `scenes_end` stops."""
+
+    begun: ClassVar[list[Scene]] = []
 
     def __init__(self, **house: Any) -> None:
+        self.begun.append(self)
         self.house = House(**house)
         self.leases = FakeLeases()
         self.recovery = Recovery(
@@ -80,6 +85,14 @@ class Scene:
         await self.house.board.follow(jobs[0].id, watcher)
         await settle()
         return watcher
+
+
+@pytest.fixture(autouse=True)
+def scenes_end() -> Iterator[None]:
+    """None is left with a task that waits."""
+    yield
+    while Scene.begun:
+        LOOP.run_until_complete(Scene.begun.pop().recovery.stop())
 
 
 async def test_a_job_that_was_left_is_painted_and_ends_once() -> None:
