@@ -83,6 +83,7 @@ class SqlJobStore:
         self._node = node
         self._bell = bell
         self._lease = lease
+        self._with_more: set[str] = set()  # live jobs here that may have rows of job_inputs or latents
 
     # Jobs
 
@@ -93,6 +94,8 @@ class SqlJobStore:
             rows.job.update(node=self._node(), lease_until=job.created_at + self._lease)
         else:
             rows.job.update(node=NOBODY, lease_until=job.created_at)
+        if rows.inputs:
+            self._with_more.add(job.id)
         new = _New(job, rows, [call_row(call, at=job.created_at) for call in calls])
         kept = await self._writer.write_one(_ADMISSIONS, new, durable=True)
         self._bell.ring(calls)
@@ -117,8 +120,12 @@ class SqlJobStore:
     async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """Record a transition. Raises IllegalTransition, LeaseLost."""
         at = job.completed_at or job.started_at or job.created_at
-        change = _Change(job, [call_row(call, at=at) for call in calls])
-        recorded = await self._writer.write_one(_MOVES[job.state], change, durable=job.state in TERMINAL)
+        ends = job.state in TERMINAL
+        more = ends and job.id in self._with_more
+        change = _Change(job, [call_row(call, at=at) for call in calls], more)
+        recorded = await self._writer.write_one(_MOVES[job.state], change, durable=ends)
+        if more:
+            self._with_more.discard(job.id)
         self._bell.ring(calls)
         return recorded
 
@@ -129,6 +136,7 @@ class SqlJobStore:
         rows = [
             {"job_id": job_id, "image_index": image.index, "step": image.step, "data": image.data} for image in images
         ]
+        self._with_more.add(job_id)
         await self._writer.write(partial(_keep_latents, job_id=job_id, fence=fence, rows=rows), durable=False)
 
     async def latents(self, job_id: str) -> tuple[SavedImage, ...]:
@@ -141,14 +149,17 @@ class SqlJobStore:
         """Jobs whose lease has expired, and if this node begins, those of its earlier life."""
         expired = and_(jobs.c.node.not_in((self._node(), NOBODY)), jobs.c.lease_until < at)
         mine = jobs.c.node == self._node()
-        work = partial(_queue_anew, which=or_(expired, mine) if begin else expired, values=self._taken(at))
-        return await self._writer.write(work, durable=True)
+        return await self._take(or_(expired, mine) if begin else expired, at)
 
     async def take(self, job_id: str, *, at: float) -> Job | None:
         """This job under this node's lease, queued anew; None where it has ended or another node's lease holds."""
         free = and_(jobs.c.node != self._node(), jobs.c.lease_until <= at)
-        work = partial(_queue_anew, which=and_(jobs.c.id == job_id, free), values=self._taken(at))
-        return next(iter(await self._writer.write(work, durable=True)), None)
+        return next(iter(await self._take(and_(jobs.c.id == job_id, free), at)), None)
+
+    async def _take(self, which: ColumnElement[bool], at: float) -> list[Job]:
+        taken = await self._writer.write(partial(_queue_anew, which=which, values=self._taken(at)), durable=True)
+        self._with_more.update(job.id for job in taken)
+        return taken
 
     async def unclaimed(self, *, since: float, most: int) -> list[str]:
         """Jobs that wait for a node."""
@@ -253,10 +264,11 @@ def _whole(connection: Connection, row: Any) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A job as a transition leaves it, and the rows of what is to be told of that."""
+    """A job as a transition leaves it, the rows of what is to be told, and whether it ends and may have `more` in other tables."""
 
     job: Job
     calls: list[dict[str, Any]]
+    more: bool
 
 
 def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobState) -> list[Job | Exception]:
@@ -270,8 +282,8 @@ def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobStat
     if made:
         connection.execute(ADD_ARTIFACTS[connection.dialect.name], made)
     add_calls(connection, [row for change in went for row in change.calls])
-    if went and state in TERMINAL:
-        ended = [change.job.id for change in went]
+    ended = [change.job.id for change in went if change.more]
+    if ended:
         for statement in ENDED:
             connection.execute(statement, {"of_jobs": ended})
     return outcomes
