@@ -264,7 +264,7 @@ def _whole(connection: Connection, row: Any) -> Job:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A job as a transition leaves it, the rows of what is to be told, and whether it ends and may have `more` in other tables."""
+    """A job as a transition leaves it, the rows of what is to be told, and whether it ends, and may have more rows."""
 
     job: Job
     calls: list[dict[str, Any]]

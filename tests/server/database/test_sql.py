@@ -304,7 +304,7 @@ async def test_deadlines_are_found_in_the_records_by_their_number(database: Open
     for number, code in enumerate(set(Code) - {Code.OK}):
         job = await database.store.admit(a_job(f"job-{number}"))
         failure = JobFailure(code, f'"code":{Code.DEADLINE_EXCEEDED.value},')
-        await database.store.move(job.id, JobState.FAILED, fence=1, at=9.0, last_event=1, failure=failure)
+        await move_job(database.store, job.id, JobState.FAILED, fence=1, at=9.0, last_event=1, failure=failure)
     (found,), more = await database.store.page("ada", JobPage(states=frozenset({JobState.FAILED}), overdue=True))
     assert found.failure is not None
     assert (found.failure.code, more) == (Code.DEADLINE_EXCEEDED, False)
