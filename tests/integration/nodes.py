@@ -13,6 +13,7 @@ from typing import Any
 
 from bot.client import Client
 from bot.jobs import JobHandle
+from tests.integration.eventually import until
 from tests.integration.served import ROOT
 from tests.postgres import PostgresServer
 from tests.rabbitmq import PASSWORD, USER
@@ -43,7 +44,7 @@ class Nodes:
 
     @asynccontextmanager
     async def node(self, name: str, role: str, step: float = 0.05, **settings: str) -> AsyncIterator[Node]:
-        """A node, once it says that it works; killed at the end if it still runs."""
+        """A node, once it says that it works, and a worker has its connection; killed at the end if it still runs."""
         environment = {
             **self._environment, "ATELIER_ROLE": role, "ATELIER_DATA_DIR": str(self._folder / name), **settings,
         }  # fmt: skip
@@ -55,7 +56,9 @@ class Nodes:
         try:
             assert process.stdout is not None
             line = (await process.stdout.readline()).decode()
-            assert line, (self._folder / f"{name}.log").read_text()
+            assert line, self.log(name)
+            if role != "gateway":
+                await until(lambda: "purpose=working" in self.log(name))
             yield Node(process, line.strip().rpartition(" ")[2])
         finally:
             if process.returncode is None:
