@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.doors.http import errors, health, jobs, measured, pictures
+from server.doors.http import errors, health, jobs, measured, models, openai_images, pictures
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
 from server.doors.http.parts import HttpParts
@@ -20,6 +20,8 @@ DIALECTS: Sequence[Routes] = (
     measured.routes,
     jobs.routes,
     pictures.routes,
+    openai_images.routes,
+    models.routes,
 )
 """Everything that is served, in the order in which paths are tried."""
 

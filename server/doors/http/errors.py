@@ -1,11 +1,11 @@
 """What is refused or fails, as HTTP: one table of statuses, one body.
 
     {"error": {"code": "INVALID_PARAMETER", "message": "…", "details": {"field": "width", "limit": "64 to 1280"},
-               "timestamp": "…Z"},
+               "timestamp": "…Z", "type": "invalid_request_error", "param": "width"},
      "detail": "…"}
 
-`code` is the name that TCP clients see too. `detail` is what clients of other FastAPI servers read: a text, or, with status
-422, a list of {loc, msg, type}.
+`code` is the name that TCP clients see too. `type` and `param` are what OpenAI's clients read beside it. `detail` is what clients
+of other FastAPI servers read: a text, or, with status 422, a list of {loc, msg, type}.
 """
 
 from __future__ import annotations
@@ -80,6 +80,19 @@ class ErrorDetails(BaseModel):
     retry_after_seconds: float | None = None
 
 
+TYPES: Mapping[int, str] = {  # of statuses, in OpenAI's words; every other refusal is an invalid request
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+def type_of(status: int) -> str:
+    """What OpenAI's clients call an error of this status."""
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
 class ErrorBody(BaseModel):
     """What went wrong: `code` for programs, `message` for people."""
 
@@ -87,6 +100,8 @@ class ErrorBody(BaseModel):
     message: str
     details: ErrorDetails
     timestamp: str
+    type: str = Field(description="The kind of error, in the words of OpenAI's API.")
+    param: str | None = Field(description="The field, as in `details`.")
 
 
 class FieldProblem(BaseModel):
@@ -139,8 +154,8 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def body_of(error: AtelierError, at: float, detail: Any = None) -> dict[str, Any]:
-    """The one body; `at` in seconds since 1970."""
+def error_of(error: AtelierError, at: float, status: int | None = None) -> dict[str, Any]:
+    """What the one body says of an error; `at` in seconds since 1970."""
     details: dict[str, Any] = {}
     if error.field:
         details["field"] = error.field
@@ -148,14 +163,23 @@ def body_of(error: AtelierError, at: float, detail: Any = None) -> dict[str, Any
         details["limit"] = error.limit
     if error.retry_after_seconds:
         details["retry_after_seconds"] = error.retry_after_seconds
+    return {
+        "code": error.code.name,
+        "message": error.message,
+        "details": details,
+        "timestamp": time_text(at),
+        "type": type_of(status or STATUSES[error.code]),
+        "param": error.field or None,
+    }
+
+
+def body_of(error: AtelierError, at: float, detail: Any = None, status: int | None = None) -> dict[str, Any]:
+    """The one body; `at` in seconds since 1970."""
     if detail is None:
         detail = error.message
         if STATUSES[error.code] == 422:
             detail = [{"loc": ["body", error.field], "msg": error.message, "type": "value_error"}]
-    return {
-        "error": {"code": error.code.name, "message": error.message, "details": details, "timestamp": time_text(at)},
-        "detail": detail,
-    }
+    return {"error": error_of(error, at, status), "detail": detail}
 
 
 def answer(
@@ -173,7 +197,7 @@ def answer(
         given["Retry-After"] = str(math.ceil(error.retry_after_seconds))
     if status == 401:
         given["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body_of(error, at, detail), status, given)
+    return JSONResponse(body_of(error, at, detail, status), status, given)
 
 
 def internal_error() -> Refusal:
@@ -250,7 +274,7 @@ def explained(problems: Sequence[Any]) -> tuple[Refusal, list[dict[str, Any]]]:
         {"loc": list(problem["loc"]), "msg": str(problem["msg"]), "type": str(problem["type"])} for problem in problems
     ]
     first = problems[0]
-    if first["type"] == "json_invalid":
+    if first["type"] == "json_invalid" and not isinstance(first["loc"][-1], str):  # else it is one field's
         return Refusal(Code.MALFORMED_MESSAGE, "the body is not JSON", field="body", limit="JSON"), told
     field = _field(first["loc"])
     known = _LIMITS.get(first["type"])

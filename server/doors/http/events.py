@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from server.doors.http.following import Listener
+from server.doors.http.following import Hearing, Listener
 from server.doors.http.parts import watch_client
 from server.doors.http.schemas import artifact_body, failure_body
 from server.events import Accepted, Canceled, Event, Failed, Preview, Progress, Succeeded
@@ -79,22 +79,33 @@ def sse(event: Event, base_url: str) -> bytes:
     return f"id: {event.number}\nevent: {TOLD[type(event)][0]}\ndata: {data}\n\n".encode()
 
 
-Encode = Callable[[Event], bytes]
+Encode = Callable[[Event], bytes | AsyncIterator[bytes]]
+RETRY = f"retry: {RETRY_MS}\n\n".encode()
 
 
 class EventStream(Response):
     """Everything that a listener hears, until it is over. The response begins when the job is found; a slow reader hears less.
 
-    `encode` makes an event into bytes; b"" leaves it out.
+    `encode` makes an event into bytes, or into pieces of them; b"" leaves it out. `preface` comes before all. `gone` is called
+    where the client went away before the end.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, listener: Listener, encode: Encode) -> None:
+    def __init__(
+        self,
+        listener: Hearing,
+        encode: Encode,
+        *,
+        preface: bytes = RETRY,
+        gone: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._listener = listener
         self._encode = encode
+        self._preface = preface
+        self._gone = gone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -102,15 +113,28 @@ class EventStream(Response):
             watching = asyncio.ensure_future(watch_client(receive, listener))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                await send(_piece(f"retry: {RETRY_MS}\n\n".encode()))
+                if self._preface:
+                    await send(_piece(self._preface))
                 while not listener.over:
                     event = await listener.next()
-                    data = ALIVE if event is None else self._encode(event)
-                    if data and not (event is None and listener.over):
-                        await send(_piece(data))
+                    if event is not None:
+                        await self._say(event, send)
+                    elif not listener.over:
+                        await send(_piece(ALIVE))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 watching.cancel()
+            if self._gone is not None and watching.done() and not listener.ended:
+                await self._gone()
+
+    async def _say(self, event: Event, send: Send) -> None:
+        data = self._encode(event)
+        if isinstance(data, bytes):
+            if data:
+                await send(_piece(data))
+            return
+        async for piece in data:
+            await send(_piece(piece))
 
 
 def _piece(data: bytes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from server.clock import Clock, Timer
 from server.events import Accepted, Event, Preview, Progress, TerminalEvent
@@ -17,6 +17,48 @@ from server.jobs.board import Board
 from server.latest import LatestEvents
 
 SHARES = 15  # of all listeners; one is nudged at a time, so that thousands do not speak up in the same moment
+
+
+class Ear(Protocol):
+    """Somebody who listens, as all of them are kept. `share` is theirs to set."""
+
+    share: int
+
+    def let_go(self) -> None:
+        """Hear no more of what has not ended."""
+        ...
+
+    def nudge(self) -> None:
+        """If there is nothing to say, say that."""
+        ...
+
+
+class Hearing(Protocol):
+    """What a client may be told from: a Listener, or one at several jobs (server.doors.http.choir)."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether all has been heard here."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be told."""
+        ...
+
+    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """The next event; None where it is over, or where a nudge came first."""
+        ...
+
+    def let_go(self) -> None:
+        """Hear no more of what has not ended."""
+        ...
 
 
 class Listener:
@@ -133,7 +175,7 @@ class Listeners:
     def __init__(self, clock: Clock, every: float) -> None:
         self._clock = clock
         self._pause = every / SHARES
-        self._shares: list[set[Listener]] = [set() for _ in range(SHARES)]
+        self._shares: list[set[Ear]] = [set() for _ in range(SHARES)]
         self._turn = 0
         self._added = 0
         self._timer: Timer | None = None
@@ -142,7 +184,7 @@ class Listeners:
     def __len__(self) -> int:
         return sum(map(len, self._shares))
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: Ear) -> None:
         """Here is one more."""
         self._added += 1
         listener.share = self._added % SHARES
@@ -152,7 +194,7 @@ class Listeners:
         elif self._timer is None:
             self._timer = self._clock.callLater(self._pause, self._nudge_some)
 
-    def discard(self, listener: Listener) -> None:
+    def discard(self, listener: Ear) -> None:
         """It has left."""
         self._shares[listener.share].discard(listener)
 

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from server.clock import Clock
 from server.commands import Cancel, Command, GetJob, Submit, Watch
-from server.doors.http.following import Listener, Listeners
+from server.doors.http.following import Hearing, Listener, Listeners
 from server.futures import Tasks
 from server.handlers import HandlerTable
 from server.health import Health
@@ -147,7 +147,7 @@ async def _until_gone(request: Request, listener: Listener) -> AsyncIterator[asy
         watching.cancel()
 
 
-async def watch_client(receive: Any, listener: Listener) -> None:
+async def watch_client(receive: Any, listener: Hearing) -> None:
     """Read on until the client goes away; then let the listener go."""
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass

@@ -121,14 +121,19 @@ class Picture(Response):
     async def _piece(self, begin: int, end: int) -> bytes:
         if begin >= end:
             return b""
-        try:
-            piece = await self._artifacts.read(self._artifact.key, begin, min(self._chunk_bytes, end - begin))
-            if not piece:
-                raise OSError("it is shorter than it was")
-        except OSError as error:
-            log.error("picture.unreadable", key=self._artifact.key, reason=error.strerror or str(error))
-            raise Refusal(Code.STORAGE_FAILED, "the picture cannot be read now", retry_after_seconds=5.0) from None
-        return piece
+        return await read_piece(self._artifacts, self._artifact, begin, min(self._chunk_bytes, end - begin))
+
+
+async def read_piece(artifacts: ArtifactStore, artifact: Artifact, begin: int, size: int) -> bytes:
+    """At most `size` bytes of a stored picture, and at least one. Raises Refusal (STORAGE_FAILED)."""
+    try:
+        piece = await artifacts.read(artifact.key, begin, size)
+        if not piece:
+            raise OSError("it is shorter than it was")
+    except OSError as error:
+        log.error("picture.unreadable", key=artifact.key, reason=error.strerror or str(error))
+        raise Refusal(Code.STORAGE_FAILED, "the picture cannot be read now", retry_after_seconds=5.0) from None
+    return piece
 
 
 def part_of(asked: str, size: int) -> tuple[int, int] | None:

@@ -35,7 +35,8 @@ async def test_a_refusal_names_code_field_limit_and_when_to_come_again() -> None
     body = refused.json()
     assert refused.status == 429
     assert set(body) == {"error", "detail"}
-    assert set(body["error"]) == {"code", "message", "details", "timestamp"}
+    assert set(body["error"]) == {"code", "message", "details", "timestamp", "type", "param"}
+    assert (body["error"]["type"], body["error"]["param"]) == ("rate_limit_error", None)
     assert body["error"]["code"] == "RESOURCE_EXHAUSTED"
     assert body["detail"] == body["error"]["message"]
     assert body["error"]["timestamp"] == "1970-01-12T13:46:40.000Z"
