@@ -16,7 +16,7 @@ LEAST_TOKEN = 32  # characters, as the backends that give it out have it
 LEAST_SECRET, MOST_SECRET = 24, 64  # bytes, as Standard Webhooks recommends
 
 
-def _base_url(value: str) -> str:
+def base_url(value: str) -> str:
     """An address to which paths are added; "" is none."""
     if not value:
         return value
@@ -63,7 +63,7 @@ def _in_a_header(text: str) -> bool:
 class CallingSettings(BaseSettings):
     """Part of `config.Settings`."""
 
-    backend_api_url: Annotated[str, AfterValidator(_base_url)] = setting(
+    backend_api_url: Annotated[str, AfterValidator(base_url)] = setting(
         "", "BACKEND_API_URL", "BACKEND_API_URL",
         why="The backend that publishes jobs and hears of them (docs/webhooks.md); trusted, and alone given INTERNAL_API_TOKEN.",
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, SecretStr, field_validator
 from pydantic_settings import BaseSettings
 
+from config.calling import base_url
 from config.fields import setting
 
 LEAST_TOKEN = 16  # characters, as of every token here
@@ -32,6 +33,15 @@ class MeasuringSettings(BaseSettings):
     metrics_token: Annotated[SecretStr, AfterValidator(_metrics_token)] = setting(
         SecretStr(""), "METRICS_TOKEN",
         why="Whoever has it may read the metrics, from anywhere (docs/metrics.md). None: this machine's own programs alone.",
+    )  # fmt: skip
+
+    otlp_endpoint: Annotated[str, AfterValidator(base_url)] = setting(
+        "", "OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT",
+        why="A collector that takes traces by OTLP over HTTP: http://collector:4318 (docs/metrics.md). Empty: nothing is traced.",
+    )  # fmt: skip
+    otlp_headers: SecretStr = setting(
+        SecretStr(""), "OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS",
+        why="What it is to be sent with them: authorization=Bearer%20TOKEN,name=value.",
     )  # fmt: skip
 
     @field_validator("metrics_listen")

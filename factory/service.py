@@ -32,6 +32,7 @@ from factory.no_engine import NoEngine
 from factory.records import Records
 from factory.storage import Storage
 from factory.tcp import TcpDoor
+from factory.tracing import tracing
 from factory.webhooks import Webhooks
 from proto import atelier_pb2 as pb
 from server.backlog import BacklogWatch
@@ -56,7 +57,6 @@ from server.jobs.board import Board
 from server.jobs.cleaning import Cleaning, Keep
 from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.elsewhere import Elsewhere
-from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.observing import ObservedJobs
 from server.jobs.places import Places
@@ -88,6 +88,7 @@ class AtelierService:
         self.threads_left = False  # after stop: whether some thread would not end
 
         self._measuring = measuring = Measuring(settings, reactor, cards)
+        self._tracing = traces = tracing(settings, reactor)
         self._pool = ThreadedPool("finishing", settings.finishing_threads)
         self._storage = Storage(settings, self._pool)
         artifacts = measuring.artifacts(self._storage.artifacts)
@@ -95,15 +96,20 @@ class AtelierService:
         self._records = Records(settings, reactor, measuring.commits)
         self._backlog = BacklogWatch(self._records.backlog, clock)
         addressed = AddressedJobs(self._records.store, artifacts, settings.http_base_url)
-        store = ObservedJobs(addressed, [measuring.jobs])
+        store = ObservedJobs(addressed, [measuring.jobs, *traces.observers()])
         board = Board(store)
         board.tap(measuring.jobs)
+        traces.tap(board)
         paints = settings.role != "gateway"
         self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
         self._painter = self._engine(cards) if paints else NoEngine(cards)
         self._webhooks = Webhooks(
-            settings, reactor, self._records, lambda job_id: self._lifecycle.live_job(job_id), measuring.sender
+            settings,
+            reactor,
+            self._records,
+            lambda job_id: self._lifecycle.live_job(job_id),
+            lambda sender: traces.sender(measuring.sender(sender)),
         )
         board.tap(self._webhooks.telling)
         telling = self._webhooks.telling
@@ -120,7 +126,7 @@ class AtelierService:
             latents=self._records.latents,
             board=board,
             painter=self._painter,
-            finisher=Finisher(artifacts, self._pool),
+            finisher=traces.finisher(artifacts, self._pool),
             fetching=self._adapters.fetching,
             places=places,
             retries=Retries(settings.retry_delays),
@@ -129,7 +135,7 @@ class AtelierService:
             clock=clock,
         )
         self._recovery = Recovery(
-            leases=measuring.leases(self._records.leases),
+            leases=traces.leases(measuring.leases(self._records.leases)),
             lifecycle=self._lifecycle,
             places=places,
             models=[card.name for card in cards],
@@ -175,7 +181,7 @@ class AtelierService:
                 board=board,
                 elsewhere=self._elsewhere,
                 store=store,
-                claims=self._records.claims,
+                claims=traces.claims(self._records.claims),
                 dispatches=self._records.outbox(Channel.DISPATCH),
                 artifacts=artifacts,
                 announcer=announcer,
@@ -324,6 +330,7 @@ class AtelierService:
             ended = [told, await self._adapters.close(), await self._measuring.close()]
             ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
             self.threads_left = not all([*ended, await self._records.close()])
+        await self._tracing.stop()
         log.info("server.stopped", threads_left=self.threads_left)
 
     async def _listen_no_more(self) -> None:

@@ -32,7 +32,7 @@ FLOORS: dict[str, int] = {
     "server": 2,  # errors, job, commands, events, interfaces, …, wire: all that has no floor of its own below
     "server.jobs": 3, "server.handlers": 3,
     "server.protocol": 4, "server.pump": 4, "server.doors": 4, "server.storage": 4,
-    "server.metrics": 4, "server.fetching": 4, "server.webhooks": 4, "server.database": 4,
+    "server.metrics": 4, "server.tracing": 4, "server.fetching": 4, "server.webhooks": 4, "server.database": 4,
     "factory": 5,
 }  # fmt: skip
 FREE = {
@@ -128,6 +128,8 @@ def _strays(module: str, name: str) -> str:
         return "Pillow stays with the pictures"
     if top == "prometheus_client" and not within(module, "server.metrics") and room not in FREE:
         return "only server/metrics speaks Prometheus's language"
+    if top == "opentelemetry" and not within(module, "server.tracing") and room not in FREE:
+        return "only server/tracing speaks OpenTelemetry's language"
     if top == "pika" and module != "server.doors.amqp.connection" and room not in ("tests", "bench"):
         return "only server/doors/amqp/connection speaks AMQP"
     return ""
@@ -201,6 +203,7 @@ def test_every_room_is_looked_into() -> None:
         ("server.protocol", "from PIL import Image", "Pillow"),
         ("server.protocol", "import pika", "AMQP"),
         ("server.jobs.lifecycle", "from prometheus_client import Counter", "Prometheus"),
+        ("factory.tracing", "def f():\n    from opentelemetry import trace", "OpenTelemetry"),
         ("server.doors.amqp.intake", "from pika import spec", "AMQP"),
     ],
 )  # fmt: skip
@@ -240,6 +243,12 @@ def test_torch_is_not_imported_with_the_server(module: str) -> None:
     """The port listens before torch is there: importing everything leaves it to the engine's thread."""
     heavy = sorted({"torch", "diffusers", "transformers"})
     assert run_python(f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])") == "[]"
+
+
+def test_opentelemetry_is_loaded_where_traces_are_wanted_alone() -> None:
+    """A server without the setting has none of it."""
+    script = "import sys, factory.service, factory.http; print('opentelemetry.sdk' in sys.modules)"
+    assert run_python(script) == "False"
 
 
 def test_the_reactor_is_asyncio_s() -> None:

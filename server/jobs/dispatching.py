@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from server.events import Canceled, Event, Failed, Succeeded
+from server.incoming import INCOMING
 from server.job import Job, JobState
 from server.jobs.board import Board
 from server.jobs.places import Places
@@ -27,7 +28,8 @@ class DispatchCalls:
         """One call, of a job that nobody has begun."""
         if job.state is not JobState.QUEUED:
             return ()
-        payload = json.dumps({"job_id": job.id})
+        traceparent = INCOMING.get().traceparent
+        payload = json.dumps({"job_id": job.id, **({"traceparent": traceparent} if traceparent else {})})
         return (
             OutboxCall(
                 id=f"dispatch-{job.id}",

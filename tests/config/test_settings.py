@@ -123,6 +123,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "backend_api_url": ("http://backend:3000", "http://backend:3000"),
     "internal_api_token": (LONG, SecretStr(LONG)),
     "webhook_secret": (SECRET, SecretStr(SECRET)),
+    "otlp_endpoint": ("http://collector:4318", "http://collector:4318"),
+    "otlp_headers": (f"authorization={TOKEN}", SecretStr(f"authorization={TOKEN}")),
     "metrics_listen": ("tcp:9100", "tcp:9100"),
     "metrics_token": (TOKEN, SecretStr(TOKEN)),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),

@@ -23,6 +23,7 @@ from server.doors.amqp.order import Order
 from server.doors.amqp.queues import Queues, stands
 from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
 from server.futures import Tasks
+from server.incoming import INCOMING, Incoming, traceparent_of
 from server.interfaces import JobStore
 from server.jobs.board import Board
 from server.replies import Admitted
@@ -121,6 +122,8 @@ class Intake:
 
     async def _take(self, handle: Handle) -> None:
         delivery, settings = handle.delivery, self._settings
+        traceparent = traceparent_of(delivery.properties.headers.get("traceparent"))
+        INCOMING.set(Incoming("amqp", self._parts.clock.seconds(), traceparent))
         try:
             order = read_order(delivery.body, delivery.properties, owner=settings.owner, max_bytes=settings.max_bytes)
         except FormRefusal as refusal:

@@ -19,6 +19,7 @@ from server.doors.amqp.dead_letters import bury
 from server.doors.amqp.delivery import Following, Handle
 from server.doors.amqp.queues import WORK, WORKING, stands
 from server.errors import Code, RecordsUnavailable, Refusal
+from server.incoming import INCOMING, Incoming, traceparent_of
 from server.interfaces import Claims
 from server.job import Job
 from server.jobs.board import Board
@@ -77,7 +78,8 @@ class Worker:
         await stands(link, self._parts.dead)
 
     async def _take(self, handle: Handle) -> None:
-        job_id = _job_id(handle.delivery.body)
+        job_id, traceparent = _job_id(handle.delivery.body)
+        INCOMING.set(Incoming("worker", traceparent=traceparent))
         if not job_id:
             await self._bury(handle)
             return
@@ -112,10 +114,13 @@ class Worker:
                     return
 
 
-def _job_id(body: bytes) -> str:
+def _job_id(body: bytes) -> tuple[str, str]:
+    """And its caller's traceparent, if it had one."""
     try:
         message = from_json(body)
     except ValueError:
-        return ""
-    job_id = message.get("job_id") if isinstance(message, dict) else None
-    return job_id if isinstance(job_id, str) else ""
+        return "", ""
+    if not isinstance(message, dict):
+        return "", ""
+    job_id = message.get("job_id")
+    return job_id if isinstance(job_id, str) else "", traceparent_of(message.get("traceparent"))

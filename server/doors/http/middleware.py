@@ -20,6 +20,7 @@ from server.doors.http.bodies import capped, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
+from server.incoming import INCOMING, Incoming, traceparent_of
 
 log = structlog.get_logger("atelier.http")
 
@@ -49,7 +50,8 @@ class Doorstep:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id, length = _told(scope["headers"])
+        request_id, length, traceparent = _told(scope["headers"])
+        INCOMING.set(Incoming("http", self._clock.seconds(), traceparent))
         scope.setdefault("state", {})["request_id"] = request_id.decode()
         refusal = self._refusal(scope, length)
         if scope["type"] == "websocket":
@@ -87,15 +89,17 @@ class Doorstep:
         return too_large(self._max_body_bytes) if length > self._max_body_bytes else None
 
 
-def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int]:
-    """The request's id (its own, where that is harmless), and how long its body says it is."""
-    request_id, length = b"", 0
+def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, str]:
+    """The request's id (its own, where that is harmless), how long its body says it is, and its caller's traceparent."""
+    request_id, length, traceparent = b"", 0, ""
     for name, value in headers:
         if name == b"x-request-id":
             request_id = value if _REQUEST_ID.fullmatch(value) else b""
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
-    return request_id or secrets.token_hex(8).encode(), length
+        elif name == b"traceparent":
+            traceparent = traceparent_of(value.decode("latin-1"))
+    return request_id or secrets.token_hex(8).encode(), length, traceparent
 
 
 def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:
