@@ -33,7 +33,7 @@ def nodes(tmp_path: Path, postgres: PostgresServer, rabbitmq: RabbitNode) -> Ite
 async def test_a_trace_goes_through_gateway_and_worker(reactor: Any, nodes: Nodes, rabbitmq: RabbitNode) -> None:
     """What the worker does stands below the root that the gateway tells, in the trace of whoever published the message."""
     with collecting() as collector:
-        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        settings: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
         async with AsyncExitStack() as stack:
             gateway = await stack.enter_async_context(nodes.node("gateway", "gateway", **settings))
             await stack.enter_async_context(nodes.node("worker", "worker", **settings))
