@@ -104,7 +104,7 @@ class JobTracer:
         course = self._courses.get(job.id)
         if course is None:
             return
-        if job.state is JobState.STARTING:
+        if job.state in (JobState.STARTING, JobState.PROCESSING):
             self._paint(course, job.started_at)
         elif job.state is JobState.RETRYING:
             course.stepped = course.parked = False
