@@ -63,6 +63,7 @@ def _folder(root: Path, parts: list[str], *, make: bool = False) -> Iterator[int
             if make:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=handle)
+                    os.fsync(handle)  # or the new folder, and what is about to be put in it, may be gone with the power
             inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle = inner

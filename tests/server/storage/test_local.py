@@ -43,6 +43,26 @@ async def test_putting_again_leaves_nothing_else_in_the_folder(store: LocalArtif
     assert [path.name for path in (tmp_path / "data/artifacts/jobs/job-1").iterdir()] == ["0.png"]
 
 
+async def test_a_picture_and_all_that_leads_to_it_is_on_the_disk(
+    store: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file, the folder that names it, and the folders that name the new ones; those that were there need it no more."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append("file" if path.is_file() else str(path.relative_to(tmp_path / "data")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(local.os, "fsync", noted)  # type: ignore[attr-defined]
+    await store.put("jobs/job-1/0.png", b"png", "image/png", "")
+    assert synced == ["artifacts", "artifacts/jobs", "file", "artifacts/jobs/job-1"]
+    synced.clear()
+    await store.put("jobs/job-1/1.png", b"png", "image/png", "")
+    assert synced == ["file", "artifacts/jobs/job-1"]
+
+
 async def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(
     store: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
