@@ -26,6 +26,7 @@ from config.hosts import hosts_of
 from config.http import HttpSettings
 from config.local_model import local_model
 from config.measuring import MeasuringSettings
+from config.profile import known_profile, read_profile
 from config.solver_words import known_word, solver_of
 from config.storing import StoringSettings
 
@@ -53,6 +54,11 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
     )
+
+    profile: str = _setting(
+        "", "PROFILE",
+        why="Ready-made settings for front ends of other servers: sdxl-api or predictions (docs/http.md). All others come before it.",
+    )  # fmt: skip
 
     # The TCP door
     tcp_listen: str = _setting(
@@ -384,6 +390,11 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         """The environment wins over `.env`; tests give values by argument."""
         return init_settings, env_settings, dotenv_settings
 
+    @field_validator("profile")
+    @classmethod
+    def _a_profile(cls, value: str) -> str:
+        return known_profile(value)
+
     @field_validator("tcp_listen")
     @classmethod
     def _known_endpoint(cls, value: str) -> str:
@@ -556,10 +567,20 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError(f".env: it is not UTF-8 text: {error.reason} at byte {error.start}") from None
     _refuse_unknown(environment)
     try:
-        return Settings(**{environment_names(field)[0]: value for field, value in given.items()})
+        values = {environment_names(field)[0]: value for field, value in given.items()}
+        return Settings(**_of_profile(given, environment), **values)
     except ValidationError as error:
         problems = error.errors(include_input=False)  # the input may be a secret
         raise SettingsError("\n".join(_explain(problem, environment) for problem in problems)) from None
+
+
+def _of_profile(given: Mapping[str, Any], environment: Mapping[str, str | None]) -> dict[str, str]:
+    """What the profile sets of the settings that nothing else does, under whichever name."""
+    profile = read_profile(given.get("profile") or environment.get(environment_names("profile")[0]) or "")
+    names = {field: environment_names(field) for field in Settings.model_fields}
+    told = {field for field in names if field in given or any(environment.get(name) for name in names[field])}
+    others = {name for field in names if field not in told for name in names[field]}
+    return {name: value for name, value in profile.items() if name in others}
 
 
 def _refuse_unknown(environment: Mapping[str, str | None]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import CannotListenError
 
+from ai.types import EngineNumbers
 from config import Settings, SettingsError
 from factory.listening import Endpoint, read_endpoint
 from server.doors.http.app import make_app
 from server.doors.http.connections import ConnectionLimits
 from server.doors.http.following import Listeners
-from server.doors.http.parts import HttpLimits, HttpParts
+from server.doors.http.parts import HttpLimits, HttpParts, Waits
 from server.doors.http.serving import BACKLOG, HttpServer
 from server.futures import Tasks
 from server.handlers import HandlerTable
@@ -40,6 +42,7 @@ class HttpDoor:
         artifacts: ArtifactStore,
         health: Health,
         measures: WebMeasures | None = None,
+        numbers: Callable[[], EngineNumbers] = EngineNumbers,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._listeners = Listeners(reactor, settings.http_keep_alive)
@@ -61,6 +64,11 @@ class HttpDoor:
             anonymous_owner=settings.http_anonymous_owner,
             cors_origins=settings.cors_origins,
             measures=measures,
+            numbers=numbers,
+            waits=Waits(
+                generation_timeout=settings.generation_timeout,
+                cancel_on_disconnect=settings.http_cancel_on_disconnect,
+            ),
         )
 
     async def listen(self) -> str:

@@ -237,6 +237,7 @@ class AtelierService:
             artifacts=artifacts,
             health=self._health,
             measures=measuring.web,
+            numbers=self._painter.numbers,
         )
         measuring.look_up(
             Measured(

@@ -46,6 +46,7 @@ def test_the_defaults_alone_start_a_server() -> None:
 
 
 SAMPLES: dict[str, tuple[str, Any]] = {
+    "profile": ("predictions", "predictions"),
     "tcp_listen": ("unix:/tmp/x", "unix:/tmp/x"),
     "http_listen": ("ssl:8001:privateKey=k.pem", "ssl:8001:privateKey=k.pem"),
     "http_host": ("10.0.0.1", "10.0.0.1"),

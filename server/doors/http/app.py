@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.doors.http import errors, health, jobs, measured, models, openai_images, pictures
+from server.doors.http import errors, generate, health, jobs, measured, models, openai_images, pictures
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
 from server.doors.http.parts import HttpParts
@@ -22,11 +22,12 @@ DIALECTS: Sequence[Routes] = (
     pictures.routes,
     openai_images.routes,
     models.routes,
+    generate.routes,
 )
 """Everything that is served, in the order in which paths are tried."""
 
 _SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-ID")
-_READ = ("X-Request-ID", "Location", "Retry-After", "ETag")
+_READ = ("X-Request-ID", "Location", "Retry-After", "ETag", "Preference-Applied")
 
 
 def make_app(parts: HttpParts) -> FastAPI:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
+from ai.types import EngineNumbers
 from server.clock import Clock
 from server.commands import Cancel, Command, GetJob, Submit, Watch
 from server.doors.http.following import Hearing, Listener, Listeners
@@ -41,11 +42,19 @@ class HttpLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """Of requests that wait for their picture: how many seconds it may take, and whether it is given up with its client."""
+
+    generation_timeout: float = 300.0
+    cancel_on_disconnect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpParts:
     """`base_url` is what others call this door ("": as each request calls it); `cors_origins` are pages that may call it.
 
     `anonymous_owner` owns what comes without a token; "" where nobody does. `store` is read for pictures alone: everything else
-    goes through `handlers`.
+    goes through `handlers`. `numbers` are the engine's.
     """
 
     handlers: HandlerTable
@@ -62,6 +71,8 @@ class HttpParts:
     anonymous_owner: str = ""
     cors_origins: tuple[str, ...] = ()
     measures: WebMeasures | None = None
+    numbers: Callable[[], EngineNumbers] = EngineNumbers
+    waits: Waits = Waits()
 
     def fraction(self, job: Job) -> float:
         """How much of a job is done, 0 to 1, as far as is known here."""
