@@ -57,7 +57,7 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
 
     profile: str = _setting(
         "", "PROFILE",
-        why="Ready-made settings for front ends of other servers: sdxl-api or predictions (docs/http.md). All others come before it.",
+        why="Ready-made settings for other servers' front ends: sdxl-api, predictions (docs/http.md). All others come before it.",
     )  # fmt: skip
 
     # The TCP door
@@ -574,7 +574,7 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError("\n".join(_explain(problem, environment) for problem in problems)) from None
 
 
-def _of_profile(given: Mapping[str, Any], environment: Mapping[str, str | None]) -> dict[str, str]:
+def _of_profile(given: Mapping[str, Any], environment: Mapping[str, str | None]) -> dict[str, Any]:
     """What the profile sets of the settings that nothing else does, under whichever name."""
     profile = read_profile(given.get("profile") or environment.get(environment_names("profile")[0]) or "")
     names = {field: environment_names(field) for field in Settings.model_fields}
