@@ -53,12 +53,14 @@ class Line(Protocol):
         self._conversations: dict[int, Conversation] = {}
         self._on_over: Callable[[Conversation], None] | None = None
         self._on_lost: Callable[[Line, str], None] | None = None
+        self._on_stray: Callable[[Received], None] | None = None
         self._lost_because = ""
         self._ping_every = 0.0
         self._ping_timer: Timer | None = None
         self._silence_timer: Timer | None = None
         self._closing_timer: Timer | None = None
         self._answered = False
+        self._paused = False
         self._welcomed_at = 0.0
         self.goodbye: Code | None = None  # why the server ended it
 
@@ -83,10 +85,18 @@ class Line(Protocol):
         """Whether it was more than let in and dropped at once."""
         return self._answered or self._clock.seconds() - self._welcomed_at > self._patience.longest_wait
 
-    def adopt(self, *, on_over: Callable[[Conversation], None], on_lost: Callable[[Line, str], None]) -> None:
-        """Belong to a client. It is told at once if the connection is gone already."""
+    def adopt(
+        self,
+        *,
+        on_over: Callable[[Conversation], None],
+        on_lost: Callable[[Line, str], None],
+        on_stray: Callable[[Received], None] | None = None,
+    ) -> None:
+        """Belong to a client. It is told at once if the connection is gone already. `on_stray` hears what belongs to nothing
+        that is under way."""
         self._on_over = on_over
         self._on_lost = on_lost
+        self._on_stray = on_stray
         if self._gone.done():
             on_lost(self, self._lost_because)
 
@@ -113,6 +123,17 @@ class Line(Protocol):
         """Cut it off."""
         if self.transport is not None and not self._gone.done():
             self._transport.abortConnection()
+
+    def pause(self) -> None:
+        """Read nothing more, so that what the server sends fills the buffers between us; nor ask whether it is there."""
+        self._paused = True
+        self._transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        if not self._gone.done():
+            self._transport.resumeProducing()
 
     # Twisted's side
 
@@ -161,8 +182,10 @@ class Line(Protocol):
     def _answer(self, event: Received) -> None:
         self._answered = True
         conversation = self._conversations.get(event.request_id)
-        if conversation is None:
-            return  # the last words of something that was given up, or a Pong
+        if conversation is None:  # the last words of something that was given up, or a Pong
+            if self._on_stray is not None:
+                self._on_stray(event)
+            return
         if conversation.hear(event.kind, event.message):
             del self._conversations[event.request_id]
             if self._on_over is not None:
@@ -204,7 +227,7 @@ class Line(Protocol):
     def _ping(self) -> None:
         now = self._clock.seconds()
         self._ping_timer = self._clock.callLater(self._ping_every, self._ping)
-        if self._wire.state is not State.OPEN:
+        if self._wire.state is not State.OPEN or self._paused:
             return
         ping = pb.Ping(client_time_us=int(now * 1_000_000))
         self._say(pb.Envelope(request_id=next(self._request_ids), ping=ping))

@@ -23,7 +23,7 @@ from proto import atelier_pb2 as pb
 from server.clock import Clock
 from server.errors import AtelierError, Code
 from server.futures import as_future
-from server.wire.connection import LocalProtocolError
+from server.wire.connection import LocalProtocolError, Received
 
 log = structlog.get_logger("atelier.client")
 
@@ -48,7 +48,9 @@ class Reconnecting:
         tell: Tell,
         clock: Clock,
         random: Callable[[], float],
+        on_stray: Callable[[Received], None] | None = None,
     ) -> None:
+        self._on_stray = on_stray
         self._address = address
         self._endpoint = _endpoint(reactor, address)
         self._token = token
@@ -67,6 +69,16 @@ class Reconnecting:
     def connected(self) -> bool:
         """Whether there is a connection at this moment."""
         return self._line is not None
+
+    @property
+    def line(self) -> Line | None:
+        """The present connection."""
+        return self._line
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no connection any more."""
+        return self._end is not None
 
     async def connect(self) -> pb.Welcome:
         """Connect once. Raises CannotConnectError, NotWelcomeError."""
@@ -132,7 +144,7 @@ class Reconnecting:
             except LocalProtocolError as error:  # the server came back with smaller limits
                 self.forget(conversation)
                 conversation.fail(ClientError(str(error)))
-        line.adopt(on_over=self.forget, on_lost=self._lost)
+        line.adopt(on_over=self.forget, on_lost=self._lost, on_stray=self._on_stray)
 
     # Losing it, and coming back
 
