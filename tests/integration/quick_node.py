@@ -26,9 +26,11 @@ class SteadyPainter(QuickPainter):
         self._later(0, Started(name))
         for step in range(1, STEPS + 1):
             self._later(step, Stepped(name, Phase.DENOISING, step, STEPS, step / STEPS, 0.0))
-        rgb = bytes([request.seed % 256]) * (request.width * request.height * 3)
-        picture = Picture(request.seed, request.width, request.height, rgb)
-        self._later(STEPS + 1, Finished(name, (picture,), ()))
+        pictures = tuple(
+            Picture(seed, request.width, request.height, bytes([seed % 256]) * (request.width * request.height * 3))
+            for seed in range(request.seed, request.seed + request.num_images)
+        )
+        self._later(STEPS + 1, Finished(name, pictures, ()))
 
 
 if __name__ == "__main__":
