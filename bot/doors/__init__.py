@@ -1,0 +1,1 @@
+"""The ways in that bots take: each door's own dialect behind one small interface."""
