@@ -10,13 +10,11 @@ from typing import Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from server.doors.http import multipart
+from server.doors.http.multipart import MULTIPART
 from server.errors import Refusal
-
-MOST_FIELDS = 64  # no form here has half of them
-MULTIPART = "multipart/form-data"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,21 +23,15 @@ async def read_form(
     request: Request, model: type[Model], files: Collection[str]
 ) -> tuple[Model, Mapping[str, list[bytes]]]:
     """The texts as a model, and the contents of each of `files` that came. Raises Refusal, RequestValidationError."""
-    given = request.headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != MULTIPART:
-        raise Refusal.invalid("Content-Type", MULTIPART, given)
-    texts: dict[str, str] = {}
-    contents: dict[str, list[bytes]] = {}
-    async with request.form(max_files=MOST_FIELDS, max_fields=MOST_FIELDS) as form:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile) != (name in files):
-                raise Refusal.invalid(name[:100], "a file" if name in files else "a text", "the other")
-            if isinstance(value, UploadFile):
-                contents.setdefault(name, []).append(await value.read())
-            elif name in texts:
-                raise Refusal.invalid(name[:100], "given once", value)
-            else:
-                texts[name] = value
+    form = await multipart.read_form(request)
+    for name in (*form.fields, *form.uploads):
+        if (name in form.uploads) != (name in files):
+            raise Refusal.invalid(name[:100], "a file" if name in files else "a text", "the other")
+    texts = {name: values[0] for name, values in form.fields.items()}
+    for name, values in form.fields.items():
+        if len(values) > 1:
+            raise Refusal.invalid(name[:100], "given once", values[1])
+    contents = {name: [upload.data for upload in uploads] for name, uploads in form.uploads.items()}
     return checked(model, texts), contents
 
 
