@@ -45,6 +45,10 @@ class HttpSettings(BaseSettings):
         2 << 20, "HTTP_MAX_BODY_BYTES", ge=1024, le=1 << 27,
         why="Largest request body: an init image and a signature, in base64, fit. Beyond, it is refused, unread if it can be.",
     )  # fmt: skip
+    http_max_batch: int = setting(
+        100, "HTTP_MAX_BATCH", ge=1, le=1000,
+        why="Jobs of one POST /v1/jobs/batch. Looking at a batch asks the records once for each of them.",
+    )  # fmt: skip
     http_max_header_bytes: int = setting(
         16 * 1024, "HTTP_MAX_HEADER_BYTES", ge=1024, le=1 << 20,
         why="Largest request line and headers: browsers with many cookies send 8 kB. A stranger makes us hold no more.",

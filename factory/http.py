@@ -59,7 +59,11 @@ class HttpDoor:
             listeners=self._listeners,
             clock=reactor,
             tasks=Tasks(),
-            limits=HttpLimits(max_body_bytes=settings.http_max_body_bytes, chunk_bytes=settings.chunk_bytes),
+            limits=HttpLimits(
+                max_body_bytes=settings.http_max_body_bytes,
+                chunk_bytes=settings.chunk_bytes,
+                max_batch=settings.http_max_batch,
+            ),
             base_url=settings.http_base_url.rstrip("/"),
             anonymous_owner=settings.http_anonymous_owner,
             cors_origins=settings.cors_origins,

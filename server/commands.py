@@ -110,10 +110,11 @@ class Watch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GetJob:
-    """A job as it stands."""
+    """A job as it stands: by its id, or by the key that it was asked for with."""
 
     owner: str
-    job_id: str
+    job_id: str = ""
+    idempotency_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,12 +39,13 @@ if [ "$kind" = dev ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 &&
   say_or_install postgresql
 fi
 
-# And a RabbitMQ node of their own, and promtool, which checks the metrics and the alert rules. Debian's packages would start a
-# broker on port 5672 and a Prometheus on 9090, unless a policy says that nothing is started.
+# And a RabbitMQ node of their own, promtool, which checks the metrics and the alert rules, and a browser that opens the documentation
+# pages. Debian's packages would start a broker on port 5672 and a Prometheus on 9090, unless a policy says that nothing is started.
 missing=()
 if [ "$kind" = dev ]; then
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
   command -v promtool >/dev/null || missing+=(prometheus)
+  command -v chromium >/dev/null || missing+=(chromium)
 fi
 if [ "${#missing[@]}" -gt 0 ]; then
   policy=/usr/sbin/policy-rc.d

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.commands import GetJob
 from server.interfaces import JobStore
-from server.jobs.board import Board, owned_job
+from server.jobs.board import Board, job_not_found, owned_job
 from server.replies import JobView
 
 
@@ -17,4 +17,9 @@ class GetJobHandler:
 
     async def __call__(self, command: GetJob) -> JobView:
         """Raises Refusal (JOB_NOT_FOUND)."""
-        return self._board.view(await owned_job(self._store, command.owner, command.job_id))
+        if not command.idempotency_key:
+            return self._board.view(await owned_job(self._store, command.owner, command.job_id))
+        job = await self._store.find(command.owner, command.idempotency_key)
+        if job is None:
+            raise job_not_found(command.idempotency_key)
+        return self._board.view(job)

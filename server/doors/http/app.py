@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.doors.http import errors, generate, health, jobs, measured, models, openai_images, pictures
+from server.doors.http import batches, errors, generate, health, jobs, measured, models, openai_images, pages, pictures
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
 from server.doors.http.parts import HttpParts
@@ -19,10 +19,12 @@ DIALECTS: Sequence[Routes] = (
     health.routes,
     measured.routes,
     jobs.routes,
+    batches.routes,
     pictures.routes,
     openai_images.routes,
     models.routes,
     generate.routes,
+    pages.routes,
 )
 """Everything that is served, in the order in which paths are tried."""
 
@@ -36,7 +38,7 @@ def make_app(parts: HttpParts) -> FastAPI:
         title="Atelier",
         version=__version__,
         description="Pictures for everyone at once, each in its own style.",
-        docs_url=None,  # they would load their scripts from elsewhere
+        docs_url=None,  # they would load their scripts from elsewhere; server.doors.http.pages has ours
         redoc_url=None,
         responses=errors.documented(400, 401, 403, 413, 422, 500, 503),
         exception_handlers=errors.handlers(parts.clock),

@@ -35,10 +35,11 @@ from server.replies import Admitted, CancelRequested, JobView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """Bytes and seconds of requests (see config.http for the reasons)."""
+    """Bytes and jobs of one request (see config.http for the reasons)."""
 
     max_body_bytes: int
     chunk_bytes: int
+    max_batch: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

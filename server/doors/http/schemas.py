@@ -70,7 +70,14 @@ class WebhookRequest(BaseModel):
 class JobRequest(BaseModel):
     """What may be asked for. Left out, or null: the model's default."""
 
-    model_config = STRICT
+    model_config = ConfigDict(
+        **STRICT,
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a big green tree on a pink background", "seed": 7, "num_inference_steps": 8},
+            ]
+        },
+    )
     prompt: str = Field(min_length=1, max_length=MAX_TEXT, examples=["a big green tree on a pink background"])
     model: str = Field("", max_length=200, description="The name of a model; empty for the server's first.")
     negative_prompt: str = Field("", max_length=MAX_TEXT)
