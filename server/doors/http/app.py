@@ -18,8 +18,8 @@ Routes = Callable[[HttpParts], APIRouter]
 DIALECTS: Sequence[Routes] = (
     health.routes,
     measured.routes,
+    batches.routes,  # before a job that could be called `batch`
     jobs.routes,
-    batches.routes,
     pictures.routes,
     openai_images.routes,
     models.routes,

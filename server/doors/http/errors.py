@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from server.clock import Clock
 from server.errors import AtelierError, Code, Refusal
@@ -216,15 +217,25 @@ def handlers(clock: Clock) -> dict[Any, Callable[[Request, Any], Any]]:
             return answer(error.refusal, clock.seconds())
         code = _CODES.get(error.status_code, Code.INVALID_PARAMETER if error.status_code < 500 else Code.INTERNAL_ERROR)
         text = _framework_text(request, error)
-        return answer(
-            Refusal(code, text), clock.seconds(), status=error.status_code, headers=error.headers, detail=text
-        )
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+        return answer(Refusal(code, text), clock.seconds(), status=error.status_code, headers=headers, detail=text)
 
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         refusal, problems = explained(error.errors())
         return answer(refusal, clock.seconds(), detail=problems)
 
     return {AtelierError: refused, HTTPException: by_the_framework, RequestValidationError: invalid}
+
+
+def _allowed(request: Request) -> str:
+    """Every method of a path: the framework names those of its first route alone."""
+    path, methods = None, set[str]()
+    for route in request.app.state.routes:
+        if isinstance(route, Route):
+            if path is None and route.matches(request.scope)[0] is not Match.NONE:
+                path = route.path
+            methods |= (route.methods or set()) if route.path == path else set()
+    return ", ".join(sorted(methods))
 
 
 def _framework_text(request: Request, error: HTTPException) -> str:

@@ -79,6 +79,17 @@ def sse(event: Event, base_url: str) -> bytes:
     return f"id: {event.number}\nevent: {TOLD[type(event)][0]}\ndata: {data}\n\n".encode()
 
 
+CONTENT: dict[str, Any] = {
+    "text/event-stream": {
+        "schema": {
+            "type": "object",
+            "description": "Each event; `data` is JSON.",
+            "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+        }
+    }
+}
+"""A stream of events as a route's `responses` have it."""
+
 Encode = Callable[[Event], bytes | AsyncIterator[bytes]]
 RETRY = f"retry: {RETRY_MS}\n\n".encode()
 

@@ -44,9 +44,20 @@ def checked(model: type[Model], given: Mapping[str, Any]) -> Model:
         raise RequestValidationError(problems) from None
 
 
+def _as_text(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form: what is left out is not null, and what is deeper than a text is JSON."""
+    told = {name: value for name, value in field.items() if name in ("description", "title")}
+    (kind,) = [one for one in field.get("anyOf", [field]) if one.get("type") != "null"]
+    if "contentSchema" in kind:
+        kind = {"type": "string", "contentMediaType": "application/json"}
+    return {**kind, **told}
+
+
 def described(model: type[BaseModel], files: Mapping[str, str], required: Collection[str] = ()) -> dict[str, Any]:
     """A route's `openapi_extra`: its form, with the files and what each of them is."""
     schema = model.model_json_schema()
+    schema.pop("$defs", None)
+    schema["properties"] = {name: _as_text(field) for name, field in schema["properties"].items()}
     for name, what in files.items():
         schema["properties"][name] = {"type": "string", "format": "binary", "description": what}
     schema["required"] = [*schema.get("required", ()), *required]

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from server.commands import MAX_IDEMPOTENCY_KEY, ListJobs
 from server.doors.http.errors import documented
-from server.doors.http.events import EventStream, sse, tell_socket
+from server.doors.http.events import CONTENT, EventStream, sse, tell_socket
 from server.doors.http.identity import Owner
 from server.doors.http.paging import Cursor, cursor_text, page_of
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit
@@ -24,7 +24,7 @@ FromEvent = Annotated[int, Query(ge=0, le=2**53, description="Tell nothing earli
 LastEventId = Annotated[str | None, Header(description="What was heard last; set by browsers that come back.")]
 IdempotencyKey = Annotated[str, Header(max_length=MAX_IDEMPOTENCY_KEY, description="One key, one job.")]
 EVENTS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The job's events."},
+    200: {"content": CONTENT, "description": "The job's events."},
     204: {"description": "The job has ended, and its end was heard: do not come back."},
 }
 

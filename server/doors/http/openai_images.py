@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from server.commands import MAX_IDEMPOTENCY_KEY, ListModels, Submit
 from server.doors.http.base64_pictures import JsonWithPictures
 from server.doors.http.errors import STATUSES, answer, documented, explained
-from server.doors.http.events import EventStream
+from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.forms import described, read_form
 from server.doors.http.identity import Owner
 from server.doors.http.openai_events import ImageEvents
@@ -98,7 +98,7 @@ class ImagesBody(BaseModel):
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ImagesBody,
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": CONTENT,
         "description": "The pictures; with `stream`, server-sent events.",
     },
     **documented(404, 408, 409, 429, 504),

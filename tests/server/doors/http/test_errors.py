@@ -113,7 +113,7 @@ async def test_what_is_not_there_is_told_in_the_same_body() -> None:
     assert (nowhere.status, nowhere.json()["error"]["code"]) == (404, "UNKNOWN_MESSAGE")
     assert nowhere.json()["detail"] == "there is nothing at /nowhere"
     put = await Door().ask("PUT", "/v1/jobs")
-    assert (put.status, put.json()["error"]["code"], put.headers["allow"]) == (405, "UNKNOWN_MESSAGE", "POST")
+    assert (put.status, put.json()["error"]["code"], put.headers["allow"]) == (405, "UNKNOWN_MESSAGE", "GET, POST")
 
 
 async def test_an_error_of_ours_tells_nothing_of_itself(logs: list[Any]) -> None:
@@ -191,3 +191,17 @@ def test_the_description_is_whole() -> None:
             schema = operation["responses"][status]["content"]["application/json"]["schema"]
             assert schema["$ref"].endswith("ErrorResponse")
     assert "/docs" not in {getattr(route, "path", "") for route in app.routes}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/jobs", "GET, POST"),
+        ("/v1/jobs/batch", "POST"),
+        ("/v1/jobs/x/cancel", "POST"),
+        ("/pictures/x/0.png", "GET, HEAD"),
+    ],
+)
+async def test_a_method_that_a_path_does_not_know_is_answered_with_all_it_knows(path: str, allowed: str) -> None:
+    """Though they are several routes."""
+    assert (await Door().ask("PUT", path)).headers["allow"] == allowed
