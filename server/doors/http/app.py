@@ -44,8 +44,10 @@ def make_app(parts: HttpParts) -> FastAPI:
         exception_handlers=errors.handlers(parts.clock),
     )
     app.state.parts = parts
-    for routes in DIALECTS:
-        app.include_router(routes(parts))
+    routers = [routes(parts) for routes in DIALECTS]
+    app.state.routes = [route for router in routers for route in router.routes]
+    for router in routers:
+        app.include_router(router)
     app.add_middleware(Doorstep, parts=parts)
     if parts.measures is not None:
         app.add_middleware(Measured, meter=parts.measures.meter, clock=parts.clock)
