@@ -67,6 +67,7 @@ class HttpSession:
         self._streams: set[EventStream] = set()
         self._held = False
         self._open = False
+        self._dropped = False  # by ourselves: nothing to tell
 
     @property
     def alive(self) -> bool:
@@ -92,6 +93,7 @@ class HttpSession:
 
     def drop(self) -> None:
         """Break every stream."""
+        self._dropped = True
         for stream in tuple(self._streams):
             stream.abort()
 
@@ -246,7 +248,9 @@ class HttpSession:
                 if now - since > patience.reconnect_for:
                     raise ConnectionLostError(f"gave up on {self._door.address}: {error}") from None
                 attempt += 1
-                self._door.tell(str(error), attempt)
+                if not self._dropped:
+                    self._door.tell(str(error), attempt)
+                self._dropped = False
                 await pause(self._door.reactor, backoff.next())
 
 

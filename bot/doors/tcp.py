@@ -88,9 +88,10 @@ class TcpSession:
             str, Visit
         ] = {}  # by job id, of those that ended the latest: a second end has no other owner
         self._up = False
+        self._dropped = False  # by ourselves: nothing to tell
         self._line = Reconnecting(
             door.reactor, door.address, token=door.token, client_name=name, patience=door.patience,
-            tell=door.tell, clock=door.reactor, random=random.random, on_stray=self._stray,
+            tell=self._tell, clock=door.reactor, random=random.random, on_stray=self._stray,
         )  # fmt: skip
 
     @property
@@ -113,6 +114,7 @@ class TcpSession:
 
     def drop(self) -> None:
         """Abort the connection."""
+        self._dropped = True
         self._with_line(Line.abort)
 
     def hold(self, held: bool) -> None:
@@ -123,6 +125,12 @@ class TcpSession:
         """Hang up."""
         self._up = False
         await self._line.close()
+
+    def _tell(self, text: str, attempt: int) -> None:
+        if not self._dropped:
+            self._door.tell(text, attempt)
+        elif attempt == 0:
+            self._dropped = False
 
     def _with_line(self, act: Any) -> None:
         if self._line.line is not None:

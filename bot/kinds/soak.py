@@ -18,6 +18,7 @@ NEGLIGIBLE = {
     "descriptors": 0.0,
     "latency": 0.1,
 }  # growth over the run, as a share of the level
+LONG_ENOUGH = 600.0  # seconds: allocators and caches fill for minutes
 HOUR = 3600.0
 SERIES = ("memory", "threads", "descriptors")
 
@@ -40,6 +41,8 @@ async def body(run: Run) -> dict[str, Any]:
             continue
         slopes[name] = asdict(slope) | {"growth": slope.growth}
         run.findings.append(_finding(name, kind, slope))
+    if options.seconds < LONG_ENOUGH:
+        run.notes.append(f"{options.seconds:g} s are short for a soak: what grows may still be warming up")
     if not options.pids:
         run.notes.append(
             "memory, threads and descriptors were not watched: give the server's process, --pid server=PID"

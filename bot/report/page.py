@@ -86,7 +86,7 @@ def comparison_page(first: tuple[str, Record], second: tuple[str, Record]) -> st
     figures = [
         ("Latency by percentile", charts.latency_curves(runs)),
         ("Result, p99, over the run", charts.timelines_side_by_side(runs, "p99", "seconds")),
-        ("Pictures a second", charts.timelines_side_by_side(runs, "succeeded", "a second")),
+        ("Jobs that succeeded", charts.timelines_side_by_side(runs, "succeeded", "a second")),
     ]
     return _render(
         "compare.html.j2",

@@ -39,12 +39,15 @@ async def test_load_of_every_ready_scenario(reactor: Any, quick: Quick, tmp_path
     assert "connections" in record["samples"]
 
 
-async def test_all_sorts_of_visitors(reactor: Any, quick: Quick, tmp_path: Path) -> None:
+async def test_all_sorts_of_visitors(
+    reactor: Any, quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Cancels, lost connections, slow readers and bad packets happen as the scenario says, and every visit has its end."""
     asked = options("load", quick.address, tmp_path, plain(ALL_SORTS), users=8, seconds=4.0)
     status, record = await run(reactor, asked)
     assert status == 0, record["verdict"]
     assert set(record["conducts"]) == {"polite", "cancel", "disconnect", "slow_reader", "bad_packet"}
+    assert "no connection" not in capsys.readouterr().err  # it was the bots' own doing
     ended = sum(record["counts"][name] for name in ("succeeded", "failed", "canceled", "refused"))
     assert ended == record["counts"]["intended"]
 
