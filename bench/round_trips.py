@@ -12,11 +12,14 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bench.callers import CALLERS, Caller, WrongReply
 from bench.children import cpu_seconds
+from bench.http_callers import HTTP_CALLERS
 
+KINDS: Mapping[str, Callable[[int], Caller]] = {**CALLERS, **HTTP_CALLERS}
 ROUND_TRIP_LIMIT = 10.0  # seconds of silence after which the run has failed
 
 
@@ -27,7 +30,7 @@ class Load:
         self._poll = select.epoll()
         self._connections: dict[int, tuple[socket.socket, Caller]] = {}
         for number in range(connections):
-            self._connect(CALLERS[caller](number), port)
+            self._connect(KINDS[caller](number), port)
 
     def _connect(self, caller: Caller, port: int) -> None:
         connection = socket.create_connection(("127.0.0.1", port), ROUND_TRIP_LIMIT)
