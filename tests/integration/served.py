@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,11 +34,14 @@ class Served:
         return self.process.returncode, logged.decode()
 
 
-async def start(folder: Path, **environment: str) -> asyncio.subprocess.Process:
+ATELIER = ("atelier", "serve")
+
+
+async def start(folder: Path, *, module: Sequence[str] = ATELIER, **environment: str) -> asyncio.subprocess.Process:
     """Start the process in an empty folder, with these settings alone."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ATELIER_")}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "atelier", "serve",
+        sys.executable, "-m", *module,
         cwd=folder, env={**clean, "PYTHONPATH": str(ROOT), "ATELIER_DATA_DIR": str(folder / "data"), **environment},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

@@ -250,7 +250,10 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.message_event.set()
         if not (under_way and (self.cycle.response_started or self._reading is Reading.HEADERS)):
             self.transport.write(_raw(refusal, status or STATUSES[refusal.code], self._seconds()))
-        self.transport.close()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # to close what the client still writes to would reset it, and lose it our word
+        else:
+            self.transport.close()
         self._house.clock.callLater(CLOSING_GRACE, self.transport.abort)
 
 
