@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("atelier.http")
 
 NEVER = math.inf
+MAX_PIPELINED = 16  # requests that wait for the answers before theirs; each takes 4 kB, and 64 kB of bytes could be thousands
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
 HEADERS_TOO_LARGE = 431
 
@@ -139,6 +140,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request's first byte."""
+        if self._refused:
+            return
         super().on_message_begin()
         self._begun_bytes = self._header_bytes = 0
         self._reading = Reading.HEADERS
@@ -147,12 +150,14 @@ class HttpConnection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Part of the request line."""
         self._header_bytes += len(url)
-        super().on_url(url)
+        if not self._refused:
+            super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         self._header_bytes += len(name) + len(value) + 4
-        super().on_header(name, value)
+        if not self._refused:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The request can be answered; its body may be still to come."""
@@ -160,6 +165,10 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._header_bytes > self._limits.max_header_bytes:
             self._headers_too_large()
+            return
+        if len(self.pipeline) >= MAX_PIPELINED:
+            text = f"at most {MAX_PIPELINED} requests may wait on a connection"
+            self._refuse(Refusal(Code.RESOURCE_EXHAUSTED, text, limit=f"{MAX_PIPELINED} requests"))
             return
         self._reading = Reading.BODY
         self._due = self._seconds() + self._limits.body_timeout

@@ -172,8 +172,10 @@ async def test_one_connection_too_many_is_told_so() -> None:
     async with served(replace(CONNECTION_LIMITS, max_connections=1)) as house:
         first = await house.connect()
         await first.ask(GET)
-        refused = await (await house.connect()).hear()
+        second = await house.connect()
+        refused = await second.hear()
         assert (refused.status, refused.json()["error"]["code"]) == (503, "TOO_MANY_CONNECTIONS")
+        await second.close()
         await first.close()
         await house.until(lambda: not house.server.connections)
         assert (await (await house.connect()).ask(GET)).status == 200
