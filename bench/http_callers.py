@@ -17,7 +17,7 @@ class HealthCaller:
         self.answered = 0
         self._held = b""
         self._last = b""
-        self._question = request("GET", "/livez")
+        self._question = request("GET", "/health")
 
     def open(self, connection: socket.socket) -> None:
         """HTTP has no greeting."""
@@ -38,7 +38,7 @@ class HealthCaller:
 
     def check_last(self) -> None:
         """Parse it."""
-        if json.loads(self._last)["status"] != "ok":
+        if json.loads(self._last)["status"] != "healthy":
             raise WrongReply(repr(self._last))
 
 

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from server.doors.http.schemas import JobRequest
 
-HEALTH = {"status": "ok", "cuda_available": False, "cuda_device": None}
+HEALTH = {"status": "healthy", "cuda_available": False, "cuda_device": None}
 
 
 async def health() -> Response:
@@ -37,7 +37,7 @@ async def submit_job(asked: JobRequest) -> Response:
 def main() -> None:
     """Serve until the process is ended; the port is told on stdout."""
     app = FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})  # as ours
-    app.add_api_route("/livez", health, methods=["GET"], response_model=None)
+    app.add_api_route("/health", health, methods=["GET"], response_model=None)
     app.add_api_route("/v1/jobs", submit_job, methods=["POST"], response_model=None)
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as asyncio does where it opens the port itself

@@ -28,7 +28,7 @@ def job(name: str, seed: int) -> bytes:
 def test_an_answer_is_taken_byte_by_byte() -> None:
     """Only the last byte of an answer makes it whole, and asks the next question."""
     caller = HealthCaller(0)
-    data = answer("200 OK", {"status": "ok"})
+    data = answer("200 OK", {"status": "healthy"})
     asked = [caller.take(data[at : at + 1]) for at in range(len(data))]
     assert asked == [b""] * (len(data) - 1) + [caller.first()]
     assert caller.answered == 1

@@ -40,7 +40,11 @@ def make_app(parts: HttpParts) -> FastAPI:
         description="Pictures for everyone at once, each in its own style.",
         docs_url=None,  # they would load their scripts from elsewhere; server.doors.http.pages has ours
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # we have our own; this looks for itself at each request
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+        },  # we have our own; this looks for itself at each request
         responses=errors.documented(400, 401, 403, 413, 422, 500, 503),
         exception_handlers=errors.handlers(parts.clock),
     )

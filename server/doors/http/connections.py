@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("atelier.http")
 
 NEVER = math.inf
-MAX_PIPELINED = 16  # requests that wait for the answers before theirs; each takes 4 kB, and 64 kB of bytes could be thousands
+MAX_PIPELINED = (
+    16  # requests that wait for the answers before theirs; each takes 4 kB, and 64 kB of bytes could be thousands
+)
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
 HEADERS_TOO_LARGE = 431
 
