@@ -42,16 +42,16 @@ def test_every_request_has_a_decoder() -> None:
         for kind in codec.DECODERS
     }  # fmt: skip
     made = {type(codec.DECODERS[kind](message, "ada")) for kind, message in messages.items()}
-    assert made == set(get_args(commands.Command))
+    assert made == set(get_args(commands.Command)) - {commands.ListJobs}  # lists are told over HTTP alone
 
 
 def test_every_reply_and_event_has_an_encoder() -> None:
-    """Admitted, Watched and Accepted have their own ways."""
+    """Admitted, Watched and Accepted have their own ways; lists of jobs are told over HTTP alone."""
     answered = {
         kind for kind in vars(replies).values() if isinstance(kind, type) and kind.__module__ == "server.replies"
     }
     enums = {replies.ModelState, replies.ServerState}
-    parts = {replies.ModelView, replies.OutboxView, replies.Admitted, replies.Watched}
+    parts = {replies.ModelView, replies.OutboxView, replies.Admitted, replies.Watched, replies.JobList}
     assert set(codec.REPLY_ENCODERS) == answered - enums - parts
     told = {kind for group in get_args(events.Event) for kind in (get_args(group) or (group,))}
     assert set(codec.EVENT_ENCODERS) == told - {events.Accepted}
