@@ -76,11 +76,11 @@ class HttpSettings(BaseSettings):
 
     generation_timeout: float = setting(
         300.0, "GENERATION_TIMEOUT", "GENERATION_TIMEOUT", gt=0, le=86_400,
-        why="Of requests that wait for their picture (/api/v1): then the job has failed, its row is free, and 504 is answered.",
+        why="Of requests that wait for their picture: then the job has failed, its row is free, and 504 is answered.",
     )  # fmt: skip
     http_cancel_on_disconnect: bool = setting(
         False, "HTTP_CANCEL_ON_DISCONNECT",
-        why="Cancel the job of such a request when its client goes away. Off: it is painted, and kept under /outputs.",
+        why="Cancel the job of one at /api/v1 when its client goes away. Off: it is painted, and kept under /outputs.",
     )  # fmt: skip
 
     @field_validator("http_listen")

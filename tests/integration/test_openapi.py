@@ -50,7 +50,6 @@ async def test_every_route_does_as_it_is_described(base: str, tmp_path: Path) ->
         f"--config-file={CONFIG}",
         "run",
         f"{base}/openapi.json",
-        "--checks=all",
         f"--header=Authorization: Bearer {TOKEN}",
         "--phases=examples,coverage,fuzzing",
         "--max-examples=5",

@@ -32,14 +32,13 @@ from server.doors.http.openai_requests import (
     renamed,
     steps_between,
 )
-from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, parts_of, submit, wait_for_end
+from server.doors.http.parts import HttpParts, cancel, carry_out, listen_to, parts_of, submit, wait_for_end
 from server.doors.http.pictures import base_url, picture_url
-from server.errors import AtelierError, Code, JobFailure, Refusal
+from server.doors.http.waiting import end_of
+from server.errors import AtelierError, Code, Refusal
 from server.events import Artifact
-from server.job import Job, JobState
+from server.job import Job
 from server.replies import ModelList
-
-LONGEST_WAIT = 3600.0  # seconds for an answer; by then every client and every proxy has given up
 
 IMAGE_STATUSES = {**STATUSES, Code.INVALID_PARAMETER: 400, Code.ADAPTER_INVALID: 400}
 """As OpenAI answers: its clients know a bad request by 400."""
@@ -222,18 +221,12 @@ async def _stream(parts: HttpParts, asked: Asked, job: Job, partial_images: int)
 
 async def _whole(parts: HttpParts, request: Request, asked: Asked, job: Job) -> Response:
     try:
-        view = await wait_for_end(parts, request, job.owner, job.id, LONGEST_WAIT)
+        view = await wait_for_end(parts, request, job.owner, job.id, parts.waits.generation_timeout)
     except ClientDisconnect:
         if not asked.lasting:
             await cancel(parts, job.owner, job.id)
         raise
-    if not has_ended(view):
-        raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
-    job = view.job
-    if job.state is JobState.FAILED:
-        raise job.failure or JobFailure(Code.INTERNAL_ERROR, "no reason was recorded")
-    if job.state is JobState.CANCELED:
-        raise JobFailure(Code.GENERATION_FAILED, "the job was canceled")
+    job = (await end_of(parts, job.owner, view, parts.waits.generation_timeout)).job
     own = base_url(parts, request)
     given: list[bytes | Artifact] = []
     for artifact in job.artifacts:

@@ -162,7 +162,7 @@ async def test_a_job_that_somebody_cancels_is_told() -> None:
     await door.ask("POST", "/v1/jobs/job-1/cancel")
     door.house.painter.confirm_cancel("job-1")
     answer = await exchange.answer()
-    assert (answer.status, answer.json()["error"]["message"]) == (500, "the job was canceled")
+    assert (answer.status, answer.json()["error"]["message"]) == (500, "job job-1 was cancelled")
 
 
 async def test_who_goes_away_wants_no_picture() -> None:
@@ -191,10 +191,21 @@ async def test_who_has_a_key_may_come_again(stream: bool) -> None:
     assert (answer.status, answer.json()["job_id"]) == (200, "job-1")
 
 
+async def test_a_picture_that_takes_too_long_is_given_up() -> None:
+    """504, and its job is canceled."""
+    door = Door()
+    exchange = await begun(door)
+    await door.house.pass_time(door.parts.waits.generation_timeout)
+    answer = await exchange.answer()
+    assert (answer.status, answer.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert door.house.painter.cancels == ["job-1"]
+
+
 async def test_a_stopping_server_lets_its_clients_come_again() -> None:
     """503 with when; the job is not canceled, since another life of the server will end it."""
     door = Door()
     exchange = await begun(door)
+    door.house.health.drain()
     door.listeners.leave()
     answer = await exchange.answer()
     assert (answer.status, answer.headers["retry-after"], answer.headers["x-should-retry"]) == (503, "5", "true")
