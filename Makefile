@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-engine bench-durable bench-http bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
+.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-speedups bench-engine bench-durable bench-http bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -45,7 +45,7 @@ docs: .dev ## make .env.example, docs/configuration.md and the table of docs/met
 	@$(BIN)/python -m config.pages
 	@$(BIN)/python -m factory.metrics_page
 
-bench: bench-protocol bench-engine bench-previews bench-wearing bench-durable bench-http ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews bench-wearing bench-speedups bench-durable bench-http ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
@@ -55,6 +55,9 @@ bench-previews: .dev ## what a preview costs, as a share of a step
 
 bench-wearing: .dev ## what wearing adapters adds to a step, and what it must
 	@$(BIN)/python -m bench.wearing
+
+bench-speedups: .dev ## what makes a pass quicker and what does not: layouts, threads, attention, warming up
+	@$(BIN)/python -m bench.speedups
 
 bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 	@$(BIN)/python -m bench.engine

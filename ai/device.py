@@ -44,12 +44,20 @@ def driver_name(place: Place) -> str:
     return torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else ""
 
 
+# torch's own choice, one a core; asked for before anybody changes it.
+_ONE_A_CORE = torch.get_num_threads()
+
+
+def cpu_threads(settings: EngineSettings) -> int:
+    """How many threads an operation on the CPU has at most."""
+    return settings.torch_threads or _ONE_A_CORE
+
+
 @contextmanager
 def working_on(settings: EngineSettings) -> Iterator[Place]:
     """Set what torch keeps per thread: no gradients, the CUDA device, the number of CPU threads."""
     place = find_place(settings)
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
+    torch.set_num_threads(cpu_threads(settings))
     cuda = torch.cuda.device(place.device) if place.device.type == "cuda" else nullcontext()
     with torch.inference_mode(), cuda:
         yield place

@@ -300,10 +300,10 @@ class Engine:
     def _know(self, place: Place) -> None:
         """Take in what torch says of the device, when the loop first starts."""
         from ai.device import driver_name
-        from ai.gauge import device_use, gauge_of, memory_limit, utilisation
+        from ai.gauge import cores_of, device_use, gauge_of, memory_limit, utilisation
 
         if self._steppers.gauge is None:
-            self._steppers.gauge = gauge_of(place)
+            self._steppers.gauge, self._steppers.cores = gauge_of(place), cores_of(place, self._settings)
             self._memory.limit = memory_limit(self._settings, place)
             self._tally.utilisation = partial(utilisation, place)
             self._tally.device_memory = partial(device_use, place)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ai.device import Place
+from ai.cores import Cores
+from ai.device import Place, cpu_threads
 from ai.memory import Memory, Network, Pass
 from ai.types import EngineSettings
 
@@ -109,6 +110,11 @@ def gauge_of(place: Place) -> Gauge:
     return CudaGauge(place.device) if place.device.type == "cuda" else TensorGauge()
 
 
+def cores_of(place: Place, settings: EngineSettings) -> Cores | None:
+    """Who says how many CPU threads a pass takes; None on a device where that does not matter."""
+    return Cores(cpu_threads(settings), torch.set_num_threads) if place.device.type == "cpu" else None
+
+
 class CudaGauge:
     """By the caching allocator's statistics. What other threads allocate meanwhile is counted along."""
 
@@ -178,13 +184,20 @@ class Meter:
     """Measures the passes of one model and size, and says how many rows of one fit.
 
     `disturbed` says whether another thread takes memory at present, which the allocator's figures would show as the pass's.
+    `cores` gives the passes their CPU threads.
     """
 
     def __init__(
-        self, memory: Memory, gauge: Gauge, disturbed: Callable[[], bool], kind: Callable[[Network], Pass]
+        self,
+        memory: Memory,
+        gauge: Gauge,
+        disturbed: Callable[[], bool],
+        kind: Callable[[Network], Pass],
+        cores: Cores | None = None,
     ) -> None:
         self._memory = memory
         self._gauge = gauge
+        self._cores = cores
         self._disturbed = disturbed
         self._kind = kind
 
@@ -197,7 +210,11 @@ class Meter:
         kind = self._kind(network)
         worth_it = not self._disturbed() if self._gauge.free else self._memory.is_news(kind, rows)
         if not worth_it:
-            return work()
+            return self._quickly(kind, rows, work)
         result, size = self._gauge.peak(work)
         self._memory.note_peak(kind, rows, size)
         return result
+
+    def _quickly(self, kind: Pass, rows: int, work: Callable[[], T]) -> T:
+        """Batches are alike here that need as many bits to count their rows."""
+        return work() if self._cores is None else self._cores.run((kind, rows.bit_length()), work)

@@ -13,6 +13,7 @@ from ai.batching import Group
 from ai.memory import Memory, Pass
 
 if TYPE_CHECKING:
+    from ai.cores import Cores
     from ai.families.family import Model
     from ai.gauge import Gauge, Meter
     from ai.stepping import Stepper
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 class Steppers:
     """`model` gives a model that is in memory, `is_loading` says whether another thread takes memory at present, `relieve` lets
-    go of what nobody needs. Passes are measured from when there is a `gauge`."""
+    go of what nobody needs. Passes are measured from when there is a `gauge`; on a CPU `cores` gives them their threads."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Steppers:
         self._relieve = relieve
         self._steppers: dict[Group, Stepper] = {}
         self.gauge: Gauge | None = None
+        self.cores: Cores | None = None
 
     def __getitem__(self, group: Group) -> Stepper:
         """The group's stepper, made when it is first asked for. Its model must be in memory."""
@@ -65,4 +67,4 @@ class Steppers:
         if self.gauge is None:
             return None
         kind = partial(Pass, group.model, group.height, group.width)
-        return Meter(self._memory, self.gauge, self._is_loading, kind)
+        return Meter(self._memory, self.gauge, self._is_loading, kind, self.cores)

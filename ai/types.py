@@ -61,7 +61,7 @@ class EngineSettings:
     device: str = "auto"
     dtype: str = "auto"
     max_batch: int = 16  # samples per forward pass; with guidance the network sees twice as many rows
-    torch_threads: int = 0  # threads inside one torch operation on the CPU; 0 leaves it to torch
+    torch_threads: int = 0  # threads inside one torch operation on the CPU, at most; 0: one a core
     adapter_slots: int = (
         ADAPTER_SLOTS  # of each model, for eight ranks of an adapter each; the least recently used goes
     )

@@ -5,7 +5,8 @@
 The demo model, 128 × 128, 20 steps, guidance 4, DPM-Solver++ 2M, float32 on the CPU. Atelier is started as a user starts it; a
 client sends Submit over TCP and has the picture inline, stored and with progress on the way. The baseline
 (bench.peers.pipeline) gets the same prompts and seeds over TCP and sends PNGs back. Both sides run in turns, never at
-once, with the same number of torch threads and OMP_WAIT_POLICY=passive; every pair of pictures is compared.
+once, with the same number of torch threads (Atelier's at most: it takes fewer where that is quicker) and
+OMP_WAIT_POLICY=passive; every pair of pictures is compared.
 
     solo_ratio      our time over theirs, a request at a time, in turns; less is better
     batch_ratio     our pictures a second over theirs, ten requests sent at once

@@ -329,7 +329,10 @@ class Settings(HttpSettings, StoringSettings, FetchingSettings, CallingSettings,
         9, "MAX_PASSED_OVER", ge=1, le=10_000,
         why="So many seats in a row may go past a lower priority that waits; the next is its. No priority starves.",
     )  # fmt: skip
-    torch_threads: int = _setting(0, "TORCH_THREADS", ge=0, le=1024, why="CPU threads of the engine. 0: one a core.")
+    torch_threads: int = _setting(
+        0, "TORCH_THREADS", ge=0, le=1024,
+        why="The engine's CPU threads, at most: fewer are taken where that is quicker, which is tried. 0: one a core.",
+    )  # fmt: skip
 
     memory_limit: ByteSize = _setting(
         0, "MEMORY_LIMIT", validate_default=True,

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 def load(card: ModelCard, settings: EngineSettings) -> Model:
     """Load a card's model by the family that the card names, else by what its files are. Raises ModelLoadError."""
-    from ai.families.checkpoints import recognise_source
+    from ai.families.checkpoints import recognise_source, telling
+    from ai.families.warming import warm_up
 
     try:
         family = find_family(card.family or recognise_source(card.source))
     except ModelLoadError as error:
         raise ModelLoadError(f"{card.name}: {error}") from error
     load_model: LoadModel = import_module(f"{__name__}.{family.name}").load
-    return load_model(card, settings)
+    model = load_model(card, settings)
+    with telling(card.source):
+        warm_up(model, card)
+    return model

