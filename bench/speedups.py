@@ -17,7 +17,8 @@ quickest number taken (ai/cores.py), except where that is what is changed.
                                 and the seconds until it had compiled, which are minutes: only where asked for
     graphs                      CUDA graphs over padded batch sizes (CUDA)
 
-Then in processes of their own, in turns: the first step and the first decode after loading, with and without warming up.
+Then in processes of their own, in turns, with one thread: the first step and the first decode after loading, with and without
+warming up.
 """
 
 from __future__ import annotations
@@ -303,15 +304,19 @@ def captured(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def first_passes(device: torch.device, threads: int, *, warm: bool) -> dict[str, float]:
-    """Milliseconds of loading, of the first picture's first and later steps, and of the first decode and a later one."""
+    """Milliseconds of loading, of the first picture's first and later steps, and of the first decode and a later one; on a
+    CPU those of processor time, in which a busy machine hardly shows."""
     torch.set_num_threads(threads)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     card, settings = read_card("demo", str(DEMO_MODEL)), settings_for(device, threads)
     took: dict[str, float] = {}
 
     def note(name: str, work: Callable[[], Any]) -> Any:
-        made: list[Any] = []
-        took[name] = 1000 * timed(device, lambda: made.append(work()))
-        return made[0]
+        began = clock()
+        made = work()
+        timed(device, lambda: None)  # waits for it
+        took[name] = 1000 * (clock() - began)
+        return made
 
     model = note("load", lambda: (families.load if warm else sd15.load)(card, settings))
     with torch.inference_mode():
@@ -361,7 +366,7 @@ def show_firsts(seen: Mapping[bool, Sequence[Mapping[str, float]]]) -> dict[str,
     """Print a table; by how many milliseconds the first passes are shorter for having warmed up."""
     names = ("load", "first_step", "later_step", "first_decode", "later_decode")
     table = [[name, *(Spread.of(one[name] for one in seen[warm]).text(0) for warm in (True, False))] for name in names]
-    print_table(["ms, each in a fresh process", "warmed up", "not"], table)
+    print_table(["ms (CPU: of its time), fresh processes", "warmed up", "not"], table)
 
     def median(warm: bool, name: str) -> float:
         return Spread.of(one[name] for one in seen[warm]).median
@@ -394,7 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench.measure(variants, given.rounds)
     figures = show(variants, bench.compiled_in, device.type == "cpu")
     if not given.no_first:
-        figures |= show_firsts(firsts(max(1, given.rounds // 3), given.threads, device))
+        figures |= show_firsts(firsts(max(1, given.rounds // 3), 1, device))
     print_figures(figures)
 
 
