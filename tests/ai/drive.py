@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -84,7 +84,11 @@ def pixels(picture: Picture) -> NDArray[np.int16]:
 
 @dataclass
 class Bench:
-    """An engine whose loop runs when a test says so, and everything it delivered."""
+    """An engine whose loop runs when a test says so, and everything it delivered.
+
+    Its passes have one thread unless the settings say otherwise: which number is quicker would be tried, and the last bits
+    of a picture hang on it.
+    """
 
     load_model: LoadModel
     settings: EngineSettings = field(default_factory=lambda: EngineSettings(device="cpu"))
@@ -102,7 +106,7 @@ class Bench:
         cards = self.cards or [ModelCard(name=name, source=name) for name in self.models]
         self.engine = Engine(
             cards,
-            self.settings,
+            replace(self.settings, torch_threads=self.settings.torch_threads or 1),
             self._start,
             self._deliver,
             aside=self.aside,
