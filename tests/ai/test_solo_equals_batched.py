@@ -33,8 +33,7 @@ from tests.ai.adapters.made import make, save_kohya, save_peft
 from tests.ai.drive import Bench, a_request, an_image, denoise, open_rows, pixels, relative_error
 
 EXAMPLES = int(os.environ.get("ATELIER_SOLO_EXAMPLES", "25"))
-# Fewer slots than a crowd wants at once; and threads to try, which a picture must not show.
-CPU = EngineSettings(device="cpu", adapter_slots=4, torch_threads=2)
+CPU = EngineSettings(device="cpu", adapter_slots=4)  # fewer than a crowd wants at once
 
 # What docs/promises.md publishes, on the CPU, by number format; in float32 less, since networks as small as these make less of
 # what is rounded differently. A batch of another size is summed in another order, and fewer bits round more.
