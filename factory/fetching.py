@@ -22,7 +22,7 @@ NAMES_AT_ONCE = 4  # that are looked up; one that takes its time holds up no mor
 
 
 class AdapterFetching:
-    """`source` has the adapters, `fetching` brings those of jobs, `cache` keeps them."""
+    """`source` has the adapters, `fetching` brings those of jobs, `cache` keeps them; `outgoing` asks at addresses of users."""
 
     def __init__(self, settings: Settings, storage: Storage, reactor: Any) -> None:
         clock = cast(Clock, reactor)
@@ -31,7 +31,7 @@ class AdapterFetching:
         self._disk = ThreadedPool("adapters", WRITERS)
         self._names = ThreadedPool("adapter-hosts", NAMES_AT_ONCE)
         rules = Rules(keys=settings.adapter_keys, hosts=settings.adapter_hosts, own=storage.own_addresses)
-        outgoing = Outgoing(reactor, clock, self._names, networks=settings.outgoing_networks)
+        self.outgoing = outgoing = Outgoing(reactor, clock, self._names, networks=settings.outgoing_networks)
 
         def origin(place: Place) -> Origin:
             if isinstance(place, WebFile):

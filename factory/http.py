@@ -22,8 +22,10 @@ from server.handlers import HandlerTable
 from server.health import Health
 from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
+from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.metrics.web import WebMeasures
+from server.outgoing import Outgoing
 
 CLOSING_TIME = 5.0  # seconds that answers under way get when the server stops
 
@@ -41,6 +43,8 @@ class HttpDoor:
         store: JobStore,
         artifacts: ArtifactStore,
         health: Health,
+        request_limits: Limits,
+        outgoing: Outgoing | None,
         measures: WebMeasures | None = None,
         numbers: Callable[[], EngineNumbers] = EngineNumbers,
     ) -> None:
@@ -64,6 +68,9 @@ class HttpDoor:
                 chunk_bytes=settings.chunk_bytes,
                 max_batch=settings.http_max_batch,
             ),
+            request_limits=request_limits,
+            webhook_secret=settings.webhook_secret,
+            outgoing=outgoing,
             base_url=settings.http_base_url.rstrip("/"),
             anonymous_owner=settings.http_anonymous_owner,
             cors_origins=settings.cors_origins,

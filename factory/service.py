@@ -236,6 +236,8 @@ class AtelierService:
             store=store,
             artifacts=artifacts,
             health=self._health,
+            request_limits=_job_limits(settings),
+            outgoing=self._adapters.outgoing,
             measures=measuring.web,
             numbers=self._painter.numbers,
         )

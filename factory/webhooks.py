@@ -50,7 +50,9 @@ class Webhooks:
             Outgoing(reactor, clock, pool, networks=networks) for pool, networks in zip(self._pools, ways, strict=True)
         )
         outbox = records.outbox(Channel.WEBHOOK)
-        self.telling = Telling(outbox=outbox, live_job=live_job, backend_url=backend.url, clock=clock)
+        self.telling = Telling(
+            outbox=outbox, live_job=live_job, backend_url=backend.url, clock=clock, door=settings.http_base_url
+        )
         self.check = WebhookCheck(
             signed=bool(settings.webhook_secret.get_secret_value()),
             networks=settings.outgoing_networks,

@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from server.job import Job, JobState
+from server.listing import is_overdue
+from server.model_names import full_name, version_of
+from server.object_keys import picture_path
 
 STATUSES: dict[JobState, str] = {
     JobState.QUEUED: "starting",
@@ -17,6 +20,9 @@ STATUSES: dict[JobState, str] = {
     JobState.FAILED: "failed",
     JobState.CANCELED: "canceled",
 }
+
+
+BAR = 10  # characters of the bar in a line of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,8 @@ class Done:
 def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dict[str, Any]:
     """The whole job. `base_url` is where this server answers HTTP; without one there are no `urls`.
 
-    Times are ISO 8601 in UTC, durations seconds; `output` has an address for each picture (its storage key where it has none).
+    Times are ISO 8601 in UTC, durations seconds; `output` has an address for each picture: the storage's, else this server's, and
+    without either its storage key. Its last line of `logs` says how far it is, as Replicate's client reads it.
     """
     request = job.request
     steps = request.num_inference_steps - request.first_step
@@ -40,15 +47,15 @@ def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dic
     failure = job.failure if job.state is JobState.FAILED else None  # one that is retrying has its last failure, too
     return {
         "id": job.id,
-        "status": STATUSES[job.state],
-        "model": request.model,
+        "status": status_of(job),
+        "model": full_name(request.model),
         "model_id": request.model,
-        "version": None,
+        "version": version_of(request.model),
         "input": _input(job),
-        "output": [artifact.url or artifact.key for artifact in job.artifacts] or None,
+        "output": _output(job, base_url),
         "error": failure.message if failure else None,
         "error_code": failure.code.name if failure else None,
-        "logs": "\n".join(job.warnings),
+        "logs": "\n".join([*job.warnings, *([progress_line(done, steps)] if done.step else [])]),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at),
         "completed_at": _time(job.completed_at),
@@ -59,6 +66,24 @@ def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dic
         "metrics": _metrics(job),
         "urls": _urls(job, base_url),
     }
+
+
+def status_of(job: Job) -> str:
+    """One of the five. A job that its deadline ended was to be canceled then."""
+    return STATUSES[JobState.CANCELED] if is_overdue(job) else STATUSES[job.state]
+
+
+def progress_line(done: Done, steps: int) -> str:
+    """How far a job is, as tqdm writes it."""
+    full = round(BAR * done.fraction)
+    return f"{int(done.fraction * 100 + 1e-9):3d}%|{'█' * full}{' ' * (BAR - full)}| {done.step}/{steps}"
+
+
+def _output(job: Job, base_url: str) -> list[str] | None:
+    door = base_url.rstrip("/")
+    return [
+        one.url or (f"{door}{picture_path(job.id, one.image_index)}" if door else one.key) for one in job.artifacts
+    ] or None
 
 
 def _input(job: Job) -> dict[str, Any]:
@@ -92,7 +117,7 @@ def _urls(job: Job, base_url: str) -> dict[str, str]:
     if not base_url:
         return {}
     own = f"{base_url.rstrip('/')}/v1/predictions/{job.id}"
-    return {"get": own, "cancel": f"{own}/cancel", "stream": f"{own}/stream"}
+    return {"get": own, "cancel": f"{own}/cancel", "stream": f"{own}/stream", "web": own}
 
 
 def _time(seconds: float | None) -> str | None:

@@ -116,8 +116,8 @@ def backend_base(url: str) -> str:
     return url.partition(BACKEND_PATH)[0].rstrip("/").removesuffix("/api")
 
 
-def calls_of(job: Job, backend_url: str) -> list[OutboxCall]:
-    """What is to be told of a job that comes to its state; `backend_url` is the settings' ("": none)."""
+def calls_of(job: Job, backend_url: str, door: str = "") -> list[OutboxCall]:
+    """What is to be told of a job that comes to its state; `backend_url` is the settings' ("": none), `door` our own for HTTP."""
     hook = job.webhook
     if hook is None or job.state not in {JobState.PROCESSING, *TERMINAL}:
         return []
@@ -128,11 +128,15 @@ def calls_of(job: Job, backend_url: str) -> list[OutboxCall]:
         if job.state in TERMINAL
         else (HookEvent.START, "start", Care.FLEETING)
     )
-    return [_generic(job, hook, name, prediction(job), care, job.last_event)] if event in hook.events else []
+    return (
+        [_generic(job, hook, name, prediction(job, base_url=door), care, job.last_event)]
+        if event in hook.events
+        else []
+    )
 
 
 def progress_call(
-    job: Job, event: Progress, said: Said, now: float, backend_url: str
+    job: Job, event: Progress, said: Said, now: float, backend_url: str, door: str = ""
 ) -> tuple[OutboxCall, Said] | None:
     """What is to be told of a job's progress, and what has been told then; None: nothing now.
 
@@ -151,7 +155,7 @@ def progress_call(
         return call, Said(milestone, now)
     if HookEvent.PROGRESS not in hook.events or now - said.at < PROGRESS_EVERY:
         return None
-    body = prediction(job, Done(event.fraction, event.step))
+    body = prediction(job, Done(event.fraction, event.step), base_url=door)
     name = f"progress-{event.number}"
     return _generic(job, hook, name, body, Care.FLEETING, event.number), Said(said.milestone, now)
 

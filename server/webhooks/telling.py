@@ -15,21 +15,25 @@ from server.webhooks.calls import Said, calls_of, progress_call, refused_calls
 
 
 class Telling:
-    """An `Announcer`, and a `Watcher` of every job. `live_job` gives a job that this node runs, as it stands."""
+    """An `Announcer`, and a `Watcher` of every job. `live_job` gives a job that this node runs, as it stands.
+
+    `door` is what others call our HTTP door, "" where that is not known.
+    """
 
     def __init__(
-        self, *, outbox: Outbox, live_job: Callable[[str], Job | None], backend_url: str, clock: Clock
+        self, *, outbox: Outbox, live_job: Callable[[str], Job | None], backend_url: str, clock: Clock, door: str = ""
     ) -> None:
         self._outbox = outbox
         self._live_job = live_job
         self._backend_url = backend_url
         self._clock = clock
+        self._door = door
         self._said: dict[str, Said] = {}
         self._tasks = Tasks()
 
     def calls(self, job: Job) -> Sequence[OutboxCall]:
         """For a job that comes to its state."""
-        return calls_of(job, self._backend_url)
+        return calls_of(job, self._backend_url, self._door)
 
     async def refused(self, generation_id: int, failure: JobFailure, url: str) -> None:
         """Of a message that becomes no job; when this returns it will be told, once. Raises RecordsUnavailable."""
@@ -47,7 +51,7 @@ class Telling:
 
     def _tell_progress(self, job: Job, event: Progress) -> None:
         said = self._said.get(job.id, Said())
-        found = progress_call(job, event, said, self._clock.seconds(), self._backend_url)
+        found = progress_call(job, event, said, self._clock.seconds(), self._backend_url, self._door)
         if found is not None:
             call, self._said[job.id] = found
             self._tasks.start(self._add(call))

@@ -12,7 +12,7 @@ from twisted.internet.error import CannotListenError
 
 from config import SettingsError, load_settings
 from factory.http import HttpDoor
-from tests.server.house import House
+from tests.server.house import LIMITS, House
 from tests.server.scripted import certify
 
 
@@ -27,6 +27,8 @@ def the_door(reactor: Any, **settings: Any) -> HttpDoor:
         store=house.store,
         artifacts=house.artifacts,
         health=house.health,
+        request_limits=LIMITS,
+        outgoing=None,
     )
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from replicate.prediction import Prediction
 
 from server.errors import Code, JobFailure
 from server.job import JobState
+from server.model_names import version_of
 from server.prediction import STATUSES, Done, prediction
 from server.webhook import HookKind, Webhook
 from tests.server.database.contract import ARTIFACT, a_job
@@ -34,7 +36,9 @@ def test_a_job_that_succeeded_is_told_whole() -> None:
     told = ended(JobState.SUCCEEDED, artifacts=(ARTIFACT, replace(ARTIFACT, url="")), warnings=("cut", "no glyph"))
     assert told["status"] == "succeeded"
     assert told["output"] == [ARTIFACT.url, ARTIFACT.key]
-    assert told["logs"] == "cut\nno glyph"
+    assert told["logs"] == "cut\nno glyph\n100%|██████████| 6/6"
+    assert (told["model"], told["model_id"]) == ("atelier/demo", "demo")
+    assert told["version"] == version_of("demo")
     assert told["metrics"] == {"predict_time": 10.5, "total_time": 11.5}
     assert (told["progress"], told["progress_step"], told["progress_total"]) == (1.0, 6, 6)
     assert told["created_at"] == "2023-11-14T22:13:20.250Z"
@@ -63,7 +67,21 @@ def test_a_job_under_way_says_how_far_it_is() -> None:
     told = prediction(a_job(state=JobState.PROCESSING, started_at=STARTED), Done(0.51234, 3))
     assert (told["status"], told["progress"], told["progress_step"]) == ("processing", 0.5123, 3)
     assert (told["completed_at"], told["metrics"], told["output"]) == (None, {}, None)
-    assert prediction(a_job())["progress"] == 0.0
+    assert Prediction.Progress.parse(told["logs"]) == Prediction.Progress(0.51, 3, 6)
+    assert (prediction(a_job())["progress"], prediction(a_job())["logs"]) == (0.0, "")
+
+
+def test_what_its_deadline_ended_was_canceled_then() -> None:
+    """As Cancel-After means it; why is still said."""
+    told = ended(JobState.FAILED, failure=JobFailure(Code.DEADLINE_EXCEEDED, "too late"))
+    assert (told["status"], told["error"], told["error_code"]) == ("canceled", "too late", "DEADLINE_EXCEEDED")
+
+
+def test_pictures_are_at_the_door_where_the_storage_has_no_address() -> None:
+    """Else where it says."""
+    job = a_job(state=JobState.SUCCEEDED, artifacts=(ARTIFACT, replace(ARTIFACT, url="", image_index=2)))
+    door = "https://atelier.test/pictures/job-1/2.png"
+    assert prediction(job, base_url="https://atelier.test/")["output"] == [ARTIFACT.url, door]
 
 
 def test_one_that_was_never_begun_was_not_painted_for_long() -> None:

@@ -8,7 +8,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
-from server.doors.http import batches, errors, generate, health, jobs, measured, models, openai_images, pages, pictures
+from server.doors.http import (
+    batches, errors, generate, health, jobs, measured, models, openai_images, pages, pictures, predictions,
+)
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
 from server.doors.http.parts import HttpParts
@@ -24,11 +26,21 @@ DIALECTS: Sequence[Routes] = (
     openai_images.routes,
     models.routes,
     generate.routes,
+    predictions.routes,
     pages.routes,
 )
 """Everything that is served, in the order in which paths are tried."""
 
-_SENT = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-ID")
+_SENT = (
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Prefer",
+    "Cancel-After",
+    "X-Request-ID",
+)
 _READ = ("X-Request-ID", "Location", "Retry-After", "ETag", "Preference-Applied")
 
 

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ai.types import EngineNumbers
@@ -28,8 +29,10 @@ from server.health import Health
 from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
 from server.job import TERMINAL, Job, JobState
+from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.metrics.web import WebMeasures
+from server.outgoing import Outgoing
 from server.replies import Admitted, CancelRequested, JobView
 
 
@@ -55,7 +58,8 @@ class HttpParts:
     """`base_url` is what others call this door ("": as each request calls it); `cors_origins` are pages that may call it.
 
     `anonymous_owner` owns what comes without a token; "" where nobody does. `store` is read for pictures alone: everything else
-    goes through `handlers`. `numbers` are the engine's.
+    goes through `handlers`. `numbers` are the engine's; `request_limits` are told to clients; `outgoing` fetches images that they
+    give addresses of; `webhook_secret` is told to those who receive what it signs.
     """
 
     handlers: HandlerTable
@@ -68,6 +72,9 @@ class HttpParts:
     clock: Clock
     tasks: Tasks
     limits: HttpLimits
+    request_limits: Limits
+    webhook_secret: SecretStr | None = None
+    outgoing: Outgoing | None = None
     base_url: str = ""
     anonymous_owner: str = ""
     cors_origins: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from server.doors.http.serving import HttpServer
 from server.futures import Tasks
 from tests.server.fakes import settle
 from tests.server.house import ADA, TOKENS, House
+from tests.server.house import LIMITS as REQUEST_LIMITS
 
 TOKEN = TOKENS[ADA].get_secret_value()
 KEEP_ALIVE = 15.0
@@ -118,6 +119,7 @@ class Door:
             clock=self.clock,
             tasks=Tasks(),
             limits=limits,
+            request_limits=REQUEST_LIMITS,
             **parts,
         )
         self.app = make_app(self.parts)

@@ -1,0 +1,359 @@
+"""The routes of predictions, and of the models that they are made with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels
+from server.doors.http.errors import documented
+from server.doors.http.events import EventStream
+from server.doors.http.identity import Owner
+from server.doors.http.paging import Cursor, page_of
+from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit, wait_for_end
+from server.doors.http.pictures import base_url
+from server.doors.http.predictions.answers import (
+    PredictionBody,
+    PredictionsBody,
+    page_body,
+    page_in,
+    prediction_body,
+)
+from server.doors.http.predictions.asking import (
+    ModelPredictionRequest,
+    PredictionRequest,
+    command_of,
+    in_words_of_input,
+    model_asked_for,
+)
+from server.doors.http.predictions.images import Images
+from server.doors.http.predictions.models import model_body, version_body
+from server.doors.http.predictions.streaming import Heard, encoding, has_heard_all, heard_last
+from server.doors.http.predictions.wishes import (
+    CancelAfterHeader,
+    Preference,
+    PreferHeader,
+    cancel_after,
+    preference,
+)
+from server.errors import Code, Refusal
+from server.job import JobState
+from server.listing import MOST, MOST_SKIPPED
+from server.model_names import find_model
+from server.prediction import STATUSES, status_of
+from server.replies import JobList, JobView, ModelList, ModelView
+
+CANCEL_SECONDS = (
+    5.0  # that the answer to a cancel waits for the end, so that it says canceled: a step or two of a slow engine
+)
+
+PredictionId = Annotated[
+    str, Path(max_length=MAX_IDEMPOTENCY_KEY, description="A prediction's id, or the one that it was PUT under.")
+]
+Word = Annotated[str, Path(max_length=200)]
+KeyHeader = Annotated[str, Header(max_length=MAX_IDEMPOTENCY_KEY, description="One key, one prediction.")]
+CREATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": PredictionBody, "description": "There was one under this key."},
+    202: {"model": PredictionBody, "description": "Created, and not at its end: it was not, or no longer, waited for."},
+    **documented(404, 409, 429),
+}
+
+
+class SecretBody(BaseModel):
+    """What webhooks are signed with."""
+
+    key: str
+
+
+class Predictions:
+    """What the routes have in common."""
+
+    def __init__(self, parts: HttpParts) -> None:
+        self.parts = parts
+        self.images = Images(parts.outgoing, parts.request_limits.max_init_image_bytes)
+        self.since = parts.clock.seconds()
+
+    async def models(self) -> tuple[ModelView, ...]:
+        """All that can be painted with."""
+        found: ModelList = await carry_out(self.parts, ListModels())
+        return found.models
+
+    async def model(self, owner: str, name: str, version: str = "") -> ModelView:
+        """The one of a path. Raises Refusal (MODEL_NOT_FOUND)."""
+        views = {view.card.name: view for view in await self.models()}
+        wanted = f"{owner}/{name}:{version}" if version else f"{owner}/{name}"
+        return views[find_model(views, wanted, "version" if version else "model")]
+
+    async def find(self, owner: str, prediction_id: str) -> JobView:
+        """A prediction by its id, or by the one that its owner gave it. Raises Refusal (JOB_NOT_FOUND)."""
+        try:
+            return await look_at(self.parts, owner, prediction_id)
+        except Refusal as refusal:
+            if refusal.code is not Code.JOB_NOT_FOUND:
+                raise
+            found: JobView = await carry_out(self.parts, GetJob(owner=owner, idempotency_key=prediction_id))
+            return found
+
+    async def create(
+        self, request: Request, asked: ModelPredictionRequest, owner: str, model: str, prefer: str, after: str, key: str
+    ) -> Response:
+        """Admit it, and wait as long as is wished for, counted from here."""
+        began = self.parts.clock.seconds()
+        wish, deadline = preference(prefer), cancel_after(after)
+        try:
+            image = await self.images.read(asked.input.image) if asked.input.image else b""
+            command = command_of(
+                asked, owner=owner, model=model, image=image, deadline_seconds=deadline, idempotency_key=key
+            )
+            admitted = await submit(self.parts, command)
+        except Refusal as refusal:
+            raise in_words_of_input(refusal) from refusal
+        view = self.parts.board.view(admitted.job)
+        if wish.wait and not has_ended(view):
+            left = max(0.0, wish.wait - (self.parts.clock.seconds() - began))
+            view = await wait_for_end(self.parts, request, owner, admitted.job.id, left)
+        return self._created(request, view, wish, duplicate=admitted.duplicate)
+
+    def _created(self, request: Request, view: JobView, wish: Preference, *, duplicate: bool) -> Response:
+        body = prediction_body(view, self.parts.board, base_url(self.parts, request))
+        unended = not has_ended(view)
+        if wish.wait and unended:  # Replicate's client takes any other status of a held answer for the end
+            body["status"] = STATUSES[JobState.STARTING]
+        headers = {"Location": body["urls"]["get"]}
+        if wish.applied:
+            headers["Preference-Applied"] = wish.applied
+        status = 202 if unended and wish.applied else 201
+        return JSONResponse(body, 200 if duplicate else status, headers)
+
+    def told(self, request: Request, view: JobView) -> Response:
+        """One, as it stands."""
+        return JSONResponse(prediction_body(view, self.parts.board, base_url(self.parts, request)))
+
+
+def routes(parts: HttpParts) -> APIRouter:
+    """/v1/predictions, /v1/models/{owner}/{name}, /v1/webhooks."""
+    router = APIRouter(prefix="/v1")
+    here = Predictions(parts)
+    _add_predictions(router, here)
+    _add_streams(router, here)
+    _add_models(router, here)
+    _add_webhooks(router, here)
+    return router
+
+
+def _add_predictions(router: APIRouter, here: Predictions) -> None:
+    parts = here.parts
+
+    @router.post(
+        "/predictions",
+        status_code=201,
+        response_model=PredictionBody,
+        responses=CREATED,
+        operation_id="create_prediction",
+        tags=["predictions"],
+    )
+    async def create_prediction(
+        request: Request,
+        asked: PredictionRequest,
+        owner: Owner,
+        prefer: PreferHeader = "",
+        cancel_after: CancelAfterHeader = "",
+        idempotency_key: KeyHeader = "",
+    ) -> Response:
+        """Ask for pictures. Answers when that is recorded, or, with `Prefer: wait`, when they are painted."""
+        model = model_asked_for(asked, tuple(view.card.name for view in await here.models()))
+        return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
+
+    @router.put(
+        "/predictions/{prediction_id}",
+        status_code=201,
+        response_model=PredictionBody,
+        responses=CREATED,
+        operation_id="put_prediction",
+        tags=["predictions"],
+    )
+    async def put_prediction(
+        request: Request,
+        prediction_id: PredictionId,
+        asked: PredictionRequest,
+        owner: Owner,
+        prefer: PreferHeader = "",
+        cancel_after: CancelAfterHeader = "",
+    ) -> Response:
+        """The same, under an id of yours: again, it answers with the first one."""
+        model = model_asked_for(asked, tuple(view.card.name for view in await here.models()))
+        return await here.create(request, asked, owner, model, prefer, cancel_after, prediction_id)
+
+    @router.get("/predictions", response_model=PredictionsBody, operation_id="list_predictions", tags=["predictions"])
+    async def list_predictions(
+        request: Request,
+        owner: Owner,
+        cursor: Cursor = "",
+        skip: Annotated[int, Query(ge=0, le=MOST_SKIPPED)] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = MOST,
+        status: Annotated[str, Query(max_length=20, json_schema_extra={"enum": sorted(set(STATUSES.values()))})] = "",
+    ) -> Response:
+        """Yours, newest first."""
+        page = page_of(cursor, page_in(status, skip, limit))
+        found: JobList = await carry_out(parts, ListJobs(owner=owner, page=page))
+        kept = {"status": status} if status else {}
+        if limit != MOST:
+            kept["limit"] = str(limit)
+        return page_body(found, parts.board, base_url(parts, request), "/v1/predictions", kept)
+
+    @router.get(
+        "/predictions/{prediction_id}",
+        response_model=PredictionBody,
+        responses=documented(404),
+        operation_id="get_prediction",
+        tags=["predictions"],
+    )
+    async def get_prediction(request: Request, prediction_id: PredictionId, owner: Owner) -> Response:
+        """A prediction as it stands."""
+        return here.told(request, await here.find(owner, prediction_id))
+
+    @router.post(
+        "/predictions/{prediction_id}/cancel",
+        response_model=PredictionBody,
+        responses=documented(404),
+        operation_id="cancel_prediction",
+        tags=["predictions"],
+    )
+    async def cancel_prediction(request: Request, prediction_id: PredictionId, owner: Owner) -> Response:
+        """Stop it: its place is free at the next step. One that has ended stays as it is."""
+        view = await here.find(owner, prediction_id)
+        await cancel(parts, owner, view.job.id)
+        return here.told(request, await wait_for_end(parts, request, owner, view.job.id, CANCEL_SECONDS))
+
+
+def _add_streams(router: APIRouter, here: Predictions) -> None:
+    parts = here.parts
+
+    @router.get(
+        "/predictions/{prediction_id}/stream",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Its events."},
+            204: {"description": "It has ended, and all was heard: do not come back."},
+            **documented(404),
+        },
+        operation_id="stream_prediction",
+        tags=["predictions"],
+    )
+    async def stream_prediction(
+        request: Request,
+        prediction_id: PredictionId,
+        owner: Owner,
+        progress: bool = False,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """Server-sent events: logs (or progress), output, error, done."""
+        job = (view := await here.find(owner, prediction_id)).job
+        heard = heard_last(last_event_id) or Heard()
+        told_as_failed = status_of(job) == STATUSES[JobState.FAILED]
+        if has_ended(view) and has_heard_all(heard, view.last_event, len(job.artifacts), failed=told_as_failed):
+            return Response(status_code=204)
+        from_event = heard.number + (heard.part < 0)
+        listener = await listen_to(parts, owner, job.id, max(0, from_event), previews=False)
+        return EventStream(listener, encoding(base_url(parts, request), progress=progress, heard=heard))
+
+
+def _add_models(router: APIRouter, here: Predictions) -> None:
+    parts = here.parts
+
+    @router.get(
+        "/models/{model_owner}/{name}", responses=documented(404), operation_id="describe_model", tags=["models"]
+    )
+    async def get_model(request: Request, model_owner: Word, name: Word, owner: Owner) -> JSONResponse:
+        """A model, with its latest version."""
+        view = await here.model(model_owner, name)
+        return JSONResponse(model_body(view, parts.request_limits, base_url(parts, request), here.since))
+
+    @router.get(
+        "/models/{model_owner}/{name}/versions",
+        responses=documented(404),
+        operation_id="list_versions",
+        tags=["models"],
+    )
+    async def list_versions(model_owner: Word, name: Word, owner: Owner) -> JSONResponse:
+        """Its versions: there is one."""
+        view = await here.model(model_owner, name)
+        versions = [version_body(view.card, parts.request_limits, here.since)]
+        return JSONResponse({"previous": None, "next": None, "results": versions})
+
+    @router.get(
+        "/models/{model_owner}/{name}/versions/{version}",
+        responses=documented(404),
+        operation_id="get_version",
+        tags=["models"],
+    )
+    async def get_version(model_owner: Word, name: Word, version: Word, owner: Owner) -> JSONResponse:
+        """A version, with the OpenAPI schema of what goes in and comes out."""
+        view = await here.model(model_owner, name, version)
+        return JSONResponse(version_body(view.card, parts.request_limits, here.since))
+
+    @router.post(
+        "/models/{model_owner}/{name}/predictions",
+        status_code=201,
+        response_model=PredictionBody,
+        responses=CREATED,
+        operation_id="create_prediction_of_model",
+        tags=["predictions"],
+    )
+    async def create_of_model(
+        request: Request,
+        model_owner: Word,
+        name: Word,
+        asked: ModelPredictionRequest,
+        owner: Owner,
+        prefer: PreferHeader = "",
+        cancel_after: CancelAfterHeader = "",
+        idempotency_key: KeyHeader = "",
+    ) -> Response:
+        """As POST /v1/predictions, of the path's model."""
+        model = (await here.model(model_owner, name)).card.name
+        return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
+
+    @router.post(
+        "/models/{model_owner}/{name}/versions/{version}/predictions",
+        status_code=201,
+        response_model=PredictionBody,
+        responses=CREATED,
+        operation_id="create_prediction_of_version",
+        tags=["predictions"],
+    )
+    async def create_of_version(
+        request: Request,
+        model_owner: Word,
+        name: Word,
+        version: Word,
+        asked: ModelPredictionRequest,
+        owner: Owner,
+        prefer: PreferHeader = "",
+        cancel_after: CancelAfterHeader = "",
+        idempotency_key: KeyHeader = "",
+    ) -> Response:
+        """As POST /v1/predictions, of the path's version."""
+        model = (await here.model(model_owner, name, version)).card.name
+        return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
+
+
+def _add_webhooks(router: APIRouter, here: Predictions) -> None:
+    @router.get(
+        "/webhooks/default/secret",
+        response_model=SecretBody,
+        responses=documented(404),
+        operation_id="get_webhook_secret",
+        tags=["webhooks"],
+    )
+    async def get_webhook_secret(owner: Owner) -> JSONResponse:
+        """The key by which receivers know that a webhook is this server's. Not for those who come without a token."""
+        if owner == here.parts.anonymous_owner:
+            raise Refusal(Code.PERMISSION_DENIED, "the webhooks' secret is told to those with a token alone")
+        secret = here.parts.webhook_secret
+        if secret is None or not secret.get_secret_value():
+            raise Refusal(Code.UNKNOWN_MESSAGE, "this server has no ATELIER_WEBHOOK_SECRET, and calls no webhooks")
+        return JSONResponse({"key": secret.get_secret_value()})
