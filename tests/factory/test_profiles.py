@@ -11,7 +11,7 @@ from config import load_settings
 from config.profile import profile_names
 from factory.http import HttpDoor
 from tests.server.doors.http.door import Answer, Line
-from tests.server.house import House
+from tests.server.house import LIMITS, House
 
 ORIGIN = "https://front.example"
 
@@ -24,6 +24,7 @@ class Browser:
         self.door = HttpDoor(
             load_settings(http_port=0, **settings), reactor, handlers=self.house.handlers, board=self.house.board,
             store=self.house.store, artifacts=self.house.artifacts, health=self.house.health,
+            request_limits=LIMITS, outgoing=None,
         )  # fmt: skip
 
     async def __aenter__(self) -> Browser:
