@@ -9,7 +9,17 @@ from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
 from server.doors.http import (
-    batches, errors, generate, health, jobs, measured, models, openai_images, pages, pictures, predictions,
+    batches,
+    errors,
+    generate,
+    health,
+    jobs,
+    measured,
+    models,
+    openai_images,
+    pages,
+    pictures,
+    predictions,
 )
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
