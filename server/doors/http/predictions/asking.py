@@ -32,7 +32,10 @@ HOOK_EVENTS: dict[HookName, HookEvent] = {
 
 
 _NamedOrScaled = Annotated[
-    AdapterChoice, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)
+    AdapterChoice,
+    BeforeValidator(
+        lambda given: {"name": given} if isinstance(given, str) else given, json_schema_input_type=str | AdapterChoice
+    ),
 ]
 
 

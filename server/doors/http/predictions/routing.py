@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels
 from server.doors.http.errors import documented
-from server.doors.http.events import EventStream
+from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.identity import Owner
 from server.doors.http.paging import Cursor, page_of
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit, wait_for_end
@@ -236,7 +236,7 @@ def _add_streams(router: APIRouter, here: Predictions) -> None:
         "/predictions/{prediction_id}/stream",
         response_class=Response,
         responses={
-            200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Its events."},
+            200: {"content": CONTENT, "description": "Its events."},
             204: {"description": "It has ended, and all was heard: do not come back."},
             **documented(404),
         },
