@@ -1,24 +1,28 @@
-"""What can be painted with, in one body for two kinds of client.
+"""What can be painted with, in one body for three kinds of client.
 
 OpenAI's clients read `object` and `data`, and of each model `id`, `object`, `created`, `owned_by`; a prediction platform's read
 `models`, and of each `id`, `name`, `description`, `model_type`, … `data` and `models` are the same list. What a model offers here
-(adapters, solvers) and its state stand beside.
+(adapters, solvers) and its state stand beside. Replicate's read `results`, with `next` and `previous`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from ai.cards import ModelCard
-from server.commands import MAX_GUIDANCE_SCALE, MAX_IMAGES, MAX_SEED, ListModels
+from server.commands import ListModels
 from server.doors.http.errors import documented, time_text
 from server.doors.http.identity import Owner
 from server.doors.http.parts import HttpParts, carry_out
+from server.doors.http.pictures import base_url
+from server.doors.http.predictions.models import input_properties
+from server.doors.http.predictions.models import model_body as predicting_model
 from server.errors import Code, Refusal
+from server.jobs.admission import Limits
 from server.replies import ModelList, ModelState, ModelView
 
 MOST = 1000  # models in one answer; a node has a few
@@ -67,11 +71,14 @@ class ModelBody(BaseModel):
 
 
 class ModelsBody(BaseModel):
-    """`data` and `models` are the same."""
+    """`data` and `models` are the same; `results` are the same models as Replicate describes them. There is one page."""
 
     object: Literal["list"]
     data: list[ModelBody]
     models: list[ModelBody]
+    next: str | None
+    previous: str | None
+    results: list[dict[str, Any]]
 
 
 def routes(parts: HttpParts) -> APIRouter:
@@ -80,16 +87,19 @@ def routes(parts: HttpParts) -> APIRouter:
     offered_since = parts.clock.seconds()
 
     @router.get("", response_model=ModelsBody, operation_id="list_models")
-    async def list_models(owner: Owner, skip: Skip = 0, limit: Limit = MOST) -> Response:
+    async def list_models(request: Request, owner: Owner, skip: Skip = 0, limit: Limit = MOST) -> Response:
         """Every model, the default first."""
-        listed = await _models(parts)
-        found = [model_body(view, offered_since) for view in listed.models[skip : skip + limit]]
-        return JSONResponse({"object": "list", "data": found, "models": found})
+        listed = (await _models(parts)).models[skip : skip + limit]
+        limits, address = parts.request_limits, base_url(parts, request)
+        found = [model_body(view, limits, offered_since) for view in listed]
+        results = [predicting_model(view, limits, address, offered_since) for view in listed]
+        page = {"next": None, "previous": None, "results": results}
+        return JSONResponse({"object": "list", "data": found, "models": found, **page})
 
     @router.get("/{model_id}", response_model=ModelBody, responses=documented(404), operation_id="get_model")
     async def get_model(owner: Owner, model_id: ModelName) -> Response:
         """One model."""
-        return JSONResponse(model_body(await find_model(parts, model_id), offered_since))
+        return JSONResponse(model_body(await find_model(parts, model_id), parts.request_limits, offered_since))
 
     return router
 
@@ -109,7 +119,7 @@ async def _models(parts: HttpParts) -> ModelList:
     return listed
 
 
-def model_body(view: ModelView, offered_since: float) -> dict[str, Any]:
+def model_body(view: ModelView, limits: Limits, offered_since: float) -> dict[str, Any]:
     """As ModelBody."""
     card = view.card
     return {
@@ -122,7 +132,7 @@ def model_body(view: ModelView, offered_since: float) -> dict[str, Any]:
         "model_type": "text-to-image",
         "version": VERSION,
         "model_path": card.name,
-        "input_schema": inputs_of(card),
+        "input_schema": inputs_of(card, limits),
         "hardware": "auto",
         "created_at": time_text(offered_since),
         "updated_at": time_text(offered_since),
@@ -134,26 +144,10 @@ def model_body(view: ModelView, offered_since: float) -> dict[str, Any]:
     }
 
 
-def inputs_of(card: ModelCard) -> dict[str, dict[str, Any]]:
-    """What a model may be asked for, as far as its card says: the server's own limits are told where they are passed."""
-    defaults, multiple = card.defaults, f"In pixels, a multiple of {card.size_multiple}."
+def inputs_of(card: ModelCard, limits: Limits) -> dict[str, dict[str, Any]]:
+    """What a prediction's `input` takes, in the words of the platform; the whole is in a version's schema."""
+    described = input_properties(card, limits)
     return {
-        "prompt": {"type": "string", "description": "What to paint."},
-        "negative_prompt": {"type": "string", "description": "What not to paint.", "default": ""},
-        "width": {"type": "integer", "description": multiple, "default": defaults.width, "minimum": card.min_size},
-        "height": {"type": "integer", "description": multiple, "default": defaults.height, "minimum": card.min_size},
-        "num_inference_steps": {
-            "type": "integer", "description": "More take longer.", "default": defaults.num_inference_steps, "minimum": 1,
-        },
-        "guidance_scale": {
-            "type": "number", "description": "How closely the prompt is followed.", "default": defaults.guidance_scale,
-            "minimum": 0, "maximum": MAX_GUIDANCE_SCALE,
-        },
-        "seed": {
-            "type": "integer", "description": "Left out: another each time.", "minimum": 0, "maximum": MAX_SEED - MAX_IMAGES,
-        },
-        "num_images": {"type": "integer", "description": "Pictures.", "default": 1, "minimum": 1, "maximum": MAX_IMAGES},
-        "solver": {
-            "type": "string", "description": "The sampler.", "default": card.solvers[0], "enum": list(card.solvers),
-        },
-    }  # fmt: skip
+        name: {"description": "", **{word: value for word, value in found.items() if word in InputBody.model_fields}}
+        for name, found in described.items()
+    }

@@ -6,11 +6,11 @@ from server.replies import ModelState
 from tests.server.doors.http.door import Door
 
 
-async def test_one_list_answers_two_kinds_of_client() -> None:
-    """`data` with OpenAI's fields and `models` with the platform's are the same list, the default first."""
+async def test_one_list_answers_three_kinds_of_client() -> None:
+    """`data` (OpenAI) and `models` (the platform) are one list, the default first; `results` are Replicate's."""
     door = Door()
     body = (await door.ask("GET", "/v1/models")).json()
-    assert set(body) == {"object", "data", "models"}
+    assert set(body) == {"object", "data", "models", "next", "previous", "results"}
     assert body["object"] == "list"
     assert body["data"] == body["models"]
     assert [model["id"] for model in body["data"]] == ["demo", "other"]
@@ -24,11 +24,15 @@ async def test_one_list_answers_two_kinds_of_client() -> None:
     )
     assert first["input_schema"]["width"] == {
         "type": "integer",
-        "description": "In pixels, a multiple of 8.",
+        "description": "",
         "default": 64,
         "minimum": 64,
+        "maximum": 512,
     }
-    assert first["input_schema"]["solver"]["enum"] == first["solvers"] == ["dpmpp_2m", "euler"]
+    assert first["input_schema"]["scheduler"]["enum"] == first["solvers"] == ["dpmpp_2m", "euler"]
+    assert [(model["owner"], model["name"]) for model in body["results"]] == [("atelier", "demo"), ("atelier", "other")]
+    version = body["results"][0]["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]
+    assert set(version["properties"]) == set(first["input_schema"])
 
 
 async def test_a_page_of_models_can_be_asked_for() -> None:
