@@ -1,8 +1,9 @@
 # syntax=docker/dockerfile:1
 # For a GPU:      docker build --build-arg BASE_IMAGE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 -t atelier .
 # Without one:    docker build -t atelier .
-# Run:            docker run -p 9000:9000 -v atelier:/data -e ATELIER_TOKENS=me:a-token-of-16-or-more -e ATELIER_ALLOW_PLAINTEXT=true atelier
-#                 (plain text only behind something that encrypts; else mount keys and set ATELIER_TCP_LISTEN=ssl:9000:…)
+# Run:            docker run -p 9000:9000 -p 8001:8001 -v atelier:/data -e ATELIER_TOKENS=me:a-token-of-16-or-more -e ATELIER_ALLOW_PLAINTEXT=true atelier
+#                 (plain text only behind something that encrypts; else mount keys and set ATELIER_TCP_LISTEN and
+#                 ATELIER_HTTP_LISTEN to ssl:…)
 # No secret is in the image: tokens and keys come from the environment when it runs.
 ARG BASE_IMAGE=debian:12-slim
 
@@ -40,11 +41,12 @@ ENV PATH=/opt/atelier/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     OMP_WAIT_POLICY=passive \
     ATELIER_TCP_LISTEN=tcp:9000:interface=0.0.0.0 \
+    ATELIER_HTTP_LISTEN=tcp:8001:interface=0.0.0.0 \
     ATELIER_DATA_DIR=/data \
     ATELIER_LOG_FORMAT=json
 WORKDIR /data
 VOLUME /data
-EXPOSE 9000
+EXPOSE 8001 9000
 USER atelier
 # Asks for the status as any client would; give ATELIER_TOKEN (one of the tokens) where ATELIER_TOKENS is set.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["atelier", "status", "--json"]
