@@ -9,7 +9,8 @@ database, acknowledges late, keeps each result, and its task does nothing at all
 publisher, as many unacknowledged at a time, and a round is over when the database has the end of every job; that all of
 them succeeded is checked there.
 
-Atelier's second row has TCP for the queue and SQLite for PostgreSQL. Latency is from Submit to Result over TCP at 50 jobs a
+Atelier's second row has TCP for the queue and SQLite for PostgreSQL; its third has two nodes on the same broker and database,
+since Celery's worker is two processes. Latency is from Submit to Result over TCP at 50 jobs a
 second, less that of the same server with its records in memory, in bare commits of the same database in the same run: one
 row, one connection, p50.
 """
@@ -174,7 +175,7 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
         "DATABASE_URL": ours_url, "RABBITMQ_HOST": "127.0.0.1", "RABBITMQ_PORT": run.rabbit.port,
         "RABBITMQ_USER": USER, "RABBITMQ_PASS": PASSWORD, "RABBITMQ_PREFETCH": AT_ONCE,
     }  # fmt: skip
-    rates: dict[str, list[float]] = {"queue": [], "tcp": [], "celery": []}
+    rates: dict[str, list[float]] = {name: [] for name in ("queue", "tcp", "celery", "nodes", "celery again")}
     lags: list[float] = []
     with (
         ours(rabbit) as queue,
@@ -183,11 +184,19 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
         counting(ours_url, "SELECT count(*) FROM jobs WHERE state = 'succeeded'") as our_count,
         counting(peers_url, "SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'") as peers_count,
     ):
+
+        def through_rabbit() -> float:
+            mine = our_messages(jobs)
+            return time_until(our_count, jobs, partial(publish, run.rabbit, "image_generation", mine))
+
+        def by_celery() -> float:
+            theirs = celery_messages(jobs, run.broker())
+            return time_until(peers_count, jobs, partial(publish, run.rabbit, "peer", theirs))
+
         for number in range(rounds + 1):
-            mine, theirs = our_messages(jobs), celery_messages(jobs, run.broker())
             took = {
-                "queue": time_until(our_count, jobs, partial(publish, run.rabbit, "image_generation", mine)),
-                "celery": time_until(peers_count, jobs, partial(publish, run.rabbit, "peer", theirs)),
+                "queue": through_rabbit(),
+                "celery": by_celery(),
                 "tcp": load(tcp, jobs=jobs, at_once=AT_ONCE)["seconds"],
             }
             worker.check()
@@ -195,16 +204,25 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
             if number:  # the first round warms up
                 for name, seconds in took.items():
                     rates[name].append(jobs / seconds)
+        with ours(rabbit):  # a process for each core, as Celery has
+            for number in range(rounds + 1):
+                took = {"nodes": through_rabbit(), "celery again": by_celery()}
+                if number:
+                    for name, seconds in took.items():
+                        rates[name].append(jobs / seconds)
     print(f"{jobs} jobs, {AT_ONCE} at a time, {rounds} rounds: median (smallest – largest)")
     names = {
         "queue": "Atelier: RabbitMQ, PostgreSQL, a stored picture",
         "tcp": "Atelier: TCP, SQLite, a stored picture",
         "celery": "Celery: RabbitMQ, PostgreSQL, nothing done",
+        "nodes": "Atelier: the same in two nodes, RabbitMQ, PostgreSQL",
+        "celery again": "Celery, in turns with the two nodes",
     }
     print_table(["", "jobs/s"], [[text, Spread.of(rates[name]).text()] for name, text in names.items()])
     return {
         "vs_celery": ratios(rates["queue"], rates["celery"]),
         "tcp_vs_celery": ratios(rates["tcp"], rates["celery"]),
+        "two_nodes_vs_celery": ratios(rates["nodes"], rates["celery again"]),
         "reactor_lag_p99_ms": Spread.of(lags),
     }
 

@@ -2,7 +2,7 @@
 
     python -m bench.http_server quick|holding|metronome
 
-quick: every job is painted at once. holding: jobs begin, and never end, so that a submit is measured alone. metronome: every job
+quick: every job is painted at once. holding: jobs wait, and never begin, so that a submit is measured alone. metronome: every job
 tells a step ten times a second, with the time at which it told it (CLOCK_MONOTONIC, in place of the seconds that are left).
 """
 
@@ -23,12 +23,11 @@ TURN = 1000.0  # seconds after which the told time begins anew: it is rounded to
 
 
 class HoldingPainter(QuickPainter):
-    """Takes everything, ends nothing."""
+    """Takes everything, begins nothing."""
 
     def submit(self, request: GenerationRequest) -> None:
-        """Begin it."""
+        """Keep it."""
         self._painted.add(request.request_id)
-        self._later(1, Started(request.request_id))
 
 
 class MetronomePainter(HoldingPainter):
@@ -37,6 +36,7 @@ class MetronomePainter(HoldingPainter):
     def submit(self, request: GenerationRequest) -> None:
         """Begin it, and go on for ever."""
         super().submit(request)
+        self._later(1, Started(request.request_id))
         self._reactor.callLater(BEAT, self._beat, request.request_id, 1)
 
     def _beat(self, name: str, step: int) -> None:
