@@ -148,6 +148,11 @@ class Admission:
     async def _with_image(self, command: Submit, request: GenerationRequest) -> GenerationRequest:
         """The request with its init image, decoded in a thread, and the size that follows from it. Raises Refusal."""
         card, limits = self._card(command.model), self._limits
+
+        def check_size(width: int, height: int) -> None:
+            _check_size("width", width, card, limits.max_width)
+            _check_size("height", height, card, limits.max_height)
+
         image = await self._pool.run(
             read_init_image,
             command.init_image,
@@ -155,9 +160,8 @@ class Admission:
             command.height,
             max_pixels=limits.max_init_image_pixels,
             size_multiple=card.size_multiple,
+            check_size=check_size,
         )
-        _check_size("width", image.width, card, limits.max_width)
-        _check_size("height", image.height, card, limits.max_height)
         return replace(request, init_image=image, width=image.width, height=image.height)
 
     def complete(self, command: Submit) -> GenerationRequest:

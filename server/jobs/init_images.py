@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 
 from PIL import Image, ImageOps
@@ -10,16 +11,29 @@ from ai.types import InitImage
 from server.errors import Refusal
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_SIDE = (
+    16_384  # pixels of a file; Pillow scales one direction first, and so holds its height times the width asked for
+)
 _FIELD = "init_image"
+
+CheckSize = Callable[[int, int], None]
+"""Raises Refusal for a width and a height that are not painted."""
 
 
 def read_init_image(
-    data: bytes, width: int | None, height: int | None, *, max_pixels: int, size_multiple: int
+    data: bytes,
+    width: int | None,
+    height: int | None,
+    *,
+    max_pixels: int,
+    size_multiple: int,
+    check_size: CheckSize,
 ) -> InitImage:
     """Decode a file and scale it to `width` × `height` as diffusers does (Lanczos, proportions are not kept).
 
     A side that is None is the image's own, rounded down to `size_multiple`. A camera's orientation is applied, of an animation
-    the first frame taken, transparency left aside. Raises Refusal.
+    the first frame taken, transparency left aside. `check_size` is asked before anything is scaled: one pixel may be as wide
+    as a million. Raises Refusal.
     """
     picture = _decoded(data, max_pixels)
     wanted = (
@@ -28,6 +42,7 @@ def read_init_image(
     )
     if not all(wanted):
         raise Refusal.invalid(_FIELD, f"at least {size_multiple} pixels each way", _size(picture))
+    check_size(*wanted)
     return InitImage(*wanted, picture.resize(wanted, Image.Resampling.LANCZOS).tobytes())
 
 
@@ -37,6 +52,8 @@ def _decoded(data: bytes, max_pixels: int) -> Image.Image:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:  # its header says so, before a pixel is decoded
                 raise Refusal.invalid(_FIELD, f"at most {max_pixels} pixels", _size(image))
+            if max(image.size) > MAX_SIDE:
+                raise Refusal.invalid(_FIELD, f"at most {MAX_SIDE} pixels each way", _size(image))
             return ImageOps.exif_transpose(image).convert("RGB")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, larger limit
         raise Refusal.invalid(_FIELD, f"at most {max_pixels} pixels", "many more") from error

@@ -37,7 +37,9 @@ def a_claim(width: int, height: int) -> bytes:
 
 def read(data: bytes, width: int | None = None, height: int | None = None) -> np.ndarray[Any, Any]:
     """The pixels that become of a file."""
-    image = read_init_image(data, width, height, max_pixels=10_000, size_multiple=8)
+    image = read_init_image(
+        data, width, height, max_pixels=10_000, size_multiple=8, check_size=lambda width, height: None
+    )
     return np.frombuffer(image.rgb, np.uint8).reshape(image.height, image.width, 3).astype(int)
 
 
@@ -135,7 +137,22 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"init_image": a_file(64, 56)}, "height", "64 to 256, in steps of 8"),
     ({"init_image": a_file(64, 272)}, "height", "64 to 256, in steps of 8"),
     ({"init_image": a_file(), "width": 520}, "width", "64 to 512, in steps of 8"),
+    ({"init_image": a_file(1, 16_000), "width": 512}, "height", "64 to 256, in steps of 8"),
+    ({"init_image": a_claim(1, 20_000), "width": 512, "height": 64}, "init_image", "at most 16384 pixels each way"),
 ]
+
+
+def test_nothing_is_scaled_to_a_size_that_is_not_painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of one pixel's width would be gigabytes at a picture's: the size is refused before."""
+    scaled = []
+    monkeypatch.setattr(Image.Image, "resize", lambda image, size, how: scaled.append(size))
+
+    def refuse(width: int, height: int) -> None:
+        raise Refusal.invalid("height", "less", height)
+
+    with pytest.raises(Refusal, match="height must be less, not 9000"):
+        read_init_image(a_file(1, 9000), 64, None, max_pixels=10_000, size_multiple=8, check_size=refuse)
+    assert scaled == []
 
 
 @pytest.mark.parametrize(("wishes", "field", "limit"), BAD)
