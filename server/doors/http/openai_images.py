@@ -34,7 +34,7 @@ from server.doors.http.openai_requests import (
 )
 from server.doors.http.parts import HttpParts, cancel, carry_out, listen_to, parts_of, submit, wait_for_end
 from server.doors.http.pictures import base_url, picture_url
-from server.doors.http.waiting import end_of
+from server.doors.http.waiting import JobCanceled, end_of
 from server.errors import AtelierError, Code, Refusal
 from server.events import Artifact
 from server.job import Job
@@ -226,7 +226,10 @@ async def _whole(parts: HttpParts, request: Request, asked: Asked, job: Job) -> 
         if not asked.lasting:
             await cancel(parts, job.owner, job.id)
         raise
-    job = (await end_of(parts, job.owner, view, parts.waits.generation_timeout)).job
+    try:
+        job = (await end_of(parts, job.owner, view, parts.waits.generation_timeout, keeps=asked.lasting)).job
+    except JobCanceled as error:  # by somebody else
+        return answer(error, parts.clock.seconds(), status=409)
     own = base_url(parts, request)
     given: list[bytes | Artifact] = []
     for artifact in job.artifacts:

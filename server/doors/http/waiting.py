@@ -53,8 +53,9 @@ async def wait_or_cancel(
         raise
 
 
-async def end_of(parts: HttpParts, owner: str, view: JobView, seconds: float) -> JobView:
-    """A job that was waited for, if it has succeeded. One that was not done in `seconds` is cancelled.
+async def end_of(parts: HttpParts, owner: str, view: JobView, seconds: float, *, keeps: bool = False) -> JobView:
+    """A job that was waited for, if it has succeeded. One that was not done in `seconds` is cancelled, unless its client
+    `keeps` it: who has an idempotency key can ask again.
 
     Raises what it failed with, or a Refusal.
     """
@@ -74,6 +75,9 @@ async def end_of(parts: HttpParts, owner: str, view: JobView, seconds: float) ->
     if parts.health.draining:
         text = f"the server is stopping; job {job.id} goes on after its next start"
         raise Refusal(Code.UNAVAILABLE, text, retry_after_seconds=5.0)
+    if keeps:
+        text = f"job {job.id} was not done in {seconds:g} s; it goes on, ask again with the same key"
+        raise Refusal(Code.DEADLINE_EXCEEDED, text, retry_after_seconds=5.0)
     await cancel(parts, owner, job.id)
     raise Refusal(Code.DEADLINE_EXCEEDED, f"job {job.id} was not done in {seconds:g} s, and is cancelled")
 

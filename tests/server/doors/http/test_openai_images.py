@@ -162,7 +162,7 @@ async def test_a_job_that_somebody_cancels_is_told() -> None:
     await door.ask("POST", "/v1/jobs/job-1/cancel")
     door.house.painter.confirm_cancel("job-1")
     answer = await exchange.answer()
-    assert (answer.status, answer.json()["error"]["message"]) == (500, "job job-1 was cancelled")
+    assert (answer.status, answer.json()["error"]["message"]) == (409, "job job-1 was cancelled")
 
 
 async def test_who_goes_away_wants_no_picture() -> None:
@@ -199,6 +199,21 @@ async def test_a_picture_that_takes_too_long_is_given_up() -> None:
     answer = await exchange.answer()
     assert (answer.status, answer.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
     assert door.house.painter.cancels == ["job-1"]
+
+
+async def test_a_picture_under_a_key_is_not_given_up() -> None:
+    """504, and the job goes on: the same request is answered with it when it is there."""
+    door = Door()
+    key = {"idempotency-key": "order-8"}
+    exchange = await begun(door, headers=key)
+    await door.house.pass_time(door.parts.waits.generation_timeout)
+    late = await exchange.answer()
+    assert (late.status, late.json()["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert "retry-after" in late.headers
+    assert door.house.painter.cancels == []
+    door.house.painter.paint("job-1")
+    answer = await (await begun(door, headers=key)).answer()
+    assert (answer.status, answer.json()["job_id"]) == (200, "job-1")
 
 
 async def test_a_stopping_server_lets_its_clients_come_again() -> None:
