@@ -37,6 +37,11 @@ class Identities:
         """Whether a token means anything here."""
         return bool(self._digests)
 
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one owner."""
+        return len({owner for owner, _ in self._digests}) > 1
+
     def serves(self, host: str) -> bool:
         """Whether an address may speak to us at all."""
         return bool(self._digests) or is_loopback(host)

@@ -350,9 +350,14 @@ def _add_webhooks(router: APIRouter, here: Predictions) -> None:
         tags=["webhooks"],
     )
     async def get_webhook_secret(owner: Owner) -> JSONResponse:
-        """The key by which receivers know that a webhook is this server's. Not for those who come without a token."""
+        """The key by which receivers know that a webhook is this server's. Not for those who come without a token, nor where
+        there are several owners: there is one key, and each could sign as the server does.
+        """
         if owner == here.parts.anonymous_owner:
             raise Refusal(Code.PERMISSION_DENIED, "the webhooks' secret is told to those with a token alone")
+        if here.parts.identities.several:
+            text = "several owners share the webhooks' secret here: ask those who run the server for it"
+            raise Refusal(Code.PERMISSION_DENIED, text)
         secret = here.parts.webhook_secret
         if secret is None or not secret.get_secret_value():
             raise Refusal(Code.UNKNOWN_MESSAGE, "this server has no ATELIER_WEBHOOK_SECRET, and calls no webhooks")

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from ai.types import DeadlineExceeded, OutOfMemory
 from server.doors.http.parts import HttpLimits
 from server.errors import Code, Refusal
+from server.identity import Identities
 from server.job import JobState
 from server.model_names import version_of
 from server.webhook import ALL_EVENTS, HookEvent
@@ -452,12 +453,23 @@ ADDRESSES = {"get": "", "cancel": "/cancel", "stream": "/stream", "web": ""}
 async def test_the_webhooks_secret_is_told_to_those_with_a_token_alone() -> None:
     """They receive what it signs."""
     secret = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, no").decode()
-    door = Door(webhook_secret=SecretStr(secret), anonymous_owner="guest")
+    house = House()
+    house.identities = Identities({ADA: TOKENS[ADA]})
+    door = Door(house, webhook_secret=SecretStr(secret), anonymous_owner="guest")
     assert (await door.ask("GET", "/v1/webhooks/default/secret")).json() == {"key": secret}
     anonymous = await door.ask("GET", "/v1/webhooks/default/secret", token="")
     assert (anonymous.status, anonymous.json()["error"]["code"]) == (403, "PERMISSION_DENIED")
     assert secret.encode() not in anonymous.body
-    assert (await Door().ask("GET", "/v1/webhooks/default/secret")).status == 404
+    among_others = await Door(webhook_secret=SecretStr(secret)).ask("GET", "/v1/webhooks/default/secret")
+    assert (among_others.status, secret.encode() in among_others.body) == (403, False)
+
+
+async def test_a_server_without_a_webhook_secret_says_so() -> None:
+    """404, and what would make it call."""
+    house = House()
+    house.identities = Identities({ADA: TOKENS[ADA]})
+    refused = await Door(house).ask("GET", "/v1/webhooks/default/secret")
+    assert (refused.status, "ATELIER_WEBHOOK_SECRET" in refused.json()["error"]["message"]) == (404, True)
 
 
 async def test_a_webhook_that_cannot_be_told_is_refused_by_its_own_name() -> None:
