@@ -74,13 +74,13 @@ class Server:
 
 
 @asynccontextmanager
-async def served(reactor: Any, folder: Path) -> AsyncIterator[Server]:
+async def served(reactor: Any, folder: Path, tokens: str = f"web:{TOKEN},other:{OTHER}") -> AsyncIterator[Server]:
     """A ready server over TLS, with two owners, that may call receivers on this machine."""
     certify(folder, "localhost")
     settings = load_settings(
         tcp_listen="tcp:0:interface=127.0.0.1",
         http_listen=f"ssl:0:interface=127.0.0.1:privateKey={folder / 'key.pem'}:certKey={folder / 'cert.pem'}",
-        tokens=f"web:{TOKEN},other:{OTHER}",
+        tokens=tokens,
         webhook_secret=SECRET,
         outgoing_networks="127.0.0.0/8",
         data_dir=folder / "data",
@@ -230,8 +230,8 @@ async def check_asynchronous(server: Server) -> None:
 
 
 async def test_a_webhook_is_validated_by_replicate_s_client(reactor: Any, tmp_path: Path) -> None:
-    """With the secret that the server tells it; every outcome is told, signed, and only what was asked for."""
-    async with served(reactor, tmp_path) as server, scripted(answer()) as host:
+    """With the secret that the server tells its one owner; every outcome is told, signed, and only what was asked for."""
+    async with served(reactor, tmp_path, f"web:{TOKEN}") as server, scripted(answer()) as host:
         hook = f"http://127.0.0.1:{host.port}/told"
         client = server.client
         made = await aside(
