@@ -92,6 +92,8 @@ class Admission:
         if command.webhook is not None:
             self._check_webhook(command.webhook)
         body_hash = hash_of(command)
+        if _has_images(command) and (older := await self._store.find(command.owner, command.idempotency_key)):
+            return _same(older, body_hash)  # to decode them again would cost whoever repeats nothing, and us much
         try:
             job = await self._prepared(command, request, body_hash)
         except Refusal:  # a repeated request needs no place, nor anything else that may have changed since
@@ -242,6 +244,11 @@ def hash_of(command: Submit) -> str:
     }
     asked["signature"] = repr(command.signature)
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _has_images(command: Submit) -> bool:
+    """Whether something has to be decoded before the job can be admitted."""
+    return bool(command.init_image) or (command.signature is not None and isinstance(command.signature.mark, ImageMark))
 
 
 def first_of(*values: T | None) -> T:

@@ -134,6 +134,21 @@ async def test_a_repeated_request_needs_no_place() -> None:
     assert (await house.submit(a_submit())).duplicate
 
 
+async def test_a_repeated_request_is_not_decoded_again() -> None:
+    """Its images are those that the first one came with, or it is another request."""
+    pool = HoldingPool()
+    pool.gate.set()
+    house = House(admission_pool=pool)
+    picture = a_png(64, 64)  # of noise
+    wishes = {"init_image": picture, "signature": Signature(ImageMark(a_png(16, 8)))}
+    assert not (await house.submit(a_submit(**wishes))).duplicate
+    decoded = pool.asked
+    assert (await house.submit(a_submit(**wishes))).duplicate
+    with pytest.raises(Refusal, match="belongs to job"):
+        await house.submit(a_submit(**wishes | {"init_image": a_png(72, 64)}))
+    assert pool.asked == decoded > 0
+
+
 async def test_two_at_once_under_one_key_are_one_job() -> None:
     """Both looked before either was kept: one is the duplicate, one place is held, one is painted."""
     pool = HoldingPool()
