@@ -36,7 +36,7 @@ from server.doors.http.waiting import GRACE, JobCanceled, end_of, preference_of,
 from server.errors import AtelierError, Refusal
 from server.job import JobState
 from server.jobs.board import job_not_found
-from server.replies import JobView, ServerState
+from server.replies import ServerState
 
 OutputId = Annotated[str, Path(max_length=64, description="The id that the picture was answered with.")]
 PREFER = {
@@ -190,7 +190,7 @@ async def _painted(
     try:
         command = asked.command(owner, refines=refines, seconds=seconds, idempotency_key=idempotency_key, **more)
         job = (await submit(parts, command)).job
-        view = JobView(job, parts.fraction(job), parts.board.last_number(job))
+        view = parts.board.view(job)
         patience = min(prefers.wait or 0.0, seconds) if prefers.respond_async else seconds + GRACE
         if patience and not has_ended(view):
             keeps = bool(idempotency_key) or prefers.respond_async

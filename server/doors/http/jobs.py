@@ -17,7 +17,7 @@ from server.doors.http.pictures import base_url
 from server.doors.http.schemas import CancelBody, JobBody, JobRequest, JobsBody, job_body
 from server.job import JobState
 from server.listing import MOST, JobPage
-from server.replies import JobList, JobView
+from server.replies import JobList
 
 JobId = Annotated[str, Path(max_length=64, description="The id that the job was accepted with.")]
 FromEvent = Annotated[int, Query(ge=0, le=2**53, description="Tell nothing earlier than this event, but for the end.")]
@@ -49,7 +49,7 @@ def routes(parts: HttpParts) -> APIRouter:
         """Ask for pictures. Answers when the job is recorded; what becomes of it is told by its events."""
         admitted = await submit(parts, asked.command(owner, idempotency_key))
         job = admitted.job
-        body = job_body(JobView(job, parts.fraction(job), parts.board.last_number(job)), base_url(parts, request))
+        body = job_body(parts.board.view(job), base_url(parts, request))
         return Response(
             body.model_dump_json(),
             200 if admitted.duplicate else 202,

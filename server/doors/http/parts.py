@@ -28,7 +28,7 @@ from server.handlers import HandlerTable
 from server.health import Health
 from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
-from server.job import TERMINAL, Job, JobState
+from server.job import TERMINAL
 from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.metrics.web import WebMeasures
@@ -81,11 +81,6 @@ class HttpParts:
     measures: WebMeasures | None = None
     numbers: Callable[[], EngineNumbers] = EngineNumbers
     waits: Waits = Waits()
-
-    def fraction(self, job: Job) -> float:
-        """How much of a job is done, 0 to 1, as far as is known here."""
-        progress = self.board.progress(job.id)
-        return progress.fraction if progress else float(job.state is JobState.SUCCEEDED)
 
 
 def parts_of(connection: HTTPConnection) -> HttpParts:
