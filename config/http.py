@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from config.fields import setting
@@ -44,6 +44,10 @@ class HttpSettings(BaseSettings):
     http_max_body_bytes: int = setting(
         2 << 20, "HTTP_MAX_BODY_BYTES", ge=1024, le=1 << 27,
         why="Largest request body: an init image and a signature, in base64, fit. Beyond, it is refused, unread if it can be.",
+    )  # fmt: skip
+    http_max_bodies_bytes: int = setting(
+        256 << 20, "HTTP_MAX_BODIES_BYTES", ge=1024,
+        why="The bodies of all requests under way: 128 of 2 MiB. Beyond, 429: their connections alone could hold 10 GB.",
     )  # fmt: skip
     http_max_batch: int = setting(
         100, "HTTP_MAX_BATCH", ge=1, le=1000,
@@ -114,6 +118,12 @@ class HttpSettings(BaseSettings):
             if origin != "*" and not (bare and found.scheme in ("http", "https")):
                 raise ValueError(f"{origin[:100]!r} is no origin, as https://a.example is")
         return value
+
+    @model_validator(mode="after")
+    def _a_body_fits(self) -> Self:
+        if self.http_max_bodies_bytes < self.http_max_body_bytes:
+            raise ValueError("ATELIER_HTTP_MAX_BODIES_BYTES must be at least ATELIER_HTTP_MAX_BODY_BYTES")
+        return self
 
     def http_endpoint(self) -> str:
         """Where the HTTP door listens, as an endpoint string; "" where it is off."""

@@ -65,6 +65,7 @@ class HttpDoor:
             tasks=Tasks(),
             limits=HttpLimits(
                 max_body_bytes=settings.http_max_body_bytes,
+                max_bodies_bytes=settings.http_max_bodies_bytes,
                 chunk_bytes=settings.chunk_bytes,
                 max_batch=settings.http_max_batch,
             ),

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -13,17 +14,38 @@ from server.errors import Code, Refusal
 
 LOCAL_OWNER = "local"
 
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")  # what proxies add, each its own
 
-def is_loopback(host: str) -> bool:
-    """Whether `host`, an address in text, can only be this machine. A UNIX socket has no host and counts as such."""
-    if not host:
-        return True
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address in text, that of an IPv4 client as IPv4; None where it is a name."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return host == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, an address in text, can only be this machine. A UNIX socket has no host and counts as such."""
+    address = address_of(host)
+    return address.is_loopback if address else host in ("", "localhost")
+
+
+def host_name(authority: str) -> str | None:
+    """The host of an HTTP Host header, or of an origin after its scheme, in lower case; "" where it has none, None where it
+    cannot be read."""
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return None
+
+
+def comes_from_here(headers: Mapping[str, str]) -> bool:
+    """Whether an HTTP request that came over loopback is of this machine's own programs: a web page can have a name of its own
+    lead here, and a proxy on this machine would make everybody one of them. `headers` by their names in lower case."""
+    name = host_name(headers.get("host", ""))
+    return name is not None and is_loopback(name) and not any(header in headers for header in FORWARDED)
 
 
 class Identities:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from server.errors import Code, Refusal
-from server.identity import is_loopback
-
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+from server.identity import comes_from_here, is_loopback
 
 
 class Access:
@@ -32,13 +29,8 @@ class Access:
                 raise Refusal(
                     Code.UNAUTHENTICATED, "metrics are for whoever has ATELIER_METRICS_TOKEN, as a bearer token"
                 )
-        elif not is_loopback(host) or not _is_ours(headers) or any(name in headers for name in _FORWARDED):
+        elif not is_loopback(host) or not comes_from_here(headers):
             raise Refusal(
                 Code.PERMISSION_DENIED,
                 "metrics are for this machine's own programs, unless ATELIER_METRICS_TOKEN is set",
             )
-
-
-def _is_ours(headers: Mapping[str, str]) -> bool:
-    """Whether we are called by a name of this machine: a web page can have a name of its own lead here."""
-    return is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or "")

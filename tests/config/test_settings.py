@@ -54,6 +54,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "http_anonymous_owner": ("guest", "guest"),
     "cors_origins": ("https://a.test, http://localhost:3000/", ("https://a.test", "http://localhost:3000")),
     "http_max_body_bytes": ("4096", 4096),
+    "http_max_bodies_bytes": ("4194304", 4194304),
     "http_max_header_bytes": ("4096", 4096),
     "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
     "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
@@ -227,6 +228,7 @@ BAD = [
     ("CORS_ORIGINS", "https://a.test/path"),
     ("CORS_ORIGINS", '["https://a.test'),
     ("ATELIER_HTTP_KEEP_ALIVE", "0"),
+    ("ATELIER_HTTP_MAX_BODIES_BYTES", "1023"),
     ("ATELIER_ALLOW_PLAINTEXT", "perhaps"),
     ("ATELIER_HANDSHAKE_FRAME_BYTES", "255"),
     ("ATELIER_MAX_FRAME_BYTES", "65535"),
@@ -322,6 +324,12 @@ def test_an_init_image_of_the_largest_size_must_fit() -> None:
     assert "SIGNATURE_IMAGE_BYTES must be at least ATELIER_MAX_SIGNATURE_IMAGE_BYTES" in text
     text = refused(ATELIER_MAX_PENDING_INIT_IMAGE_BYTES="1000000", MAX_WIDTH="1024", MAX_HEIGHT="512")
     assert "ATELIER_MAX_PENDING_INIT_IMAGE_BYTES must hold an image of MAX_WIDTH × MAX_HEIGHT, 1572864 bytes" in text
+
+
+def test_all_bodies_together_must_hold_one() -> None:
+    """Or the largest would be told to come again, for ever."""
+    text = refused(ATELIER_HTTP_MAX_BODIES_BYTES="2097151")
+    assert "ATELIER_HTTP_MAX_BODIES_BYTES must be at least ATELIER_HTTP_MAX_BODY_BYTES" in text
 
 
 def test_tokens_are_secrets() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.errors import Code, Refusal
-from server.identity import LOCAL_OWNER, Identities, is_loopback
+from server.identity import FORWARDED, LOCAL_OWNER, Identities, comes_from_here, host_name, is_loopback
 
 ADA, BOB = "ada-token-0123456789", "bob-token-0123456789"
 
@@ -31,6 +31,30 @@ def test_this_machine_s_own_addresses(host: str) -> None:
 def test_every_other_address_is_foreign(host: str) -> None:
     """What only looks like loopback is not."""
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("authority", "name"),
+    [
+        ("Paint.Test:81", "paint.test"),
+        ("[::1]:8001", "::1"),
+        ("", ""),
+        (":80", ""),
+        ("[", None),
+        ("[::1", None),
+        ("]", None),
+    ],
+)
+def test_a_host_header_has_a_name_or_cannot_be_read(authority: str, name: str | None) -> None:
+    """It never raises: strangers write it."""
+    assert host_name(authority) == name
+
+
+def test_a_request_comes_from_here_by_a_name_of_this_machine_and_through_no_proxy() -> None:
+    """One rule for the door and for the metrics."""
+    assert comes_from_here({"host": "localhost:8001"})
+    for headers in ({"host": "evil.test"}, {"host": "["}, *({"host": "localhost", name: ""} for name in FORWARDED)):
+        assert not comes_from_here(headers)
 
 
 def test_without_tokens_only_this_machine_is_served() -> None:

@@ -27,7 +27,7 @@ from server.doors.http.identity import Owner
 from server.doors.http.jobs import EVENTS, IdempotencyKey, LastEventId
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, submit
 from server.doors.http.pictures import base_url
-from server.doors.http.schemas import MAX_TEXT, STRICT, JobBody, JobRequest, job_body
+from server.doors.http.schemas import MAX_TEXT, JobBody, JobRequest, StrictRequest, job_body
 from server.errors import Code, Refusal
 from server.events import Accepted, Event, TerminalEvent
 from server.replies import JobView
@@ -47,11 +47,10 @@ class SharedRequest(JobRequest):
     prompt: str = Field("", max_length=MAX_TEXT)
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(StrictRequest):
     """Either `prompts`, one job each, or whole `jobs`."""
 
     model_config = ConfigDict(
-        **STRICT,
         json_schema_extra={
             "examples": [
                 {
@@ -61,8 +60,10 @@ class BatchRequest(BaseModel):
             ]
         },
     )
-    prompts: list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]] = Field([], max_length=MOST_JOBS)
-    jobs: list[JobRequest] = Field([], max_length=MOST_JOBS)
+    prompts: list[Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]] = Field(
+        [], max_length=MOST_JOBS, fail_fast=True
+    )
+    jobs: list[JobRequest] = Field([], max_length=MOST_JOBS, fail_fast=True)
     shared: SharedRequest | None = None
     idempotency_key: str = Field("", max_length=150, description="The header Idempotency-Key says the same.")
 

@@ -1,14 +1,19 @@
-"""How much of a body is read: refused at once where Content-Length says too much, else when too much has come.
+"""How much of a body is read: refused at once where Content-Length says too much, else when too much has come; and how much of
+all bodies together is in memory.
 
 By when it must have come is the connection's business (server.doors.http.connections).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import Message, Receive
 
 from server.doors.http.errors import Refused
 from server.errors import Code, Refusal
+
+RETRY_AFTER = 2.0  # seconds; most bodies go as soon as their job is admitted
 
 
 def too_large(limit: int) -> Refusal:
@@ -21,17 +26,55 @@ def too_large(limit: int) -> Refusal:
     )
 
 
-def capped(receive: Receive, limit: int) -> Receive:
-    """`receive`, which raises Refused when more than `limit` bytes have come."""
-    taken = 0
+class Bodies:
+    """The bodies of all requests under way: at most `limit` bytes of one, `budget` of all of them."""
 
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
+    def __init__(self, limit: int, budget: int) -> None:
+        self._limit = limit
+        self._budget = budget
+        self.held = 0
+
+    def reading(self, receive: Receive, check: Callable[[], object]) -> Body:
+        """The body of one request; `check` is called before any of it is read, and may raise Refusal."""
+        return Body(self, receive, check)
+
+    def take(self, size: int, taken: int) -> None:
+        """`size` bytes more of a body, `taken` of it with them. Raises Refused."""
+        self.held += size
+        if taken > self._limit:
+            raise Refused(too_large(self._limit))
+        if self.held > self._budget:
+            text = "the bodies of other requests fill the memory that is for them"
+            raise Refused(Refusal(Code.RESOURCE_EXHAUSTED, text, retry_after_seconds=RETRY_AFTER))
+
+
+class Body:
+    """A `receive` that raises Refused where its caller may not send, or too much has come. `let_go` when the request has ended:
+    until then a route may have the body in its hands."""
+
+    def __init__(self, bodies: Bodies, receive: Receive, check: Callable[[], object]) -> None:
+        self._bodies = bodies
+        self._receive = receive
+        self._check = check
+        self._checked = False
+        self._taken = 0
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        if not self._checked:
+            try:
+                self._check()
+            except Refusal as refusal:
+                raise Refused(refusal) from None
+            self._checked = True
+        message = await self._receive()
         if message["type"] == "http.request":
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise Refused(too_large(limit))
+            size = len(message.get("body", b""))
+            self._taken += size
+            self._bodies.take(size, self._taken)
         return message
 
-    return counted
+    def let_go(self) -> None:
+        """Nobody has it any more."""
+        self._bodies.held -= self._taken
+        self._taken = 0

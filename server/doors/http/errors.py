@@ -26,6 +26,9 @@ from starlette.routing import Match, Route
 from server.clock import Clock
 from server.errors import AtelierError, Code, Refusal
 
+MAX_PROBLEMS = 20  # told of one request: more help nobody, and strangers' keys make megabytes of them
+MAX_PROBLEM_KEY = 200  # characters of a field's name, which may be the client's own
+
 CLIENT_GONE = 499  # nginx's number for an answer that nobody hears
 
 STATUSES: Mapping[Code, int] = {
@@ -247,6 +250,8 @@ def _framework_text(request: Request, error: HTTPException) -> str:
     return str(error.detail)
 
 
+TOO_MANY_FIELDS = "too_many_fields"
+
 _LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing": lambda given: "given",
     "extra_forbidden": lambda given: "left out: there is no such field",
@@ -274,15 +279,17 @@ _LIMITS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "dict_type": lambda given: "an object",
     "model_type": lambda given: "an object",
     "model_attributes_type": lambda given: "an object, sent as application/json",
+    TOO_MANY_FIELDS: lambda given: f"an object of at most {given['max_fields']} fields",
     "json_invalid": lambda given: "JSON",
 }
 
 
 def explained(problems: Sequence[Any]) -> tuple[Refusal, list[dict[str, Any]]]:
-    """What pydantic found, as the refusal of its first field, and as FastAPI's list without the values: they may be long, or
-    secret."""
+    """What pydantic found, as the refusal of its first field, and as FastAPI's list, MAX_PROBLEMS of it, without the values: they
+    may be long, or secret."""
     told = [
-        {"loc": list(problem["loc"]), "msg": str(problem["msg"]), "type": str(problem["type"])} for problem in problems
+        {"loc": _short(problem["loc"]), "msg": str(problem["msg"]), "type": str(problem["type"])}
+        for problem in problems[:MAX_PROBLEMS]
     ]
     first = problems[0]
     if first["type"] == "json_invalid" and not isinstance(first["loc"][-1], str):  # else it is one field's
@@ -291,6 +298,10 @@ def explained(problems: Sequence[Any]) -> tuple[Refusal, list[dict[str, Any]]]:
     known = _LIMITS.get(first["type"])
     limit = known(first.get("ctx") or {}) if known else str(first["msg"])
     return Refusal(Code.INVALID_PARAMETER, f"{field} must be {limit}", field=field, limit=limit), told
+
+
+def _short(loc: Sequence[Any]) -> list[Any]:
+    return [part[:MAX_PROBLEM_KEY] if isinstance(part, str) else part for part in loc]
 
 
 def _field(loc: Sequence[Any]) -> str:

@@ -2,13 +2,13 @@
 
 Without tokens in the settings only this machine is served, as TCP does. A browser on this machine may carry requests of any web
 page to us, so that what comes without a token must name us by a name of this machine (a page can point a name of its own here)
-and must not come from a page of another origin, unless CORS_ORIGINS has it.
+and must not come from a page of another origin, unless CORS_ORIGINS has it. With an anonymous owner other names are served too,
+but pages only by those that no stranger can have point here.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer
@@ -18,7 +18,7 @@ from starlette.requests import HTTPConnection
 
 from server.doors.http.parts import HttpParts, parts_of
 from server.errors import Code, Refusal
-from server.identity import is_loopback
+from server.identity import address_of, comes_from_here, host_name, is_loopback
 
 _SCHEMES = ("bearer", "token")
 
@@ -29,7 +29,7 @@ def owner_of(parts: HttpParts, connection: HTTPConnection) -> str:
     token = given_token(headers)
     if parts.identities.has_tokens and (token or not parts.anonymous_owner):
         return parts.identities.owner_of(token)
-    _check_page(parts, headers)
+    _check_page(parts, connection)
     if parts.anonymous_owner:
         return parts.anonymous_owner
     _check_is_here(headers)
@@ -48,18 +48,30 @@ def given_token(headers: Headers) -> str:
     return token.strip()
 
 
-def _check_page(parts: HttpParts, headers: Headers) -> None:
-    origin = headers.get("origin")
+def _check_page(parts: HttpParts, connection: HTTPConnection) -> None:
+    origin = connection.headers.get("origin")
     if origin is None or "*" in parts.cors_origins or origin in parts.cors_origins:
         return
-    if urlsplit(origin).netloc != headers.get("host", ""):
+    host = connection.headers.get("host", "")
+    if origin.partition("://")[2] != host or not _is_ours(parts, connection, host_name(host) or ""):
         text = "requests of this web page are not taken; CORS_ORIGINS names those that may call"
         raise Refusal(Code.PERMISSION_DENIED, text, field="Origin")
 
 
+def _is_ours(parts: HttpParts, connection: HTTPConnection, name: str) -> bool:
+    """Whether a page under this name is ours: any other name its owner can have lead here (DNS rebinding), so that Origin and
+    Host agree."""
+    if not name:
+        return False
+    if is_loopback(name) or name == host_name(parts.base_url.partition("://")[2]):
+        return True
+    address, _ = connection.scope.get("server") or ("", None)
+    here = address_of(address)
+    return here is not None and here == address_of(name)
+
+
 def _check_is_here(headers: Headers) -> None:
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-    if not is_loopback(host) or "x-forwarded-for" in headers or "forwarded" in headers:
+    if not comes_from_here(headers):
         text = (
             "without tokens only this machine is served, by a name of its own and through no proxy; "
             "set ATELIER_TOKENS, or ATELIER_HTTP_ANONYMOUS_OWNER"

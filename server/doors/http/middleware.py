@@ -1,5 +1,5 @@
-"""What every request passes, in one plain ASGI layer: who may speak to us at all, a request id in and out, the body's cap,
-security headers, and a last net under what nobody expected.
+"""What every request passes, in one plain ASGI layer: who may speak to us at all, a request id in and out, whose body is
+read and how much of it, security headers, and a last net under what nobody expected.
 """
 
 from __future__ import annotations
@@ -8,18 +8,20 @@ import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import structlog
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from server.doors.http.bodies import capped, too_large
+from server.doors.http.bodies import Bodies, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
+from server.doors.http.identity import owner_of
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
+from server.identity import host_name
 from server.incoming import INCOMING, Incoming, traceparent_of
 
 log = structlog.get_logger("atelier.http")
@@ -42,6 +44,8 @@ class Doorstep:
         self._app = app
         self._clock = parts.clock
         self._max_body_bytes = parts.limits.max_body_bytes
+        self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes)
+        self._owner_of = partial(owner_of, parts)
         serves = parts.identities.serves
         self._serves = (lambda host: True) if parts.anonymous_owner else lru_cache(maxsize=1024)(serves)
 
@@ -50,10 +54,10 @@ class Doorstep:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id, length, traceparent = _told(scope["headers"])
+        request_id, length, host, traceparent = _told(scope["headers"])
         INCOMING.set(Incoming("http", self._clock.seconds(), traceparent))
         scope.setdefault("state", {})["request_id"] = request_id.decode()
-        refusal = self._refusal(scope, length)
+        refusal = self._refusal(scope, length, host)
         if scope["type"] == "websocket":
             with suppress(WebSocketDisconnect):  # the client went away in the middle of a message
                 await (answer(refusal, self._clock.seconds()) if refusal else self._app)(scope, receive, send)
@@ -70,9 +74,11 @@ class Doorstep:
         if refusal is not None:
             await answer(refusal, self._clock.seconds())(scope, receive, say)
             return
-        reading = receive if scope["method"] in _BODILESS else capped(receive, self._max_body_bytes)
+        body = None
+        if scope["method"] not in _BODILESS:  # the framework reads a body before it asks whose it is
+            body = self._bodies.reading(receive, partial(self._owner_of, HTTPConnection(scope)))
         try:
-            await self._app(scope, reading, say)
+            await self._app(scope, body or receive, say)
         except ClientDisconnect:
             if not started:
                 await Response(status_code=CLIENT_GONE)(scope, receive, say)
@@ -81,25 +87,32 @@ class Doorstep:
             if started:  # it cannot be told any more but by the connection's end
                 raise
             await answer(internal_error(), self._clock.seconds())(scope, receive, say)
+        finally:
+            if body is not None:
+                body.let_go()
 
-    def _refusal(self, scope: Scope, length: int) -> Refusal | None:
+    def _refusal(self, scope: Scope, length: int, host: str) -> Refusal | None:
         client = scope.get("client")
         if not self._serves(client[0] if client else ""):
             return Refusal(Code.PERMISSION_DENIED, "without tokens, only this machine's own addresses are served")
+        if host_name(host) is None:
+            return Refusal(Code.MALFORMED_MESSAGE, "the header Host is no name or address", field="Host")
         return too_large(self._max_body_bytes) if length > self._max_body_bytes else None
 
 
-def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, str]:
-    """The request's id (its own, where that is harmless), how long its body says it is, and its caller's traceparent."""
-    request_id, length, traceparent = b"", 0, ""
+def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, str, str]:
+    """The request's id (its own, where that is harmless), how long its body says it is, its Host, its traceparent."""
+    request_id, length, host, traceparent = b"", 0, "", ""
     for name, value in headers:
         if name == b"x-request-id":
             request_id = value if _REQUEST_ID.fullmatch(value) else b""
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
+        elif name == b"host":
+            host = value.decode("latin-1")
         elif name == b"traceparent":
             traceparent = traceparent_of(value.decode("latin-1"))
-    return request_id or secrets.token_hex(8).encode(), length, traceparent
+    return request_id or secrets.token_hex(8).encode(), length, host, traceparent
 
 
 def _with_ours(headers: Iterable[tuple[bytes, bytes]], request_id: bytes) -> list[tuple[bytes, bytes]]:

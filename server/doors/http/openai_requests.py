@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json
+from pydantic import BeforeValidator, ConfigDict, Field, Json
 
 from server.commands import (
     DEFAULT_STRENGTH,
@@ -22,7 +22,7 @@ from server.commands import (
     AdapterUse,
     Submit,
 )
-from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice
+from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, StrictRequest
 from server.errors import AtelierError, Refusal
 
 MAX_PARTIAL_IMAGES = 3  # OpenAI's own
@@ -40,10 +40,9 @@ OUR_WORDS: Mapping[str, str] = {"width": "size", "height": "size", "num_images":
 """What a Submit calls something else than this API."""
 
 
-class ImageWishes(BaseModel):
+class ImageWishes(StrictRequest):
     """What may be said of a picture to be made, and of one to be edited. Null, or left out: as the model likes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     prompt: str = Field(min_length=1, max_length=MAX_TEXT)
     model: str | None = Field(None, max_length=200, description="GET /v1/models has the names; left out: the first.")
     n: int | None = Field(None, ge=1, le=MAX_IMAGES, description="Pictures; picture i has the seed `seed` + i.")

@@ -41,6 +41,7 @@ class HttpLimits:
     """Bytes and jobs of one request (see config.http for the reasons)."""
 
     max_body_bytes: int
+    max_bodies_bytes: int
     chunk_bytes: int
     max_batch: int = 100
 

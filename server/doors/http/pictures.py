@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Path, Request
@@ -19,6 +18,7 @@ from server.doors.http.errors import documented
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
 from server.events import Artifact
+from server.identity import host_name
 from server.interfaces import ArtifactStore
 from server.job import Job
 from server.jobs.board import job_not_found
@@ -38,7 +38,7 @@ def base_url(parts: HttpParts, connection: HTTPConnection) -> str:
     scope = connection.scope
     secure = scope["scheme"] in ("https", "wss")
     host = connection.headers.get("host", "")
-    if not _HOST.fullmatch(host) or not urlsplit(f"//{host}").hostname:
+    if not _HOST.fullmatch(host) or not host_name(host):
         address, port = scope.get("server") or ("127.0.0.1", None)
         host = f"{address}:{port}" if port else str(address)
     return f"{'https' if secure else 'http'}://{host}"

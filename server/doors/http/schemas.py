@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from server.commands import (
     DEFAULT_STRENGTH,
@@ -22,7 +23,7 @@ from server.commands import (
     AdapterUse,
     Submit,
 )
-from server.doors.http.errors import ErrorDetails, time_text
+from server.doors.http.errors import TOO_MANY_FIELDS, ErrorDetails, time_text
 from server.doors.http.pictures import picture_url
 from server.errors import Code, JobFailure, Refusal
 from server.events import Artifact
@@ -34,23 +35,36 @@ from watermark.signature import DEFAULT_OPACITY
 
 MAX_URL = 2000  # characters
 MAX_TEXT = 100_000  # characters; the server's own limit is a setting, and is told when it is passed
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MAX_FIELDS = 64  # of one object; the largest request here has some twenty
 
 # Requests
 
 
-class AdapterChoice(BaseModel):
+class StrictRequest(BaseModel):
+    """An object of a request: every field is known and of its type. One with far more fields than there are is refused whole,
+    since every unknown one is a problem that is told."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            text = "Object should have at most {max_fields} fields"
+            raise PydanticCustomError(TOO_MANY_FIELDS, text, {"max_fields": MAX_FIELDS})
+        return given
+
+
+class AdapterChoice(StrictRequest):
     """A style on the picture."""
 
-    model_config = STRICT
     name: str = Field(min_length=1, max_length=MAX_URL)
     scale: float = Field(1.0, description="0: as if it were not there; 1: as it was trained.")
 
 
-class SignatureRequest(BaseModel):
+class SignatureRequest(StrictRequest):
     """A text or an image in a corner of the picture."""
 
-    model_config = STRICT
     text: str | None = Field(None, max_length=MAX_TEXT)
     image: str | None = Field(None, description="A picture file, in base64.", max_length=1 << 27)
     position: str = Field(Position.BOTTOM_RIGHT.value, json_schema_extra={"enum": [one.value for one in Position]})
@@ -59,19 +73,17 @@ class SignatureRequest(BaseModel):
     artist: str = Field("", max_length=MAX_TEXT)
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(StrictRequest):
     """An address that is told what becomes of the job (docs/webhooks.md)."""
 
-    model_config = STRICT
     url: str = Field(max_length=MAX_URL, pattern=r"^(?i:https?)://[^\x00-\x20]+$")
     events: list[Literal["start", "progress", "completed"]] = Field([], max_length=10, description="None: all of them.")
 
 
-class JobRequest(BaseModel):
+class JobRequest(StrictRequest):
     """What may be asked for. Left out, or null: the model's default."""
 
     model_config = ConfigDict(
-        **STRICT,
         json_schema_extra={
             "examples": [
                 {"prompt": "a big green tree on a pink background", "seed": 7, "num_inference_steps": 8},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from server.commands import (
     DEFAULT_STRENGTH,
@@ -15,7 +15,7 @@ from server.commands import (
     AdapterUse,
     Submit,
 )
-from server.doors.http.schemas import MAX_TEXT, MAX_URL, STRICT, AdapterChoice
+from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, StrictRequest
 from server.errors import Code, Refusal
 from server.model_names import find_model
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
@@ -39,10 +39,9 @@ _NamedOrScaled = Annotated[
 ]
 
 
-class PredictionInput(BaseModel):
+class PredictionInput(StrictRequest):
     """What is to be painted. Left out, or null: the model's default, which its version's `openapi_schema` names."""
 
-    model_config = STRICT
     prompt: str = Field(min_length=1, max_length=MAX_TEXT, examples=["a big green tree on a pink background"])
     negative_prompt: str | None = Field(None, max_length=MAX_TEXT)
     num_inference_steps: int | None = Field(None, ge=1)
@@ -63,10 +62,9 @@ class PredictionInput(BaseModel):
     lora_scale: float | None = Field(None, description="Its scale; 1 where it is left out.")
 
 
-class ModelPredictionRequest(BaseModel):
+class ModelPredictionRequest(StrictRequest):
     """Of a model that the path names."""
 
-    model_config = STRICT
     input: PredictionInput
     webhook: str | None = Field(None, max_length=MAX_URL, pattern=r"^(?i:https?)://[^\x00-\x20]+$")
     webhook_events_filter: list[HookName] | None = Field(None, max_length=10, description="None: all of them.")

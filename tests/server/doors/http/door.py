@@ -29,7 +29,7 @@ from tests.server.house import LIMITS as REQUEST_LIMITS
 
 TOKEN = TOKENS[ADA].get_secret_value()
 KEEP_ALIVE = 15.0
-LIMITS = HttpLimits(max_body_bytes=20_000, chunk_bytes=1024)
+LIMITS = HttpLimits(max_body_bytes=20_000, max_bodies_bytes=1 << 20, chunk_bytes=1024)
 CONNECTION_LIMITS = ConnectionLimits(
     header_timeout=10.0,
     body_timeout=30.0,
@@ -56,7 +56,7 @@ class Answer:
 class Exchange:
     """One request under way, as the application sees it. What it is told is read only while `reading`."""
 
-    def __init__(self, app: Any, scope: dict[str, Any], body: bytes) -> None:
+    def __init__(self, app: Any, scope: dict[str, Any], body: bytes | None) -> None:
         self.started = asyncio.Event()
         self.reading = asyncio.Event()
         self.reading.set()
@@ -65,7 +65,8 @@ class Exchange:
         self.body = b""
         self.ended = False
         self._to_app: asyncio.Queue[Message] = asyncio.Queue()
-        self._to_app.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        if body is not None:
+            self.send(body, more=False)
         self.task = asyncio.ensure_future(app(scope, self._to_app.get, self._say))
 
     async def _say(self, message: Message) -> None:
@@ -78,6 +79,10 @@ class Exchange:
             assert message["type"] == "http.response.body", message
             self.body += message.get("body", b"")
             self.ended = not message.get("more_body", False)
+
+    def send(self, body: bytes, *, more: bool = True) -> None:
+        """The client sends a piece of its body."""
+        self._to_app.put_nowait({"type": "http.request", "body": body, "more_body": more})
 
     def hang_up(self) -> None:
         """The client is gone."""
@@ -134,8 +139,10 @@ class Door:
         headers: Mapping[str, str] | None = None,
         token: str = TOKEN,
         client: str = "127.0.0.1",
+        server: tuple[str, int] = ("127.0.0.1", 8001),
+        withheld: bool = False,
     ) -> Exchange:
-        """Begin a request."""
+        """Begin a request; `withheld`: its body does not come, until the exchange sends it."""
         given = {"host": "paint.test", **({"authorization": f"Bearer {token}"} if token else {})}
         if json_body is not None:
             body = json.dumps(json_body).encode()
@@ -156,9 +163,9 @@ class Door:
             "root_path": "",
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items() if value is not None],
             "client": (client, 50_000),
-            "server": ("127.0.0.1", 8001),
+            "server": server,
         }
-        exchange = Exchange(self.app, scope, body)
+        exchange = Exchange(self.app, scope, None if withheld else body)
         await settle()
         return exchange
 

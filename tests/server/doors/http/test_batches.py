@@ -102,7 +102,7 @@ async def test_the_rest_of_a_batch_is_taken_later_under_the_same_key() -> None:
 )
 async def test_a_batch_that_cannot_be_read_is_refused_whole(asked: dict[str, Any], field: str) -> None:
     """Before any of its jobs is taken."""
-    door = Door(limits=LIMITS.__class__(max_body_bytes=20_000, chunk_bytes=1024, max_batch=3))
+    door = Door(limits=LIMITS.__class__(max_body_bytes=20_000, max_bodies_bytes=1 << 20, chunk_bytes=1024, max_batch=3))
     refused = await door.ask("POST", BATCH, asked)
     assert (refused.status, refused.json()["error"]["details"]["field"]) == (422, field)
     assert not door.house.painter.known

@@ -175,6 +175,46 @@ def test_values_are_not_told_back() -> None:
     assert "secret" not in str(told)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/jobs", {"prompt": "a star"}, "body"),
+        ("/v1/jobs", {"prompt": "a star", "signature": {}}, "signature"),
+        ("/v1/jobs", {"prompt": "a star", "adapters": [{"name": "ink"}]}, "adapters[0]"),
+        ("/v1/jobs/batch", {"jobs": [{"prompt": "a star"}]}, "jobs[0]"),
+        ("/v1/images/generations", {"prompt": "a star"}, "body"),
+        ("/v1/predictions", {"version": "atelier/demo", "input": {"prompt": "a star"}}, "input"),
+    ],
+)
+async def test_an_object_of_far_too_many_fields_is_refused_whole(path: str, body: dict[str, Any], field: str) -> None:
+    """One problem is told, and none for each of them."""
+    at: Any = body
+    for step in [] if field == "body" else field.replace("[0]", ".0").split("."):
+        at = at[int(step) if step.isdigit() else step]
+    at.update({f"x{number}": 1 for number in range(65)})
+    refused = await Door().ask("POST", path, body)
+    told = refused.json()
+    status = 400 if path.startswith("/v1/images") else 422  # OpenAI's
+    assert (refused.status, told["error"]["code"]) == (status, "INVALID_PARAMETER")
+    assert told["error"]["details"] == {"field": field, "limit": "an object of at most 64 fields"}
+    assert len(told["detail"]) == 1
+
+
+async def test_at_most_twenty_problems_are_told() -> None:
+    """With the beginning of each name: they are the client's own."""
+    wishes = {"x" * 500 + str(number): 1 for number in range(20)}
+    refused = await Door().ask("POST", "/v1/jobs", {"prompt": "", **wishes})
+    assert (refused.status, len(refused.json()["detail"])) == (422, 20)
+    assert refused.json()["error"]["details"]["field"] == "prompt"
+    assert max(len(problem["loc"][-1]) for problem in refused.json()["detail"]) == 200
+
+
+async def test_a_batch_s_problems_are_those_of_its_first_bad_job() -> None:
+    """A thousand jobs of sixty unknown fields would be sixty thousand."""
+    refused = await Door().ask("POST", "/v1/jobs/batch", {"jobs": [{"prompt": "a star", "x": 1}] * 100})
+    assert [problem["loc"] for problem in refused.json()["detail"]] == [["body", "jobs", 0, "x"]]
+
+
 def test_the_description_is_whole() -> None:
     """Every operation has an id of its own and says what it refuses with; nothing loads scripts from elsewhere."""
     app = make_app(Door().parts)

@@ -490,7 +490,7 @@ async def test_a_form_that_does_not_fit_is_refused(sent: dict[str, Any], status:
 
 async def test_a_file_has_a_limit_of_bytes() -> None:
     """The setting's, by the file's name; and the body's, whatever is in it."""
-    limits = HttpLimits(max_body_bytes=100_000, chunk_bytes=1024)
+    limits = HttpLimits(max_body_bytes=100_000, max_bodies_bytes=1 << 20, chunk_bytes=1024)
     file = await a_door(limits=limits).ask("POST", IMG2IMG, **form(prompt="x", image=upload(bytes(20_001))))
     assert (file.status, file.json()["error"]["details"]["limit"]) == (422, "at most 20000 bytes")
     body = await a_door().ask("POST", IMG2IMG, **form(prompt="x", image=upload(bytes(30_000))))

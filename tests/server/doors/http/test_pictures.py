@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from server.doors.http.parts import HttpLimits
 from server.doors.http.pictures import part_of
 from server.replies import ModelState
 from tests.server.doors.http.door import Door
@@ -146,3 +147,25 @@ async def test_a_body_beyond_the_cap_is_refused_however_it_comes() -> None:
     unsaid = await door.ask("POST", "/v1/jobs", body=big, headers={**json_type, "content-length": "5"})
     assert unsaid.status == 413
     assert unsaid.json()["error"]["details"]["limit"] == "20000 bytes"
+
+
+async def test_all_bodies_together_have_a_budget() -> None:
+    """Beyond it a request is refused for now; what the others held is free when they have ended, however they do."""
+    door = Door(limits=HttpLimits(max_body_bytes=20_000, max_bodies_bytes=30_000, chunk_bytes=1024))
+    json_type = {"content-type": "application/json"}
+    first = await door.open("POST", "/v1/jobs", headers=json_type, withheld=True)
+    gone = await door.open("POST", "/v1/jobs", headers=json_type, withheld=True)
+    first.send(b" " * 15_000)
+    gone.send(b" " * 15_000)
+    await settle()
+    refused = await door.ask("POST", "/v1/jobs", {"prompt": "a star"})
+    assert (refused.status, refused.json()["error"]["code"]) == (429, "RESOURCE_EXHAUSTED")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert not door.house.painter.known
+    gone.hang_up()
+    await gone.task
+    assert await door.job()
+    first.send(b'{"prompt": "a star"}', more=False)
+    assert (await first.answer()).status == 202
+    for _ in range(3):
+        assert (await door.ask("POST", "/v1/jobs", body=b" " * 19_000)).status == 422

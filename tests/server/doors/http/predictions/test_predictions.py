@@ -138,7 +138,7 @@ async def test_null_is_the_default() -> None:
 
 async def test_a_picture_can_be_begun_with() -> None:
     """As a data: URI, of the size that it has."""
-    door = Door(limits=HttpLimits(max_body_bytes=100_000, chunk_bytes=1024))
+    door = Door(limits=HttpLimits(max_body_bytes=100_000, max_bodies_bytes=1 << 20, chunk_bytes=1024))
     image = f"data:image/png;base64,{base64.b64encode(a_png(64, 64)).decode()}"
     told = (await create(door, {"image": image, "strength": 0.5})).json()
     assert (told["input"]["width"], told["input"]["height"], told["input"]["strength"]) == (64, 64, 0.5)
