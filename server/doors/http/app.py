@@ -60,7 +60,8 @@ def make_app(parts: HttpParts) -> FastAPI:
         title="Atelier",
         version=__version__,
         description="Pictures for everyone at once, each in its own style.",
-        docs_url=None,  # they would load their scripts from elsewhere; server.doors.http.pages has ours
+        openapi_url=None,  # it would be written anew for each request; server.doors.http.pages has ours
+        docs_url=None,  # they would load their scripts from elsewhere; ours are there, too
         redoc_url=None,
         telemetry={
             "tracing": False,

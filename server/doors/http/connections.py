@@ -20,13 +20,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from server.doors.http.errors import STATUSES, body_of
 from server.errors import Code, Refusal
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
     from server.doors.http.serving import HttpServer
 
 log = structlog.get_logger("atelier.http")
@@ -34,6 +37,9 @@ log = structlog.get_logger("atelier.http")
 NEVER = math.inf
 MAX_PIPELINED = (
     16  # requests that wait for the answers before theirs; each takes 4 kB, and 64 kB of bytes could be thousands
+)
+MAX_PIPELINED_BYTES = (
+    HIGH_WATER_LIMIT  # of their bodies: we read on while they wait, else we would miss the client's end
 )
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
 HEADERS_TOO_LARGE = 431
@@ -93,8 +99,12 @@ class HttpConnection(HttpToolsProtocol):
         self._writing = Writing(server.limits.slow_reader_timeout)
         self._reading = Reading.NOTHING
         self._due = NEVER
-        self._begun_bytes = 0  # of headers that have not ended
+        self._running: RequestResponseCycle | None = (
+            None  # the latest that was begun; uvicorn's `cycle` is the latest read
+        )
+        self._begun_bytes = 0  # of headers that have not ended, or of what is no body where a body is due
         self._header_bytes = 0
+        self._went_on = False  # whether the last bytes ended the headers, or brought some of the body
         self._refused = False
         self.ws_protocol_class = cast("Any", self._web_socket)
 
@@ -115,6 +125,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is heard or said."""
+        self._tell_gone()
         super().connection_lost(exc)
         self._house.closed(self)
 
@@ -122,11 +133,14 @@ class HttpConnection(HttpToolsProtocol):
         """Take bytes."""
         if self._refused:
             return
+        self._went_on = False
         super().data_received(data)
         if self._reading is Reading.HEADERS:
             self._begun_bytes += len(data)
-            if self._begun_bytes > self._limits.max_header_bytes:
-                self._headers_too_large()
+        elif self._reading is Reading.BODY:  # trailers: the parser keeps each of them whole
+            self._begun_bytes = 0 if self._went_on else self._begun_bytes + len(data)
+        if self._begun_bytes > self._limits.max_header_bytes:
+            self._headers_too_large()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as we write."""
@@ -156,9 +170,9 @@ class HttpConnection(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """One header; a trailer, which comes after the body, is none."""
         self._header_bytes += len(name) + len(value) + 4
-        if not self._refused:
+        if not self._refused and self._reading is Reading.HEADERS:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -172,14 +186,27 @@ class HttpConnection(HttpToolsProtocol):
             text = f"at most {MAX_PIPELINED} requests may wait on a connection"
             self._refuse(Refusal(Code.RESOURCE_EXHAUSTED, text, limit=f"{MAX_PIPELINED} requests"))
             return
-        self._reading = Reading.BODY
-        self._due = self._seconds() + self._limits.body_timeout
+        if self._under_way and self.parser.should_upgrade() and self._should_upgrade():
+            text = "a connection with an answer under way cannot become a WebSocket"
+            self._refuse(Refusal(Code.MALFORMED_MESSAGE, text))
+            return
         super().on_headers_complete()
+        if self.pipeline:  # uvicorn pauses, for as long as the answer before takes
+            self.flow.resume_reading()
+        self._reading = Reading.BODY
+        self._went_on = True
+        self._due = self._seconds() + self._limits.body_timeout
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
-        if not self._refused:
-            super().on_body(body)
+        if self._refused:
+            return
+        self._went_on = True
+        super().on_body(body)
+        if sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_PIPELINED_BYTES:
+            limit = f"{MAX_PIPELINED_BYTES} bytes"
+            text = f"the bodies of requests that wait on a connection may have at most {limit}"
+            self._refuse(Refusal(Code.RESOURCE_EXHAUSTED, text, limit=limit))
 
     def on_message_complete(self) -> None:
         """The client owes nothing until it is answered."""
@@ -211,8 +238,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """The connection goes on as another."""
+        if self._refused:
+            return
         super().handle_websocket_upgrade()
         self._house.closed(self)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _web_socket(self, **given: Any) -> WebSocketConnection:
         return WebSocketConnection(self._house)
@@ -250,16 +283,32 @@ class HttpConnection(HttpToolsProtocol):
         text = f"the request line and headers have more than {limit}, which is the limit"
         self._refuse(Refusal(Code.FRAME_TOO_LARGE, text, field="headers", limit=limit), HEADERS_TOO_LARGE)
 
+    @property
+    def _under_way(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    @property
+    def _awaits_words(self) -> bool:
+        """Whether what we say now is the answer to the request that is being read."""
+        if self._running is not None and self._running is self.cycle and self._reading is Reading.BODY:
+            return not self._running.response_started
+        return not self._under_way
+
+    def _tell_gone(self) -> None:
+        """Whoever works on a request learns that the client is gone; those that wait are never begun."""
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.waiting_for_100_continue = False
+            self._running.message_event.set()
+
     def _refuse(self, refusal: Refusal, status: int = 0) -> None:
-        """Say why, unless an answer is under way, and close; whoever works on the request is told that the client is gone."""
+        """Say why, unless an answer is under way, and close; whoever works on a request is told that the client is gone."""
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        if not (under_way and (self.cycle.response_started or self._reading is Reading.HEADERS)):
+        self._tell_gone()
+        if self._awaits_words:
             self.transport.write(_raw(refusal, status or STATUSES[refusal.code], self._seconds()))
         if self.transport.can_write_eof():
             self.transport.write_eof()  # to close what the client still writes to would reset it, and lose it our word

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -25,6 +26,18 @@ def post(body: bytes, *headers: bytes) -> bytes:
         b"authorization: Bearer " + TOKEN.encode(), b"content-length: %d" % len(body), *headers,
     ]  # fmt: skip
     return b"\r\n".join([*lines, b"", body])
+
+
+def listen(job_id: str) -> bytes:
+    """To a job's events."""
+    return f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n\r\n".encode()
+
+
+async def gone(house: Served) -> None:
+    """Nothing is left of anyone, without a turn of the clock."""
+    await house.until(lambda: not house.server.connections)
+    await house.until(lambda: not house.server.state.tasks)
+    assert len(house.door.listeners) == 0
 
 
 async def test_requests_follow_one_another_on_a_connection() -> None:
@@ -95,7 +108,7 @@ async def test_a_long_answer_has_no_deadline() -> None:
     async with served() as house:
         job_id = await house.door.job()
         line = await house.connect()
-        await line.say(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n\r\n".encode())
+        await line.say(listen(job_id))
         await line.reader.readuntil(b"event: accepted")
         await house.pass_time(200.0)
         house.door.house.painter.paint(job_id)
@@ -108,7 +121,7 @@ async def test_who_does_not_read_is_cut_off() -> None:
     async with served() as house:
         job_id = await house.door.job(preview_every_steps=1)
         line = await house.connect(receive_buffer=4096)
-        await line.say(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n\r\n".encode())
+        await line.say(listen(job_id))
         await house.turn()
         line.writer.transport.pause_reading()  # type: ignore[attr-defined]
         house.door.house.painter.start(job_id)
@@ -157,6 +170,150 @@ async def test_what_is_no_http_is_refused(sent: bytes) -> None:
         assert (answer.status, answer.json()["error"]["code"]) == (400, "MALFORMED_MESSAGE")
 
 
+CHUNKED = (
+    b"POST /v1/jobs HTTP/1.1\r\nhost: paint.test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    b'12\r\n{"prompt": "a star"}\r\n'.replace(b"12", b"%x" % len(b'{"prompt": "a star"}'))
+)
+
+
+async def test_a_trailer_is_no_header() -> None:
+    """A token that comes behind the body is nobody's."""
+    async with served() as house:
+        line = await house.connect()
+        trailer = b"authorization: Bearer " + TOKEN.encode()
+        assert (await line.ask(CHUNKED + b"0\r\n" + trailer + b"\r\n\r\n")).status == 401
+        assert (await line.ask(CHUNKED.replace(b"host", trailer + b"\r\nhost") + b"0\r\n\r\n")).status == 202
+
+
+@pytest.mark.parametrize("endless", [b"0\r\nx: " + b"a" * 5000, b"0\r\n" + b"x: y\r\n" * 1000, b"1;" + b"a" * 5000])
+async def test_trailers_have_a_size(endless: bytes) -> None:
+    """431, as for headers; so has whatever else is no body; a body in any pieces goes on."""
+    async with served() as house:
+        line = await house.connect()
+        await line.say(CHUNKED.replace(b"host", b"authorization: Bearer " + TOKEN.encode() + b"\r\nhost"))
+        for _ in range(5):
+            await line.say(b"3e8\r\n" + b" " * 1000 + b"\r\n")
+            await house.turn()
+        await line.say(endless)
+        answer = await line.hear()
+        assert (answer.status, answer.json()["error"]["code"]) == (431, "FRAME_TOO_LARGE")
+        assert await line.rest() == b""
+        await line.close()
+        await gone(house)
+
+
+async def test_the_end_is_noticed_behind_pipelined_requests() -> None:
+    """Who asks for more while it listens, and hangs up, leaves nothing: neither the listener nor what waited."""
+    async with served() as house:
+        job_id = await house.door.job()
+        for more in (GET, GET * 16, listen(job_id) * 3, post(b"x" * 15_000), post(b"x" * 15_000)[:-10]):
+            line = await house.connect()
+            await line.say(listen(job_id) + more)
+            await line.reader.readuntil(b"event: accepted")
+            assert len(house.door.listeners) == 1
+            await line.close()
+            await gone(house)
+
+
+async def test_pipelined_requests_are_answered_after_a_long_answer() -> None:
+    """Also those that came bit by bit while it was under way."""
+    async with served() as house:
+        job_id = await house.door.job()
+        line = await house.connect()
+        await line.say(listen(job_id))
+        await line.reader.readuntil(b"event: accepted")
+        for piece in (GET[:9], GET[9:] + post(b'{"prompt": "a star"}')[:-9], b'"a star"}'):
+            await line.say(piece)
+            await house.turn()
+        house.door.house.painter.paint(job_id)
+        await line.reader.readuntil(b"0\r\n\r\n")
+        assert [(await line.hear()).status for _ in range(2)] == [200, 202]
+
+
+@pytest.mark.parametrize(
+    ("behind", "seconds"),
+    [
+        (post(b"x" * 100)[:-90], 31.0),  # its body is late
+        (GET[:-9], 11.0),  # its headers are
+        (b"\x16\x03\x01\r\n\r\n", 0.0),
+        (GET * 17, 0.0),
+        (post(b"x" * 19_000) * 4, 0.0),  # more than is kept
+        (CHUNKED + b"0\r\n" + b"x: y\r\n" * 1000, 31.0),
+    ],
+)
+async def test_what_is_refused_behind_an_answer_is_not_told_in_it(behind: bytes, seconds: float) -> None:
+    """The answer breaks off without a word, nobody writes on, and nothing is logged as broken."""
+    async with served() as house:
+        job_id = await house.door.job()
+        line = await house.connect()
+        with structlog.testing.capture_logs() as logs:
+            await line.say(listen(job_id))
+            await line.reader.readuntil(b"event: accepted")
+            await line.say(behind)
+            await house.pass_time(seconds)
+            house.door.house.painter.start(job_id)
+            house.door.house.painter.paint(job_id)
+            assert b"HTTP/1.1" not in await line.rest()
+            await house.pass_time(2.5)
+            await gone(house)
+        assert "request.broken" not in [entry["event"] for entry in logs]
+
+
+async def test_a_refused_request_is_not_asked_to_go_on() -> None:
+    """Who waits for 100 Continue is not told so after the refusal."""
+    async with served() as house:
+        line = await house.connect()
+        with structlog.testing.capture_logs() as logs:
+            head = CHUNKED.partition(b"\r\n\r\n")[0]
+            await line.say(head + b"\r\nexpect: 100-continue\r\nx-api-key: " + TOKEN.encode() + b"\r\n\r\nnonsense\r\n")
+            assert (await line.hear()).status == 400
+            assert await line.rest() == b""
+            await house.until(lambda: not house.server.state.tasks)
+        assert "request.broken" not in [entry["event"] for entry in logs]
+
+
+async def test_no_socket_begins_behind_an_answer() -> None:
+    """Nor after a refusal; the connection is closed, and nothing is left of both."""
+    async with served() as house:
+        job_id = await house.door.job()
+        path = f"GET /v1/jobs/{job_id}/ws HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n".encode()
+        shake = (
+            b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"
+        )
+        for asked in (listen(job_id) + path + shake + b"\r\n", path + b"x: " + b"a" * 5000 + b"\r\n" + shake + b"\r\n"):
+            line = await house.connect()
+            await line.say(asked)
+            assert b" 101 " not in await line.rest()
+            await house.pass_time(2.5)
+            await gone(house)
+        line = await house.connect()
+        await line.say(path + shake + b"\r\n")
+        assert b" 101 " in await line.reader.readuntil(b"\r\n\r\n")
+        await line.close()
+        await gone(house)
+
+
+@pytest.mark.parametrize("path", ["/static/swagger-ui/swagger-ui-bundle.js", "/openapi.json"])
+async def test_a_long_answer_is_kept_in_pieces_for_who_does_not_read(path: str) -> None:
+    """What waits in the server's memory is bounded; whoever reads later reads all of it."""
+    async with served() as house:
+        whole = (await house.door.ask("GET", path)).body
+        times = 3
+        line = await house.connect(receive_buffer=4096)
+        (connection,) = house.server._open
+        transport: Any = connection.transport  # type: ignore[attr-defined]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await line.say(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * times)
+        await house.until(lambda: transport.get_write_buffer_size() > 65_536)
+        await house.turn()
+        assert transport.get_write_buffer_size() < 65_536 + 4096
+        line.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        for _ in range(times):
+            assert (await line.hear()).body == whole
+
+
 async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes() -> None:
     """And its client, which sends it all the same, reads why."""
     async with served() as house:
@@ -189,8 +346,7 @@ async def test_a_stop_lets_answers_end_and_closes_the_rest() -> None:
     idle, listening, stuck = await house.connect(), await house.connect(), await house.connect()
     await idle.ask(GET)
     job_id = await door.job()
-    ask = f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n\r\n"
-    await listening.say(ask.encode())
+    await listening.say(listen(job_id))
     await listening.reader.readuntil(b"event: accepted")
     await stuck.say(post(b"x" * 100)[:-90])
     await house.turn()
@@ -217,7 +373,7 @@ async def test_a_client_that_hangs_up_in_any_phase_leaves_nothing() -> None:
             b"GET /li",
             post(b"x" * 100)[:-50],
             post(b'{"prompt": "a star"}'),
-            f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nhost: x\r\nx-api-key: {TOKEN}\r\n\r\n".encode(),
+            listen(job_id),
         ):
             line = await house.connect()
             await line.say(sent)

@@ -55,3 +55,14 @@ async def test_what_a_browser_has_is_not_sent_again() -> None:
         "/static/%2e%2e/pages.py",
     ):
         assert (await door.ask("GET", path)).status == 404
+
+
+async def test_the_description_is_there_for_everyone() -> None:
+    """/openapi.json, in pieces, the same each time, and not among what it describes."""
+    door = Door()
+    answers = [await door.ask("GET", "/openapi.json", token="") for _ in range(2)]
+    assert answers[0].body == answers[1].body
+    assert answers[0].headers["content-type"] == "application/json"
+    assert int(answers[0].headers["content-length"]) == len(answers[0].body)
+    assert answers[0].json() == door.app.openapi()
+    assert "/openapi.json" not in answers[0].json()["paths"]
