@@ -257,6 +257,8 @@ def _whole(connection: Connection, row: Any) -> Job:
     made: list[Artifact] = []
     if has_inputs(row):
         inputs = {name: bytes(data) for name, data in connection.execute(INPUTS, {"of_job": row.id})}
+        # Its end, which takes its inputs with it, may have come between: then this is how it ended.
+        row = connection.execute(GET, {"of_job": row.id}).one_or_none() or row
     if row.state == JobState.SUCCEEDED:
         made = [artifact_of(entry) for entry in connection.execute(ARTIFACTS, {"of_job": row.id})]
     return job_of(row, inputs, made)

@@ -308,3 +308,23 @@ async def test_deadlines_are_found_in_the_records_by_their_number(database: Open
     (found,), more = await database.store.page("ada", JobPage(states=frozenset({JobState.FAILED}), overdue=True))
     assert found.failure is not None
     assert (found.failure.code, more) == (Code.DEADLINE_EXCEEDED, False)
+
+
+async def test_a_job_that_ends_while_it_is_read_is_read_as_it_ended(database: Opened) -> None:
+    """Its end takes its inputs with it; that may come between the reading of its row and of them."""
+    await database.store.admit(a_job(signature=Signature(ImageMark(a_png()))))
+    ends = []
+
+    def end_it(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "FROM job_inputs" in statement and not ends:
+            ends.append(statement)
+            with database.writing.begin() as other:
+                ended = "state = 'canceled', completed_at = created_at + 1, last_event = 1, signature = NULL"
+                other.execute(text(f"UPDATE jobs SET {ended} WHERE id = 'job-1'"))
+                other.execute(text("DELETE FROM job_inputs WHERE job_id = 'job-1'"))
+
+    event.listen(database.reading, "before_cursor_execute", end_it)
+    found = await database.store.get("job-1")
+    assert found is not None
+    assert (found.state, found.signature) == (JobState.CANCELED, None)
+    assert len(ends) == 1
