@@ -313,7 +313,7 @@ async def test_deadlines_are_found_in_the_records_by_their_number(database: Open
 async def test_a_job_that_ends_while_it_is_read_is_read_as_it_ended(database: Opened) -> None:
     """Its end takes its inputs with it; that may come between the reading of its row and of them."""
     await database.store.admit(a_job(signature=Signature(ImageMark(a_png()))))
-    ends = []
+    ends: list[str] = []
 
     def end_it(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
         if "FROM job_inputs" in statement and not ends:
