@@ -29,17 +29,17 @@ Routes = Callable[[HttpParts], APIRouter]
 
 DIALECTS: Sequence[Routes] = (
     health.routes,
-    measured.routes,
+    generate.routes,  # with /health, which is asked for most
     batches.routes,  # before a job that could be called `batch`
     jobs.routes,
-    pictures.routes,
+    predictions.routes,
     openai_images.routes,
     models.routes,
-    generate.routes,
-    predictions.routes,
+    pictures.routes,
+    measured.routes,
     pages.routes,
 )
-"""Everything that is served, in the order in which paths are tried."""
+"""Everything that is served, in the order in which paths are tried: each that is passed costs 5 µs."""
 
 _SENT = (
     "Authorization",
