@@ -21,13 +21,13 @@ from factory.service import door_limits
 from factory.tcp import TcpDoor
 from server.clock import Clock
 from server.commands import Ping
+from server.door_parts import DoorParts
 from server.futures import Tasks
 from server.handlers.ping import PingHandler
 from server.identity import Identities
 from server.interfaces import JobStore
 from server.jobs.board import Board
 from server.pools import ThreadedPool
-from server.protocol import DoorParts
 from server.storage.local import LocalArtifacts
 
 

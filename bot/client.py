@@ -41,6 +41,7 @@ M = TypeVar("M", bound=Message)
 class Client:
     """One owner's way to one server. `endpoint` is a Twisted endpoint string ("tcp:host:port", "tls:host:port", "unix:path").
 
+    `exclusive` takes `client_name` for this client alone: one that has it already is put out, as this one is by the next.
     `tell` gets a line for people whenever the connection is tried anew (attempt 1, 2, …) or regained (0). `clock` and
     `random` (numbers from 0 to 1) are arguments for tests; by default the clock is the reactor.
     """
@@ -52,6 +53,7 @@ class Client:
         *,
         token: str = "",
         client_name: str = "",
+        exclusive: bool = False,
         patience: Patience | None = None,
         tell: Tell | None = None,
         clock: Clock | None = None,
@@ -64,6 +66,7 @@ class Client:
             endpoint,
             token=token,
             client_name=client_name,
+            exclusive=exclusive,
             patience=patience or Patience(),
             tell=tell or (lambda text, attempt: log.warning("connection", text=text, attempt=attempt)),
             clock=self._clock,

@@ -66,10 +66,12 @@ class Line(Protocol):
 
     # For the client
 
-    async def greet(self, token: str, client_name: str) -> pb.Welcome:
+    async def greet(self, token: str, client_name: str, exclusive: bool = False) -> pb.Welcome:
         """Say Hello. Raises NotWelcomeError, ClosedEarly, LocalProtocolError."""
         if not self._welcome.done():  # a server that is full says goodbye without having been asked
-            hello = pb.Hello(protocol_version=PROTOCOL_VERSION, token=token, client_name=client_name)
+            hello = pb.Hello(
+                protocol_version=PROTOCOL_VERSION, token=token, client_name=client_name, exclusive=exclusive
+            )
             self._say(pb.Envelope(request_id=next(self._request_ids), hello=hello))
         welcome = await self._welcome
         self._welcomed_at = self._clock.seconds()

@@ -33,6 +33,9 @@ Tell = Callable[[str, int], None]
 # The server may well let us in a little later; any other refusal of Hello would only be repeated.
 PASSING = frozenset({Code.TOO_MANY_CONNECTIONS, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.HANDSHAKE_TIMEOUT})
 
+# Somebody else has our name now: to come back would put them out, and they would come back.
+FINAL = frozenset({Code.DUPLICATE_LOGIN})
+
 
 class Reconnecting:
     """A server's address, the present connection to it if there is one, and all conversations that are under way."""
@@ -48,9 +51,11 @@ class Reconnecting:
         tell: Tell,
         clock: Clock,
         random: Callable[[], float],
+        exclusive: bool = False,
         on_stray: Callable[[Received], None] | None = None,
     ) -> None:
         self._on_stray = on_stray
+        self._exclusive = exclusive
         self._address = address
         self._endpoint = _endpoint(reactor, address)
         self._token = token
@@ -131,7 +136,7 @@ class Reconnecting:
         try:
             connecting: Deferred[Line] = connectProtocol(self._endpoint, line)  # type: ignore[no-untyped-call]
             await as_future(connecting)
-            return await line.greet(self._token, self._client_name)
+            return await line.greet(self._token, self._client_name, self._exclusive)
         except (ConnectError, DNSLookupError, ClosedEarly, LocalProtocolError) as error:
             raise CannotConnectError(self._address, str(error).rstrip(".")) from error
 
@@ -151,6 +156,9 @@ class Reconnecting:
     def _lost(self, line: Line, reason: str) -> None:
         self._line = None
         if self._end is not None:
+            return
+        if line.goodbye in FINAL:
+            self._finish(ConnectionLostError(reason, line.goodbye))
             return
         if line.useful or self._failing_since is None:
             self._failing_since = self._clock.seconds()

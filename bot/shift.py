@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from bot.arrivals import moments
 from bot.choosing import Chooser, Conduct, Order
 from bot.doors.door import Door, Session
-from bot.errors import CannotConnectError, ClientError, NotWelcomeError
+from bot.errors import ClientError
 from bot.figures import Figures
+from bot.guest import Guest
 from bot.ledger import Ledger
 from bot.profile import Closed, Profile
 from bot.visit import End, Visit
@@ -32,7 +33,6 @@ OPENED_AT_ONCE = 50  # connections: as many as a listening socket of Twisted's k
 ASKED_AT_ONCE = 20  # states of jobs that did not end
 SHORT_DRAIN = 10.0  # seconds, after Ctrl-C
 STATE_TIME = 5.0  # seconds for the server to say what became of a job
-GUEST_TRIES, GUEST_PAUSE = 60, 0.5  # half a minute and more: a server's restart
 LIVE = frozenset({"queued", "starting", "processing", "retrying"})
 LONGEST_RETRY = 5.0  # seconds that somebody in a closed loop waits, however late the server says to come again
 
@@ -259,8 +259,8 @@ class Shift:
     async def _moment(self, visit: Visit) -> None:
         await pause(self._clock, visit.order.moment * self._plan.profile.behaviour.within_seconds)
 
-    def _guest(self) -> _Guest:
-        return _Guest(self._door.session("bot-guest"), self._clock, self._stop)
+    def _guest(self) -> Guest:
+        return Guest(self._door.session("bot-guest"), self._clock, self._stop)
 
     # Going
 
@@ -359,31 +359,6 @@ async def _cancel(session: Session, visit: Visit) -> None:
         visit.wrong(f"its cancel was refused: {refusal}")
     except ClientError:
         return
-
-
-class _Guest:
-    """A session for one visitor, who harms no other's times. One that cannot come in tries again for a while."""
-
-    def __init__(self, session: Session, clock: Clock, stop: asyncio.Event) -> None:
-        self._session = session
-        self._clock = clock
-        self._stop = stop
-
-    async def __aenter__(self) -> Session:
-        tries = 0
-        while True:
-            try:
-                await self._session.open()
-            except (CannotConnectError, NotWelcomeError):
-                tries += 1
-                if tries == GUEST_TRIES or self._stop.is_set():
-                    raise
-                await pause(self._clock, GUEST_PAUSE)
-            else:
-                return self._session
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
 
 
 def _sampled(visit: Visit) -> dict[str, Any]:

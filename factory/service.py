@@ -38,6 +38,7 @@ from proto import atelier_pb2 as pb
 from server.backlog import BacklogWatch
 from server.clock import Clock
 from server.commands import MAX_IMAGES, Submit
+from server.door_parts import DoorLimits, DoorParts
 from server.errors import Code, Refusal
 from server.futures import Tasks, as_future
 from server.handlers import handler_table
@@ -64,7 +65,6 @@ from server.jobs.recovery import Recovery
 from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.pools import ThreadedPool
-from server.protocol import DoorLimits, DoorParts
 from server.storage.addressed import AddressedJobs
 from server.webhook import Channel
 

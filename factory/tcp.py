@@ -13,9 +13,10 @@ from twisted.python.failure import Failure
 
 from factory.eager import write_eagerly
 from server.door_counts import DoorCounts
+from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal
 from server.futures import as_future
-from server.protocol import CLOSING_GRACE, AtelierProtocol, DoorParts, hang_up
+from server.protocol import CLOSING_GRACE, AtelierProtocol
 from server.wire.codec import encode_goodbye
 from server.wire.connection import Connection, Role
 

@@ -14,6 +14,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERNAL_ERROR: _ClassVar[ErrorCode]
     INVALID_PARAMETER: _ClassVar[ErrorCode]
     UNAUTHENTICATED: _ClassVar[ErrorCode]
+    DUPLICATE_LOGIN: _ClassVar[ErrorCode]
     MALFORMED_MESSAGE: _ClassVar[ErrorCode]
     FRAME_TOO_LARGE: _ClassVar[ErrorCode]
     UNSUPPORTED_VERSION: _ClassVar[ErrorCode]
@@ -80,6 +81,7 @@ UNKNOWN_MESSAGE: ErrorCode
 INTERNAL_ERROR: ErrorCode
 INVALID_PARAMETER: ErrorCode
 UNAUTHENTICATED: ErrorCode
+DUPLICATE_LOGIN: ErrorCode
 MALFORMED_MESSAGE: ErrorCode
 FRAME_TOO_LARGE: ErrorCode
 UNSUPPORTED_VERSION: ErrorCode
@@ -183,14 +185,16 @@ class Envelope(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol_version", "token", "client_name")
+    __slots__ = ("protocol_version", "token", "client_name", "exclusive")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     token: str
     client_name: str
-    def __init__(self, protocol_version: _Optional[int] = ..., token: _Optional[str] = ..., client_name: _Optional[str] = ...) -> None: ...
+    exclusive: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., token: _Optional[str] = ..., client_name: _Optional[str] = ..., exclusive: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "server_version", "session_id", "owner", "limits")

@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import structlog
-from twisted.internet import tcp
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from proto import atelier_pb2 as pb
-from server import __version__
-from server.clock import Clock, Timer
+from server.clock import Timer
 from server.commands import Cancel
 from server.deadlines import Deadlines
-from server.door_counts import DoorCounts
+from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
-from server.futures import Tasks
-from server.handlers import HandlerTable
-from server.identity import Identities
-from server.interfaces import ArtifactStore
-from server.jobs.board import Board
+from server.greeting import owner_of, welcome
 from server.pump import Pump
 from server.replies import Admitted, Watched
 from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
-from server.wire.connection import PROTOCOL_VERSION, Connection, LocalProtocolError, Received, Rejected, Role
+from server.wire.connection import Connection, LocalProtocolError, Received, Rejected, Role
 from server.wire.stream import JobStream, Wishes
 
 log = structlog.get_logger("atelier.tcp")
@@ -42,48 +35,6 @@ log = structlog.get_logger("atelier.tcp")
 MAX_HELLOS = 3  # a person may mistype a token; a guesser has to connect anew, and is counted
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
 LEAVING_GRACE = 5.0  # seconds that results and pictures get to leave when the server stops
-MAX_CLIENT_NAME = 100  # characters, in the log
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
-    """Seconds, bytes and counts of one connection (see config.settings for the reasons); `told` is what Welcome says."""
-
-    handshake_frame_bytes: int
-    max_frame_bytes: int
-    chunk_bytes: int
-    handshake_timeout: float
-    frame_timeout: float
-    idle_timeout: float
-    slow_reader_timeout: float
-    max_requests: int
-    told: pb.Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorParts:
-    """What every connection of the door shares."""
-
-    handlers: HandlerTable
-    board: Board
-    artifacts: ArtifactStore
-    identities: Identities
-    clock: Clock
-    tasks: Tasks
-    limits: DoorLimits
-    counts: DoorCounts = field(default_factory=DoorCounts)
-
-
-def hang_up(transport: Any) -> None:
-    """End our side when everything is written, and let the peer end its own.
-
-    To close both at once while the peer still sends would reset the connection, and could lose it our last words. The caller
-    cuts the connection off after a grace.
-    """
-    if isinstance(transport, tcp.Connection) and not transport.TLS:
-        transport.loseWriteConnection()  # type: ignore[no-untyped-call]
-    else:  # TLS says goodbye in its own way
-        transport.loseConnection()
 
 
 @implementer(IPushProducer)
@@ -101,6 +52,7 @@ class AtelierProtocol(Protocol):
         )
         self._owner = ""
         self._hellos = 0
+        self._exclusive_name = ""
         self._paused = False
         self._leaving: Refusal | None = None  # close, for this reason, when everything has been said
         self._closing = False
@@ -152,6 +104,7 @@ class AtelierProtocol(Protocol):
             if stream.request_id in self._leave_behind:
                 self._cancel_unattended(stream.job_id)
         self._streams.clear()
+        self._parts.exclusives.leave(self._owner, self._exclusive_name, self)
         self._pump.stop()
         log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
         self._on_lost(self)
@@ -213,30 +166,17 @@ class AtelierProtocol(Protocol):
     def _greet(self, request_id: int, hello: pb.Hello) -> None:
         self._hellos += 1
         try:
-            if hello.protocol_version != PROTOCOL_VERSION:
-                raise Refusal(
-                    Code.UNSUPPORTED_VERSION,
-                    f"protocol_version {hello.protocol_version} is not spoken here, {PROTOCOL_VERSION} is",
-                    field="protocol_version",
-                    limit=str(PROTOCOL_VERSION),
-                )
-            if len(hello.client_name) > MAX_CLIENT_NAME:
-                raise Refusal.invalid("client_name", f"at most {MAX_CLIENT_NAME} characters", hello.client_name)
-            self._owner = self._parts.identities.owner_of(hello.token)
+            self._owner = owner_of(hello, self._parts.identities)
         except Refusal as refusal:
             self._refuse(request_id, refusal)
             if self._hellos >= MAX_HELLOS:
                 self.close(refusal)
             return
         log.debug("connection.open", session=self._session_id, owner=self._owner, client=hello.client_name)
-        welcome = pb.Welcome(
-            protocol_version=PROTOCOL_VERSION,
-            server_version=__version__,
-            session_id=self._session_id,
-            owner=self._owner,
-            limits=self._limits.told,
-        )
-        self._say(pb.Envelope(request_id=request_id, welcome=welcome))
+        if hello.exclusive:
+            self._exclusive_name = hello.client_name
+            self._parts.exclusives.take(self._owner, hello.client_name, self)
+        self._say(welcome(request_id, self._session_id, self._owner, self._limits.told))
         if self._deadlines is not None:
             self._deadlines.opened()
 

@@ -94,6 +94,12 @@ class Door(Protocol):
         """Say something that is no request, on a connection of its own. "" if the server coped, else what it did instead."""
         ...
 
+    async def usurp(self, count: int) -> str | None:
+        """Log in so many times at once under one name, each to have it alone. "" if one had it in the end and all others were
+        told why they had to go, else what happened instead; None where nobody logs in. Raises CannotConnectError,
+        NotWelcomeError."""
+        ...
+
     async def close(self) -> None:
         """Hang up."""
         ...

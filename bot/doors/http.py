@@ -323,6 +323,9 @@ class HttpDoor:
             return f"{name}: it answered {status} without an error's form"
         return "" if 400 <= status < 500 and code in Code.__members__ else f"{name}: it answered {status}, {code}"
 
+    async def usurp(self, count: int) -> None:
+        """Requests carry a token each: nobody logs in."""
+
     async def close(self) -> None:
         """Hang up."""
         await self._asking.close()

@@ -16,6 +16,7 @@ from bot.line import Line
 from bot.orders import submit_message
 from bot.patience import Patience
 from bot.reconnecting import Reconnecting, Tell
+from bot.usurping import usurped
 from bot.visit import End, Visit
 from proto import atelier_pb2 as pb
 from server.errors import Code
@@ -221,6 +222,19 @@ class TcpDoor:
     async def babble(self, number: int) -> str:
         """One of bot.babble's, in turns."""
         return await cope(self.reactor, self._address, self.token, BABBLES[number % len(BABBLES)])
+
+    async def usurp(self, count: int) -> str:
+        """By Hello's `exclusive`."""
+
+        name = f"bot-only-{random.getrandbits(32):08x}"
+
+        def client(exclusive: bool) -> Client:
+            return Client(
+                self.reactor, self._address, token=self.token, client_name=name, exclusive=exclusive,
+                patience=self.patience, tell=_silent,
+            )  # fmt: skip
+
+        return await usurped(self.reactor, [client(True) for _ in range(count)], client(False))
 
     async def close(self) -> None:
         """Hang up."""

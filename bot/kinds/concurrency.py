@@ -1,6 +1,7 @@
 """Concurrency: many at the same moment. Each trial says what has to come of it, whoever is first.
 
 logins        every bot connects at once, and is let in
+duplicates    many log in under one name, each to have it alone: one has it in the end, the others are told why
 same key      many bots send one request under one key: one job, the same end for all
 other body    a key again with another request: refused, and the job is not harmed
 cancel races  a cancel races the end, from two bots at once: one end, the same for whoever follows
@@ -27,6 +28,7 @@ from bot.waiting import pause, within
 from server.errors import AtelierError, Code
 
 RACES = 40  # cancels
+RIVALS = 20  # logins under one name
 KEYS = 5  # same-key trials
 RACE_TIME = 1.0  # seconds after Accepted within which a cancel comes
 PROGRESS_SHARE = 0.5  # of the races that cancel at once, without a moment's wait
@@ -47,7 +49,7 @@ class Concurrency:
         """Every trial, unless it is stopped."""
         try:
             await self._logins()
-            for trial in (self._same_key, self._other_body, self._races, self._broken_off):
+            for trial in (self._duplicates, self._same_key, self._other_body, self._races, self._broken_off):
                 if not self._run.stop.is_set():
                     await trial()
             await self._ledger.close()
@@ -69,6 +71,15 @@ class Concurrency:
         text = str(failures[0]) if failures else f"{self._users} in {run.now() - began:.2f} s"
         run.findings.append(Finding("logins at once", not failures, text))
         self._sessions = [session for session in self._sessions if session.alive]
+
+    async def _duplicates(self) -> None:
+        """One of them is left."""
+        count = max(2, min(RIVALS, self._users))
+        self._run.doing = f"{count} logins under one name"
+        wrong = await self._run.door.usurp(count)
+        if wrong is not None:
+            text = wrong or f"{count} wanted one name alone: one has it, the others were told DUPLICATE_LOGIN"
+            self._run.findings.append(Finding("one name, one login", not wrong, text))
 
     async def _same_key(self) -> None:
         """One job, accepted by all, with one end."""

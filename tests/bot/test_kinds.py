@@ -143,6 +143,7 @@ async def test_concurrency(reactor: Any, quick: Quick, tmp_path: Path) -> None:
     assert status == 0, record["verdict"]
     for name in (
         "logins at once",
+        "one name, one login",
         "one key, one job",
         "one key, one request",
         "cancel races",

@@ -235,6 +235,17 @@ async def test_a_full_server_is_tried_again(reactor: Any) -> None:
         assert "full" in scene.texts[1]
 
 
+async def test_who_was_put_out_by_another_login_stays_away(reactor: Any) -> None:
+    """DUPLICATE_LOGIN: to come back would put the other out, who would come back."""
+    async with _scene(reactor) as scene:
+        handle, _ = await scene.submit("job-1")
+        scene.connection.says(0, goodbye=pb.Goodbye(code=pb.DUPLICATE_LOGIN, message="elsewhere"))
+        with pytest.raises(ConnectionLostError, match="elsewhere") as caught:
+            await handle.result()
+        assert caught.value.code is Code.DUPLICATE_LOGIN
+        assert scene.texts == []
+
+
 async def test_bytes_that_are_no_protocol_end_the_connection(reactor: Any) -> None:
     """A frame beyond every limit is not waited for: the client goes to a fresh connection."""
     async with _scene(reactor) as scene:

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
+from server.door_parts import DoorLimits, DoorParts
 from server.futures import Tasks
-from server.protocol import DoorLimits, DoorParts
 from server.wire.connection import Connection, Received, Role
 from server.wire.framing import encode_frame
 from tests.server.fakes import settle
@@ -210,19 +210,16 @@ class Door:
     ) -> None:
         self.house = house or House()
         self.clock = self.house.clock
-        self.tcp = TcpDoor(
-            DoorParts(
-                handlers=self.house.handlers,
-                board=self.house.board,
-                artifacts=self.house.artifacts,
-                identities=self.house.identities,
-                clock=self.clock,
-                tasks=Tasks(),
-                limits=replace(LIMITS, **limits),
-            ),
-            max_connections=max_connections,
-            max_per_address=max_per_address,
+        self.parts = DoorParts(
+            handlers=self.house.handlers,
+            board=self.house.board,
+            artifacts=self.house.artifacts,
+            identities=self.house.identities,
+            clock=self.clock,
+            tasks=Tasks(),
+            limits=replace(LIMITS, **limits),
         )
+        self.tcp = TcpDoor(self.parts, max_connections=max_connections, max_per_address=max_per_address)
 
     def connect(self, host: str = "127.0.0.1", *, capacity: int = CAPACITY) -> Peer:
         """Someone connects."""

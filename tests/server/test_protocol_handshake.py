@@ -10,7 +10,7 @@ import pytest
 from proto import atelier_pb2 as pb
 from server import __version__
 from tests.server.door import LIMITS, TOKEN, Door, kinds
-from tests.server.house import House
+from tests.server.house import BOB, TOKENS, House
 
 
 async def test_a_good_hello_is_answered_by_welcome() -> None:
@@ -148,3 +148,53 @@ async def test_a_hello_byte_by_byte_is_a_hello() -> None:
     for byte in peer.frame(1, hello=pb.Hello(protocol_version=1, token=TOKEN)):
         peer.transport.deliver(bytes([byte]))
     assert kinds(await peer.hear()) == ["welcome"]
+
+
+async def test_an_exclusive_login_puts_the_earlier_one_out() -> None:
+    """It is told DUPLICATE_LOGIN and closed; the later one, and those that did not ask for the name alone, stay."""
+    door = Door()
+    bystander, earlier, later = door.connect(), door.connect(), door.connect()
+    await bystander.greet(client_name="studio")
+    await earlier.greet(client_name="studio", exclusive=True)
+    assert (await later.greet(client_name="studio", exclusive=True)).kind == "welcome"
+    (goodbye,) = await earlier.hear()
+    assert (goodbye.kind, goodbye.message.code) == ("goodbye", pb.DUPLICATE_LOGIN)
+    assert earlier.transport.closing or not earlier.transport.connected
+    for peer in (bystander, later):
+        assert (await peer.ask(ping=pb.Ping(client_time_us=1))).kind == "pong"
+
+
+async def test_a_name_is_held_within_one_owner_and_as_long_as_its_connection() -> None:
+    """Another owner's is another name; who was put out, or has gone, holds nothing."""
+    door = Door()
+    ada, bob, again = door.connect(), door.connect(), door.connect()
+    await ada.greet(client_name="studio", exclusive=True)
+    await bob.greet(TOKENS[BOB].get_secret_value(), client_name="studio", exclusive=True)
+    assert (await ada.ask(ping=pb.Ping())).kind == "pong"
+    held = door.parts.exclusives
+    assert len(held) == 2
+    await again.greet(client_name="studio", exclusive=True)
+    await ada.hear()
+    ada.transport.hang_up()
+    assert len(held) == 2, "the loser's end takes nothing from its successor"
+    again.transport.hang_up()
+    bob.transport.hang_up()
+    assert len(held) == 0
+
+
+async def test_to_be_alone_under_no_name_is_refused() -> None:
+    """`exclusive` is about client_name."""
+    error = await Door().connect().greet(exclusive=True)
+    assert (error.kind, error.message.code, error.message.field) == ("error", pb.INVALID_PARAMETER, "client_name")
+
+
+async def test_a_slow_reader_is_put_out_too() -> None:
+    """An earlier connection that nobody reads at its end (a dead one, say) does not keep the name."""
+    door = Door()
+    earlier, later = door.connect(), door.connect()
+    await earlier.greet(client_name="studio", exclusive=True)
+    earlier.protocol.pauseProducing()
+    await later.greet(client_name="studio", exclusive=True)
+    door.clock.advance(3.0)
+    assert not earlier.transport.connected
+    assert len(door.parts.exclusives) == 1
