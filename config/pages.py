@@ -17,9 +17,13 @@ PAGE = ROOT / "docs" / "configuration.md"
 
 
 def _fields() -> list[tuple[str, FieldInfo]]:
-    """Those of `Settings` itself, then those of its parts."""
-    own = Settings.__annotations__
-    return sorted(Settings.model_fields.items(), key=lambda entry: entry[0] not in own)
+    """Those of `Settings` itself, then those of its parts, one part after the other."""
+    parts = [Settings.__annotations__, *(part.__annotations__ for part in Settings.__bases__)]
+
+    def part(entry: tuple[str, FieldInfo]) -> int:
+        return next(number for number, fields in enumerate(parts) if entry[0] in fields)
+
+    return sorted(Settings.model_fields.items(), key=part)
 
 
 def _shown(field: str) -> str:
