@@ -16,8 +16,8 @@ from typing import Any, cast
 from twisted.internet import asyncioreactor
 
 from config import Settings, load_settings
+from factory.limits import door_limits
 from factory.logs import set_up_logging
-from factory.service import door_limits
 from factory.tcp import TcpDoor
 from server.clock import Clock
 from server.commands import Ping

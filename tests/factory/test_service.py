@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from config import SettingsError, load_settings
-from factory.service import make_service, new_job_id
+from factory.jobs import new_job_id
+from factory.service import make_service
 
 CARD = "[defaults]\nwidth = {width}\nheight = 128\nnum_inference_steps = {steps}\nguidance_scale = 4.0\n"
 

@@ -1,0 +1,111 @@
+"""What becomes of jobs: admission, lifecycle, recovery and cleaning, built from the settings and joined."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ai.cards import ModelCard
+from config import Settings
+from factory.artists import read_artists
+from factory.cards import check_defaults
+from factory.fetching import AdapterFetching
+from factory.limits import job_limits
+from factory.records import Records
+from factory.webhooks import Webhooks
+from server.clock import Clock
+from server.interfaces import Announcer, ArtifactStore, JobStore, Leases, Painter, Pool
+from server.jobs.admission import Admission
+from server.jobs.board import Board
+from server.jobs.cleaning import Cleaning, Keep
+from server.jobs.elsewhere import Elsewhere
+from server.jobs.finishing import Finisher
+from server.jobs.lifecycle import Lifecycle
+from server.jobs.places import Places
+from server.jobs.recovery import Recovery
+from server.jobs.retrying import Retries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobParts:
+    """What jobs are joined to."""
+
+    cards: Sequence[ModelCard]
+    store: JobStore
+    artifacts: ArtifactStore
+    board: Board
+    painter: Painter
+    pool: Pool
+    announcer: Announcer
+    records: Records
+    adapters: AdapterFetching
+    webhooks: Webhooks
+    leases: Leases
+    finisher: Finisher
+
+
+class Jobs:
+    """Raises SettingsError, when made, for defaults that the limits refuse."""
+
+    def __init__(self, settings: Settings, clock: Clock, parts: JobParts) -> None:
+        self.places = Places(
+            settings.max_pending_jobs,
+            settings.max_pending_jobs_per_owner,
+            lambda: self.lifecycle.retry_after(),
+            image_bytes=settings.max_pending_init_image_bytes,
+            signature_bytes=settings.max_pending_signature_image_bytes,
+        )
+        self.lifecycle = Lifecycle(
+            store=parts.store,
+            latents=parts.records.latents,
+            board=parts.board,
+            painter=parts.painter,
+            finisher=parts.finisher,
+            fetching=parts.adapters.fetching,
+            places=self.places,
+            retries=Retries(settings.retry_delays),
+            unstored_bytes=settings.max_unstored_bytes,
+            announcer=parts.announcer,
+            clock=clock,
+        )
+        self.recovery = Recovery(
+            leases=parts.leases,
+            lifecycle=self.lifecycle,
+            places=self.places,
+            models=[card.name for card in parts.cards],
+            clock=clock,
+            every=settings.job_lease / 3,
+            max_attempts=settings.max_job_attempts,
+        )
+        self.cleaning = Cleaning(parts.records.forgetting, parts.artifacts, _keep(settings), clock)
+        self.elsewhere = Elsewhere(store=parts.store, board=parts.board, is_here=self.lifecycle.has, clock=clock)
+        self.admission = Admission(
+            store=parts.store,
+            places=self.places,
+            cards=parts.cards,
+            artists=read_artists(parts.cards),
+            adapters=parts.adapters.source,
+            limits=job_limits(settings),
+            pool=parts.pool,
+            clock=clock,
+            announcer=parts.announcer,
+            check_webhook=parts.webhooks.check,
+            new_id=new_job_id,
+            new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
+            leased=settings.role != "gateway",
+        )
+        check_defaults(self.admission, parts.cards)
+
+
+def new_job_id() -> str:
+    """A job's id: 128 random bits, so that nobody guesses another's."""
+    return secrets.token_hex(16)
+
+
+def _keep(settings: Settings) -> Keep:
+    return Keep(
+        jobs=settings.keep_finished_jobs,
+        seconds=settings.keep_finished_days * 86_400,
+        artifact_bytes=settings.max_stored_bytes,
+    )
