@@ -6,8 +6,8 @@ from ai.types import EngineSettings
 from config import Settings
 from proto import atelier_pb2 as pb
 from server.commands import MAX_IMAGES
-from server.jobs.admission import Limits
 from server.door_parts import DoorLimits
+from server.jobs.admission import Limits
 
 
 def engine_settings(settings: Settings, device: str) -> EngineSettings:
