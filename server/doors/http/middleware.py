@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from server.doors.http.bodies import Bodies, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
-from server.doors.http.identity import owner_of
+from server.doors.http.identity import known_owner
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
 from server.identity import host_name
@@ -45,7 +45,7 @@ class Doorstep:
         self._clock = parts.clock
         self._max_body_bytes = parts.limits.max_body_bytes
         self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes)
-        self._owner_of = partial(owner_of, parts)
+        self._owner_of = partial(known_owner, parts)
         serves = parts.identities.serves
         self._serves = (lambda host: True) if parts.anonymous_owner else lru_cache(maxsize=1024)(serves)
 
