@@ -9,9 +9,10 @@ from typing import Any, cast
 from config import Settings, SettingsError
 from factory.joining import joined
 from factory.records import Records
+from server.addresses import ANYWHERE, Network
 from server.clock import Clock
 from server.job import Job
-from server.outgoing import ANYWHERE, Network, Outgoing
+from server.outgoing import Outgoing
 from server.pools import ThreadedPool
 from server.webhook import Channel
 from server.webhooks.admitting import WebhookCheck

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 from ai.adapters.folder import SUFFIX
 from ai.pickles import PICKLES
+from server.addresses import AddressRefused, check_url
 from server.errors import Code, Refusal
 from server.object_keys import key_parts
-from server.outgoing import AddressRefused, check_url
 
 STORAGE = "storage:"
 STYLE = "storage:style:"

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from urllib.parse import urljoin, urlsplit
 
 from server.adapter_names import Rules, WebFile, check_host
+from server.addresses import AddressRefused
 from server.errors import Code, JobFailure, Refusal
 from server.fetching.origins import RemoteFile, file_name
 from server.interfaces import ObjectChanged
-from server.outgoing import AddressRefused, Answer, Outgoing
+from server.outgoing import Answer, Outgoing
 
 MAX_REDIRECTS = 5  # a host, its mirror, its store of large files
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

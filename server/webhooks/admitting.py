@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from server.addresses import AddressRefused, Network, check_url, is_public
 from server.errors import Refusal
-from server.outgoing import AddressRefused, Network, check_url, is_public
 from server.webhook import HookKind, Webhook
 from server.webhooks.calls import origin
 

@@ -15,8 +15,9 @@ from email.utils import parsedate_to_datetime
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Signer
 
+from server.addresses import AddressRefused, NotSent
 from server.clock import Clock
-from server.outgoing import AddressRefused, Answer, NotSent, Outgoing
+from server.outgoing import Answer, Outgoing
 from server.webhook import HookKind, OutboxCall
 from server.webhooks.calls import TRUSTED, HttpCall
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bench import speedups
-from bench.speedups import UNET, VAE, Bench, check_same, first_passes, main
+from bench.first_passes import first_passes
+from bench.speedups import UNET, VAE, Bench, check_same, main
 
 
 def test_the_whole_of_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

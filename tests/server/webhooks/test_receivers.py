@@ -16,8 +16,9 @@ from pydantic import SecretStr
 from sqlalchemy import URL
 from twisted.internet.task import Clock
 
+from server.addresses import ANYWHERE
 from server.job import JobState
-from server.outgoing import ANYWHERE, Outgoing
+from server.outgoing import Outgoing
 from server.pools import InlinePool
 from server.webhook import CallState, Channel, HookKind, OutboxCall, Webhook
 from server.webhooks.calls import HttpCall, calls_of

@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
 from twisted.internet.task import Clock
 
-from server.outgoing import ANYWHERE, Outgoing
+from server.addresses import ANYWHERE
+from server.outgoing import Outgoing
 from server.pools import InlinePool
 from server.webhook import Care, Channel, HookKind, OutboxCall
 from server.webhooks.calls import TRUSTED, HttpCall

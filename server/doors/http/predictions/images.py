@@ -11,8 +11,8 @@ import re
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from server.addresses import AddressRefused, NotSent
 from server.errors import Code, Refusal
-from server.outgoing import AddressRefused, NotSent
 
 FIELD = "input.image"
 LIMIT = "a data: URI in base64, or an https URL on the public Internet"

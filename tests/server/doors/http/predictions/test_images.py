@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from server.addresses import AddressRefused, NotSent
 from server.doors.http.predictions.images import AT_ONCE, SECONDS, Images
 from server.errors import Code, Refusal
-from server.outgoing import AddressRefused, NotSent, OutcomeUnknown
+from server.outgoing import OutcomeUnknown
 from tests.server.fakes import settle
 
 
