@@ -266,7 +266,9 @@ class AtelierService:
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
             ended = [told, await self._adapters.close(), await self._measuring.close()]
-            ended += [await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop)]
+            ended += [
+                await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop, self._storage.end)
+            ]
             self.threads_left = not all([*ended, await self._records.close()])
         await self._tracing.stop()
         log.info("server.stopped", threads_left=self.threads_left)

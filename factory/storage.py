@@ -17,7 +17,8 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from config import Settings, SettingsError
 from config.places import Place, read_place
 from server.interfaces import Pool
-from server.storage.local import LocalArtifacts
+from server.pools import ThreadedPool
+from server.storage.local import GROUPS, LocalArtifacts
 from server.storage.objects import ObjectArtifacts
 
 log = structlog.get_logger("atelier.storage")
@@ -30,7 +31,8 @@ class Storage:
     def __init__(self, settings: Settings, pool: Pool) -> None:
         self.place = settings.storage_place()
         place = read_place(self.place)
-        self.artifacts = _open(settings, place, pool)
+        self._storing = ThreadedPool("storing", GROUPS)
+        self.artifacts = _open(settings, place, pool, self._storing)
         self.own_addresses = _own_addresses(settings, place)
         self._trial: asyncio.Task[None] | None = None
 
@@ -46,6 +48,10 @@ class Storage:
             with suppress(asyncio.CancelledError):
                 await self._trial
 
+    def end(self) -> None:
+        """Wait for what is being stored, and end the threads."""
+        self._storing.stop()
+
     async def _try(self) -> None:
         key = f"jobs/trial-{secrets.token_hex(8)}/0"
         try:
@@ -59,9 +65,9 @@ class Storage:
             log.info("storage.ready", place=self.place)
 
 
-def _open(settings: Settings, place: Place, pool: Pool) -> LocalArtifacts | ObjectArtifacts:
+def _open(settings: Settings, place: Place, pool: Pool, storing: Pool) -> LocalArtifacts | ObjectArtifacts:
     if place.scheme == "file":
-        return LocalArtifacts(Path(place.prefix), pool, settings.public_base_url)
+        return LocalArtifacts(Path(place.prefix), pool, settings.public_base_url, storing=storing)
     seconds = max(1.0, min(settings.storage_timeout, settings.drain_timeout))
     make = {"s3": _s3, "gs": _gs, "az": _az}[place.scheme](settings, place)
     try:

@@ -5,28 +5,69 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from asyncio import Future, get_running_loop
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from server.futures import Tasks
 from server.interfaces import ObjectChanged, Pool, StoredObject
 from server.object_keys import key_parts
+from server.storage.folders import Folders, NewFile, put_files
 
 PIECE = 1 << 20  # bytes at a time of what is streamed
+GROUPS = 4  # pictures that are put at once, in so many groups: while the disk keeps one, the next is written
+MOST_IN_GROUP = 16  # pictures: what is put first waits for the last
 
 
 class LocalArtifacts:
-    """An `ArtifactStore` and `ObjectSource` under `root`. With `base_url`, something else serves that folder there."""
+    """An `ArtifactStore` and `ObjectSource` under `root`. With `base_url`, something else serves that folder there.
 
-    def __init__(self, root: Path, pool: Pool, base_url: str = "") -> None:
+    `storing` is the pool for what waits for the disk, where it is another: whoever has something to compute need not wait too.
+    """
+
+    def __init__(self, root: Path, pool: Pool, base_url: str = "", *, storing: Pool | None = None) -> None:
         self._root = root.absolute()
         self._pool = pool
+        self._storing = storing or pool
         self._base_url = base_url.rstrip("/")
+        self._waiting: deque[tuple[NewFile, Future[None]]] = deque()
+        self._groups = 0  # under way
+        self._tasks = Tasks()
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         """Store a picture, whole or not at all; an older one under the same key is replaced."""
-        await self._pool.run(_write, self._root, key_parts(key), data)
+        file, stored = NewFile(tuple(key_parts(key)), data), get_running_loop().create_future()
+        self._waiting.append((file, stored))
+        if self._groups < GROUPS:
+            self._groups += 1
+            self._tasks.start(self._put_all())
+        await stored
+
+    async def _put_all(self) -> None:
+        """What waits, a group at a time."""
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(MOST_IN_GROUP, len(self._waiting)))]
+                await self._put(group)
+        finally:
+            self._groups -= 1
+
+    async def _put(self, group: list[tuple[NewFile, Future[None]]]) -> None:
+        problems: list[Exception | None]
+        try:
+            problems = [*await self._storing.run(put_files, self._root, [file for file, _ in group])]
+        except Exception as error:  # the threads have ended: whoever put something hears it
+            problems = [error for _ in group]
+        for (_, stored), problem in zip(group, problems, strict=True):
+            if stored.done():  # nobody waits any more
+                continue
+            if problem is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(problem)
 
     async def read(self, key: str, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` on."""
@@ -53,41 +94,13 @@ class LocalArtifacts:
 
 
 @contextmanager
-def _folder(root: Path, parts: list[str], *, make: bool = False) -> Iterator[int]:
-    """The folder of a key, opened step by step, so that nobody can put a link in the way."""
-    if make:
-        root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+def _folder(root: Path, parts: list[str]) -> Iterator[int]:
+    """The folder of a key."""
+    folders = Folders(root)
     try:
-        for part in parts[:-1]:
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=handle)
-                    os.fsync(handle)  # or the new folder, and what is about to be put in it, may be gone with the power
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
-            os.close(handle)
-            handle = inner
-        yield handle
+        yield folders.handle(tuple(parts[:-1]))
     finally:
-        os.close(handle)
-
-
-def _write(root: Path, parts: list[str], data: bytes) -> None:
-    """Write beside the file and rename: a reader, or a crash, sees the old file or the new one."""
-    with _folder(root, parts, make=True) as folder:
-        name = f".writing-{os.urandom(8).hex()}"
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
-        try:
-            os.fchmod(handle, 0o644)  # something else may serve the folder, as another user
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            os.unlink(name, dir_fd=folder)
-            raise
-        os.fsync(folder)  # a rename lasts when its folder is on the disk
+        folders.close()
 
 
 def _delete(root: Path, parts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.pools import InlinePool
-from server.storage import local
+from server.storage import folders
 from server.storage.local import LocalArtifacts
 from tests.server.fakes import HoldingPool
 from tests.server.storage.contract import StorageContract
@@ -55,12 +56,54 @@ async def test_a_picture_and_all_that_leads_to_it_is_on_the_disk(
         synced.append("file" if path.is_file() else str(path.relative_to(tmp_path / "data")))
         fsync(descriptor)
 
-    monkeypatch.setattr(local.os, "fsync", noted)  # type: ignore[attr-defined]
+    monkeypatch.setattr(folders.os, "fsync", noted)  # type: ignore[attr-defined]
     await store.put("jobs/job-1/0.png", b"png", "image/png", "")
-    assert synced == ["artifacts", "artifacts/jobs", "file", "artifacts/jobs/job-1"]
+    assert synced == ["file", "artifacts", "artifacts/jobs", "artifacts/jobs/job-1"]
     synced.clear()
     await store.put("jobs/job-1/1.png", b"png", "image/png", "")
     assert synced == ["file", "artifacts/jobs/job-1"]
+
+
+async def test_pictures_that_come_at_once_wait_for_the_disk_together(tmp_path: Path) -> None:
+    """A few groups are under way at a time; what comes meanwhile is the next, so that each folder is waited for once."""
+    pool = HoldingPool()
+    store = LocalArtifacts(tmp_path, InlinePool(), storing=pool)
+    puts = [asyncio.ensure_future(store.put(f"jobs/job-{n}/0.png", b"%d" % n, "image/png", "")) for n in range(20)]
+    await asyncio.sleep(0)
+    pool.gate.set()
+    await asyncio.gather(*puts)
+    assert pool.asked == 2  # as many as a group has, then the rest
+    assert [await store.read(f"jobs/job-{n}/0.png", 0, 9) for n in range(20)] == [b"%d" % n for n in range(20)]
+
+
+async def test_what_is_wrong_with_one_picture_of_a_group_is_its_own(tmp_path: Path) -> None:
+    """Its neighbours are stored; nothing half done is left."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "job-1").write_bytes(b"a file where a folder should be")
+    (tmp_path / "jobs" / "job-3" / "0.png").mkdir(parents=True)
+    store = LocalArtifacts(tmp_path, InlinePool())
+    puts = [store.put(f"jobs/job-{n}/0.png", b"png", "image/png", "") for n in range(5)]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert [isinstance(outcome, OSError) for outcome in outcomes] == [False, True, False, True, False]
+    assert [await store.read(f"jobs/job-{n}/0.png", 0, 9) for n in (0, 2, 4)] == [b"png"] * 3
+    assert [path.name for path in (tmp_path / "jobs" / "job-3").iterdir()] == ["0.png"]
+
+
+async def test_who_waits_no_more_and_threads_that_have_ended_harm_no_other_picture(tmp_path: Path) -> None:
+    """A put that was cancelled is let go; where nothing can be put any more, each caller hears it."""
+    pool = HoldingPool()
+    store = LocalArtifacts(tmp_path, InlinePool(), storing=pool)
+    first, second = (asyncio.ensure_future(store.put(f"jobs/job-{n}/0.png", b"png", "image/png", "")) for n in (1, 2))
+    await asyncio.sleep(0)
+    first.cancel()
+    pool.gate.set()
+    await second
+    pool.error = RuntimeError("cannot schedule new futures after shutdown")
+    with pytest.raises(RuntimeError, match="shutdown"):
+        await store.put(KEY, b"png", "image/png", "")
+    pool.error = None
+    await store.put(KEY, b"again", "image/png", "")
+    assert await store.read(KEY, 0, 9) == b"again"
 
 
 async def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(
@@ -72,7 +115,7 @@ async def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(local.os, "fsync", full)  # type: ignore[attr-defined]
+    monkeypatch.setattr(folders.os, "fsync", full)  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="No space"):
         await store.put(KEY, b"second", "image/png", "")
     assert await store.read(KEY, 0, 100) == b"first"

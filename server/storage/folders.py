@@ -1,0 +1,132 @@
+"""Files of a folder of this machine, put there several at a time: whole or not at all, and on the disk.
+
+A disk takes about as long to keep one change as to keep many, but each has to be waited for. So all files of a group are written,
+then waited for, then named, then their folders are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """`parts` are the folders' names below the root, and the file's."""
+
+    parts: Parts
+    data: bytes = field(repr=False)
+
+
+class Folders:
+    """Folders below `root`, opened step by step, so that nobody can put a link in the way; each once. Raises OSError."""
+
+    def __init__(self, root: Path, *, make: bool = False) -> None:
+        if make:
+            root.mkdir(parents=True, exist_ok=True)
+        self._make = make
+        self._handles: dict[Parts, int] = {(): os.open(root, os.O_RDONLY | os.O_DIRECTORY)}
+        self._unsure: set[Parts] = set()  # those in which something is new
+
+    def handle(self, parts: Parts) -> int:
+        """One of them."""
+        known = self._handles.get(parts)
+        if known is not None:
+            return known
+        above = self.handle(parts[:-1])
+        if self._make:
+            with suppress(FileExistsError):
+                os.mkdir(parts[-1], dir_fd=above)
+                self._unsure.add(parts[:-1])
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        handle = self._handles[parts] = os.open(parts[-1], flags, dir_fd=above)
+        return handle
+
+    def changed(self, parts: Parts) -> None:
+        """Something in it has another name now."""
+        self._unsure.add(parts)
+
+    def keep(self, parts: Parts) -> None:
+        """Wait until what is new in this folder, and in those above it, is on the disk."""
+        for depth in range(len(parts) + 1):
+            if parts[:depth] in self._unsure:
+                os.fsync(self._handles[parts[:depth]])
+                self._unsure.discard(parts[:depth])
+
+    def close(self) -> None:
+        """Done with them."""
+        for handle in self._handles.values():
+            os.close(handle)
+
+
+class _Writing:
+    """One file on its way: written beside its place, and renamed, so that a reader, or a crash, sees the old file or the new."""
+
+    def __init__(self, folders: Folders, file: NewFile) -> None:
+        self._folders = folders
+        self._file = file
+        self._above = file.parts[:-1]
+        self._name = ""
+        self._handle = -1
+        self.problem: OSError | None = None
+
+    def write(self) -> None:
+        """Beside its place."""
+        name = f".writing-{os.urandom(8).hex()}"
+        folder = self._folders.handle(self._above)
+        self._handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+        self._name = name
+        os.fchmod(self._handle, 0o644)  # something else may serve the folder, as another user
+        left = memoryview(self._file.data)
+        while left:
+            left = left[os.write(self._handle, left) :]
+
+    def wait(self) -> None:
+        """Until its content is on the disk."""
+        os.fsync(self._handle)
+
+    def appear(self) -> None:
+        """In its place."""
+        folder = self._folders.handle(self._above)
+        os.replace(self._name, self._file.parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
+        self._name = ""
+        self._folders.changed(self._above)
+
+    def keep(self) -> None:
+        """A rename lasts when its folder is on the disk."""
+        self._folders.keep(self._above)
+
+    def close(self) -> None:
+        """Leave nothing half done behind."""
+        if self._handle >= 0:
+            os.close(self._handle)
+        if self._name:
+            with suppress(OSError):
+                os.unlink(self._name, dir_fd=self._folders.handle(self._above))
+
+
+def put_files(root: Path, files: Sequence[NewFile]) -> list[OSError | None]:
+    """Each one's problem, if it has one; those without are on the disk, with all folders that lead there."""
+    try:
+        folders = Folders(root, make=True)
+    except OSError as problem:
+        return [problem for _ in files]
+    writings = [_Writing(folders, file) for file in files]
+    try:
+        for step in (_Writing.write, _Writing.wait, _Writing.appear, _Writing.keep):
+            for writing in writings:
+                if writing.problem is None:
+                    try:
+                        step(writing)
+                    except OSError as problem:
+                        writing.problem = problem
+        return [writing.problem for writing in writings]
+    finally:
+        for writing in writings:
+            writing.close()
+        folders.close()
