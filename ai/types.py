@@ -128,7 +128,7 @@ class SavedImage:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class InitImage:
     """A picture to start from: `rgb` holds height × width × 3 bytes, rows from the top."""
 

@@ -43,7 +43,7 @@ class HttpSettings(BaseSettings):
     )  # fmt: skip
     http_max_body_bytes: int = setting(
         2 << 20, "HTTP_MAX_BODY_BYTES", ge=1024, le=1 << 27,
-        why="Largest request body: an init image and a signature, in base64, fit. Beyond, it is refused, unread if it can be.",
+        why="Largest request body: an init image (MAX_INIT_IMAGE_BYTES) and a signature, in base64, fit. Beyond, it is refused.",
     )  # fmt: skip
     http_max_bodies_bytes: int = setting(
         256 << 20, "HTTP_MAX_BODIES_BYTES", ge=1024,
@@ -51,7 +51,7 @@ class HttpSettings(BaseSettings):
     )  # fmt: skip
     http_max_batch: int = setting(
         100, "HTTP_MAX_BATCH", ge=1, le=1000,
-        why="Jobs of one POST /v1/jobs/batch. Looking at a batch asks the records once for each of them.",
+        why="Jobs of one POST /v1/jobs/batch. Looking at a batch asks the records once for each hundred.",
     )  # fmt: skip
     http_max_header_bytes: int = setting(
         16 * 1024, "HTTP_MAX_HEADER_BYTES", ge=1024, le=1 << 20,

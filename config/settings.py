@@ -31,6 +31,7 @@ from config.records import RecordSettings
 from config.storing import StoringSettings
 from config.tcp import TcpSettings
 
+BESIDE_AN_IMAGE = 4096  # bytes of a request: a prompt, and everything else that it says
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
 
 
@@ -102,6 +103,16 @@ class Settings(
     def _init_images_fit_frames(self) -> Self:
         if self.max_init_image_bytes >= self.max_frame_bytes:
             raise ValueError("ATELIER_MAX_INIT_IMAGE_BYTES must be less than ATELIER_MAX_FRAME_BYTES")
+        return self
+
+    @model_validator(mode="after")
+    def _init_images_fit_bodies(self) -> Self:
+        needed = -(-self.max_init_image_bytes // 3) * 4 + BESIDE_AN_IMAGE
+        if self.http_endpoint() and self.http_max_body_bytes < needed:
+            raise ValueError(
+                f"ATELIER_HTTP_MAX_BODY_BYTES must be at least {needed}: ATELIER_MAX_INIT_IMAGE_BYTES in base64, and "
+                f"{BESIDE_AN_IMAGE} bytes of what comes with it"
+            )
         return self
 
 

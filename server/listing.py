@@ -25,7 +25,7 @@ class JobPage:
     """At most `most` jobs in `states` (none: all), without the `skip` newest of them.
 
     `before` is a place: only older jobs. `after`: only newer ones, those next to it. `overdue` tells failed jobs apart: those
-    alone that their deadline failed (True), or the others alone (False).
+    alone that their deadline failed (True), or the others alone (False). `keys` are idempotency keys (none: all jobs).
     """
 
     states: frozenset[JobState] = frozenset()
@@ -34,6 +34,7 @@ class JobPage:
     after: JobPlace | None = None
     skip: int = 0
     most: int = MOST
+    keys: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise Refusal for more than is given at once."""
@@ -45,6 +46,8 @@ class JobPage:
     def has(self, job: Job) -> bool:
         """Whether a job is of those that are asked for, wherever it stands."""
         if self.states and job.state not in self.states:
+            return False
+        if self.keys and job.idempotency_key not in self.keys:
             return False
         return self.overdue is None or job.state is not JobState.FAILED or is_overdue(job) == self.overdue
 

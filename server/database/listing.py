@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, not_, null, or_, select, tuple_
 
-from server.database.rows import artifact_of, job_of
+from server.database.rows import artifact_of, job_of, key_text
 from server.database.schema import artifacts, jobs
 from server.errors import Code
 from server.events import Artifact
@@ -39,6 +39,12 @@ def page_statement(owner: str, page: JobPage) -> Select[Any]:
     statement = select(*_READ).where(jobs.c.owner == owner)
     if page.states:
         statement = statement.where(jobs.c.state.in_([state.value for state in page.states]))
+    if (
+        page.keys
+    ):  # found by their own index; SQLite would else read all of the owner's jobs for the sake of their order
+        texts = [key_text(key) for key in sorted(page.keys)]
+        held = select(jobs.c.id).where(jobs.c.owner == owner, jobs.c.idempotency_key.in_(texts))
+        statement = statement.where(jobs.c.id.in_(held))
     if page.overdue is not None:
         statement = statement.where(_failed_so(page.overdue))
     if page.before is not None:

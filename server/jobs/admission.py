@@ -21,7 +21,7 @@ from server.errors import Code, Refusal
 from server.interfaces import AdapterSource, Announcer, JobStore, Pool
 from server.job import Job
 from server.jobs.artists import Artists
-from server.jobs.init_images import read_init_image
+from server.jobs.init_images import InitImages
 from server.jobs.places import Places
 from server.replies import Admitted
 from server.webhook import Webhook
@@ -80,6 +80,7 @@ class Admission:
         self._adapters = adapters
         self._limits = limits
         self._pool = pool
+        self._images = InitImages(pool, limits.max_init_image_pixels)
         self._clock = clock
         self._announcer = announcer
         self._check_webhook = check_webhook
@@ -156,14 +157,8 @@ class Admission:
             _check_size("width", width, card, limits.max_width)
             _check_size("height", height, card, limits.max_height)
 
-        image = await self._pool.run(
-            read_init_image,
-            command.init_image,
-            command.width,
-            command.height,
-            max_pixels=limits.max_init_image_pixels,
-            size_multiple=card.size_multiple,
-            check_size=check_size,
+        image = await self._images.read(
+            command.init_image, command.width, command.height, card=card, check_size=check_size
         )
         return replace(request, init_image=image, width=image.width, height=image.height)
 

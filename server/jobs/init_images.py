@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Callable
 from io import BytesIO
+from weakref import WeakValueDictionary
 
 from PIL import Image, ImageOps
 
+from ai.cards import ModelCard
 from ai.types import InitImage
 from server.errors import Refusal
+from server.interfaces import Pool
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_SIDE = (
@@ -18,6 +23,50 @@ _FIELD = "init_image"
 
 CheckSize = Callable[[int, int], None]
 """Raises Refusal for a width and a height that are not painted."""
+
+
+class InitImages:
+    """Decodes in `pool`. Jobs that start from one file in one size share its pixels, which are decoded once for as long as any
+    of them is there."""
+
+    def __init__(self, pool: Pool, max_pixels: int) -> None:
+        self._pool = pool
+        self._max_pixels = max_pixels
+        self._decoded: WeakValueDictionary[tuple[object, ...], InitImage] = WeakValueDictionary()
+        self._decoding: dict[tuple[object, ...], asyncio.Future[InitImage]] = {}
+
+    async def read(
+        self, data: bytes, width: int | None, height: int | None, *, card: ModelCard, check_size: CheckSize
+    ) -> InitImage:
+        """As `read_init_image`, for a model; `check_size` is the same for the same model. Raises Refusal."""
+        key = (hashlib.sha256(data).digest(), width, height, card.name)
+        if (found := self._decoded.get(key)) is not None:
+            return found
+        under_way = self._decoding.get(key)
+        if under_way is None:
+            under_way = asyncio.ensure_future(self._read(data, width, height, card, check_size))
+            self._decoding[key] = under_way
+            under_way.add_done_callback(lambda done: self._ended(key, done))
+        image = await asyncio.shield(under_way)  # others may wait for it, too
+        return self._decoded.setdefault(key, image)
+
+    def _ended(self, key: tuple[object, ...], done: asyncio.Future[InitImage]) -> None:
+        del self._decoding[key]
+        if not done.cancelled():
+            done.exception()  # heard, though nobody waits any more
+
+    async def _read(
+        self, data: bytes, width: int | None, height: int | None, card: ModelCard, check_size: CheckSize
+    ) -> InitImage:
+        return await self._pool.run(
+            read_init_image,
+            data,
+            width,
+            height,
+            max_pixels=self._max_pixels,
+            size_multiple=card.size_multiple,
+            check_size=check_size,
+        )
 
 
 def read_init_image(

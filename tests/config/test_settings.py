@@ -53,7 +53,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "http_base_url": ("https://paint.test", "https://paint.test"),
     "http_anonymous_owner": ("guest", "guest"),
     "cors_origins": ("https://a.test, http://localhost:3000/", ("https://a.test", "http://localhost:3000")),
-    "http_max_body_bytes": ("4096", 4096),
+    "http_max_body_bytes": ("1048576", 1 << 20),
     "http_max_bodies_bytes": ("4194304", 4194304),
     "http_max_header_bytes": ("4096", 4096),
     "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
@@ -330,6 +330,15 @@ def test_all_bodies_together_must_hold_one() -> None:
     """Or the largest would be told to come again, for ever."""
     text = refused(ATELIER_HTTP_MAX_BODIES_BYTES="2097151")
     assert "ATELIER_HTTP_MAX_BODIES_BYTES must be at least ATELIER_HTTP_MAX_BODY_BYTES" in text
+
+
+def test_a_body_must_hold_the_largest_init_image() -> None:
+    """In base64, with a prompt beside it: the one limit would else be refused by the other. Not where nobody asks by HTTP."""
+    given = {"ATELIER_MAX_INIT_IMAGE_BYTES": "900000"}
+    text = refused(**given, ATELIER_HTTP_MAX_BODY_BYTES="1204095")
+    assert "ATELIER_HTTP_MAX_BODY_BYTES must be at least 1204096: ATELIER_MAX_INIT_IMAGE_BYTES in base64" in text
+    load_settings(max_init_image_bytes=900_000, http_max_body_bytes=1_204_096)
+    load_settings(max_init_image_bytes=900_000, http_max_body_bytes=4096, http_listen="off")
 
 
 def test_tokens_are_secrets() -> None:

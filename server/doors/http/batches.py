@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.commands import GetJob, Submit
+from server.commands import ListJobs, Submit
 from server.doors.http.choir import Choir
 from server.doors.http.errors import ErrorBody, documented, error_of
 from server.doors.http.events import EventStream, told
@@ -27,10 +27,11 @@ from server.doors.http.identity import Owner
 from server.doors.http.jobs import EVENTS, IdempotencyKey, LastEventId
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, submit
 from server.doors.http.pictures import base_url
-from server.doors.http.schemas import MAX_TEXT, JobBody, JobRequest, StrictRequest, job_body
+from server.doors.http.schemas import MAX_TEXT, JobBody, JobRequest, StrictRequest, from_base64, job_body
 from server.errors import Code, Refusal
 from server.events import Accepted, Event, TerminalEvent
-from server.replies import JobView
+from server.listing import MOST, JobPage
+from server.replies import JobList, JobView
 
 MOST_JOBS = 1000  # the largest setting
 AT_ONCE = 16  # jobs of a batch that are looked up or admitted together; they share commits
@@ -121,7 +122,10 @@ def routes(parts: HttpParts) -> APIRouter:
         """Ask for many jobs at once. Each is taken or refused by itself; what is refused, all of it, is told as an error."""
         wanted = _jobs_of(asked, parts.limits.max_batch)
         batch = Batch(_stem(owner, idempotency_key or asked.idempotency_key), len(wanted))
-        outcomes = await _each([_admitted(parts, one, owner, batch.key(index)) for index, one in enumerate(wanted)])
+        images = _Images()
+        outcomes = await _each(
+            [_admitted(parts, one, images, owner, batch.key(index)) for index, one in enumerate(wanted)]
+        )
         refused = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
         if len(refused) == len(outcomes):
             raise refused[0]
@@ -234,6 +238,20 @@ def _with(one: JobRequest, shared: SharedRequest | None) -> JobRequest:
     return one.model_copy(update={name: getattr(shared, name) for name in missing})
 
 
+class _Images:
+    """The init images of a batch: one that several jobs share is read once, and its bytes are theirs together."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, bytes] = {}
+
+    def of(self, one: JobRequest) -> bytes:
+        """Raises Refusal."""
+        text = one.init_image or ""
+        if text not in self._read:
+            self._read[text] = from_base64("init_image", text)
+        return self._read[text]
+
+
 def _stem(owner: str, key: str) -> str:
     return hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:32] if key else secrets.token_hex(16)
 
@@ -266,24 +284,25 @@ async def _each(work: list[Any]) -> list[Any]:
     return await asyncio.gather(*map(one, work))
 
 
-async def _admitted(parts: HttpParts, one: JobRequest, owner: str, key: str) -> tuple[JobView, bool]:
+async def _admitted(parts: HttpParts, one: JobRequest, images: _Images, owner: str, key: str) -> tuple[JobView, bool]:
     """A job, and whether it is new. Raises Refusal."""
-    command: Submit = replace(one.command(owner), idempotency_key=key)
+    command: Submit = replace(one.command(owner, init_image=images.of(one)), idempotency_key=key)
     admitted = await submit(parts, command)
     return parts.board.view(admitted.job), not admitted.duplicate
 
 
 async def _views(parts: HttpParts, owner: str, batch: Batch) -> list[JobView | None]:
-    """Its jobs in order, None for what was refused. Raises Refusal (JOB_NOT_FOUND) where there is none at all."""
+    """Its jobs in order, None for what was refused: a page's worth by each question to the records, since anyone can make up the
+    id of a batch. Raises Refusal (JOB_NOT_FOUND) where there is none at all."""
     keys = [batch.key(index) for index in range(batch.count)]
-    found = await _each([carry_out(parts, GetJob(owner=owner, idempotency_key=key)) for key in keys])
-    strange = [one for one in found if isinstance(one, Refusal) and one.code is not Code.JOB_NOT_FOUND]
-    if strange:
-        raise strange[0]
-    views = [None if isinstance(one, Refusal) else one for one in found]
-    if not any(views):
+    found: dict[str, JobView] = {}
+    for begin in range(0, len(keys), MOST):
+        page = JobPage(keys=frozenset(keys[begin : begin + MOST]))
+        listed: JobList = await carry_out(parts, ListJobs(owner=owner, page=page))
+        found.update((view.job.idempotency_key, view) for view in listed.views)
+    if not found:
         raise _not_found(batch.id)
-    return views
+    return [found.get(key) for key in keys]
 
 
 def _body(parts: HttpParts, batch: Batch, views: list[Any], own: str) -> str:

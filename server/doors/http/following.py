@@ -61,13 +61,96 @@ class Hearing(Protocol):
         ...
 
 
-class Listener:
+class Attention:
+    """What one who listens waits with: one future, and no timer; a nudge ends the wait where there is nothing to say."""
+
+    __slots__ = ("_gone", "_nudged", "_waiting", "share")
+
+    def __init__(self) -> None:
+        self.share = 0  # everyone's own
+        self._waiting: asyncio.Future[None] | None = None
+        self._nudged = False
+        self._gone = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be told."""
+        raise NotImplementedError
+
+    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """What is to be told next; None where there is nothing now."""
+        raise NotImplementedError
+
+    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """The next event; None where it is `over`, or where a nudge came first."""
+        while True:
+            event = self.take()
+            if event is not None:
+                return event
+            if self._nudged or self.over:
+                self._nudged = False
+                return None
+            self._waiting = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+
+    def let_go(self) -> None:
+        """Hear no more of what has not ended: the client is gone, or we are."""
+        self._gone = True
+        self.wake()
+
+    def nudge(self) -> None:
+        """If there is nothing to say, say that."""
+        if self._waiting is not None:
+            self._nudged = True
+            self.wake()
+
+    def wake(self) -> None:
+        """There may be something to say."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class Unsaid:
+    """What a client has still to be told of one job."""
+
+    __slots__ = ("_events", "_previews", "_progress", "told_end")
+
+    def __init__(self, *, progress: bool, previews: bool) -> None:
+        self._events = LatestEvents()
+        self._progress = progress
+        self._previews = previews
+        self.told_end = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has, as far as was heard here."""
+        return self._events.terminal is not None
+
+    def add(self, event: Event) -> bool:
+        """Take one event of the job; whether it is to be told."""
+        if isinstance(event, Progress) and not self._progress:
+            return False
+        if isinstance(event, Preview) and not self._previews:
+            return False
+        self._events.add(event)
+        return True
+
+    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """Its next event; None where there is none yet, or no more."""
+        event = self._events.take()
+        if event is None and self.ended and not self.told_end:
+            self.told_end = True
+            return self._events.terminal
+        return event
+
+
+class Listener(Attention):
     """One client's ear at one job; use it as an asynchronous context manager, and iterate over the events."""
 
-    __slots__ = (
-        "_board", "_everyone", "_from_event", "_gone", "_nudged", "_previews", "_progress", "_told_end", "_unsaid", "_waiting",
-        "job_id", "share",
-    )  # fmt: skip
+    __slots__ = ("_board", "_everyone", "_from_event", "_unsaid", "job_id")
 
     def __init__(
         self,
@@ -79,18 +162,12 @@ class Listener:
         progress: bool = True,
         previews: bool = True,
     ) -> None:
+        super().__init__()
         self.job_id = job_id
-        self.share = 0  # everyone's own
         self._board = board
         self._everyone = everyone
         self._from_event = from_event
-        self._progress = progress
-        self._previews = previews
-        self._unsaid = LatestEvents()
-        self._waiting: asyncio.Future[None] | None = None
-        self._nudged = False
-        self._gone = False
-        self._told_end = False
+        self._unsaid = Unsaid(progress=progress, previews=previews)
 
     async def __aenter__(self) -> Self:
         self._everyone.add(self)
@@ -109,51 +186,22 @@ class Listener:
 
     def job_event(self, event: Event) -> None:
         """Take one event of the job."""
-        if isinstance(event, Progress) and not self._progress:
-            return
-        if isinstance(event, Preview) and not self._previews:
-            return
-        self._unsaid.add(event)
-        self._wake()
+        if self._unsaid.add(event):
+            self.wake()
 
     @property
     def ended(self) -> bool:
         """Whether the job has, as far as was heard here."""
-        return self._unsaid.terminal is not None
+        return self._unsaid.ended
 
     @property
     def over(self) -> bool:
         """Whether nothing more is to be heard: the end was told, or the listener was let go."""
-        return self._told_end or (self._gone and not self.ended)
+        return self._unsaid.told_end or (self._gone and not self.ended)
 
-    def let_go(self) -> None:
-        """Hear no more of a job that has not ended: the client is gone, or we are."""
-        self._gone = True
-        self._wake()
-
-    def nudge(self) -> None:
-        """If there is nothing to say, say that."""
-        if self._waiting is not None:
-            self._nudged = True
-            self._wake()
-
-    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
-        """The next event; None where it is `over`, or where a nudge came first."""
-        while True:
-            event = self._unsaid.take()
-            if event is not None:
-                return event
-            if self.ended and not self._told_end:
-                self._told_end = True
-                return self._unsaid.terminal
-            if self._nudged or self.over:
-                self._nudged = False
-                return None
-            self._waiting = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+        """The job's next event."""
+        return self._unsaid.take()
 
     def __aiter__(self) -> Self:
         return self
@@ -163,10 +211,6 @@ class Listener:
             if self.over:
                 raise StopAsyncIteration
         return event
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
 
 
 class Listeners:

@@ -122,8 +122,8 @@ class JobRequest(StrictRequest):
         "", max_length=MAX_IDEMPOTENCY_KEY, description="The header Idempotency-Key says the same."
     )
 
-    def command(self, owner: str, idempotency_key: str = "") -> Submit:
-        """The Submit. Raises Refusal."""
+    def command(self, owner: str, idempotency_key: str = "", *, init_image: bytes | None = None) -> Submit:
+        """The Submit; `init_image` where that was read before. Raises Refusal."""
         return Submit(
             owner=owner,
             prompt=self.prompt,
@@ -141,7 +141,7 @@ class JobRequest(StrictRequest):
             deadline_seconds=self.deadline_seconds,
             signature=signature_of(self.signature) if self.signature else None,
             preview_every_steps=self.preview_every_steps,
-            init_image=from_base64("init_image", self.init_image or ""),
+            init_image=from_base64("init_image", self.init_image or "") if init_image is None else init_image,
             strength=self.strength,
             use_refiner=self.use_refiner,
             refiner_strength=self.refiner_strength,

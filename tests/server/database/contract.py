@@ -282,6 +282,19 @@ class JobStoreContract:
         above, more = await store.page("ada", JobPage(most=3, after=place_of(above[0])))
         assert ([job.id for job in above], more) == (["job-7", "job-6", "job-5"], False)
 
+    async def test_a_list_may_be_of_idempotency_keys(self, store: JobStore) -> None:
+        """Of the owner's own jobs alone, by whatever characters; keys that nobody has are left out."""
+        for job_id, owner, key in [
+            ("job-1", "ada", "a"),
+            ("job-2", "bob", "b"),
+            ("job-3", "ada", "ü☆"),
+            ("job-4", "ada", ""),
+        ]:
+            await store.admit(a_job(job_id, owner=owner, idempotency_key=key, created_at=100.0))
+        found, more = await store.page("ada", JobPage(keys=frozenset({"a", "b", "ü☆", "none"})))
+        assert ([job.id for job in found], more) == (["job-3", "job-1"], False)
+        assert await store.page("ada", JobPage(keys=frozenset({"b"}))) == ([], False)
+
     async def test_a_list_may_leave_out_the_newest_and_other_states(self, store: JobStore) -> None:
         """By number, and by the states that are asked for; failed jobs are told apart by what failed them."""
         late = JobFailure(Code.DEADLINE_EXCEEDED, 'it said "code":10143, too')

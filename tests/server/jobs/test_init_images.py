@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import zlib
 from io import BytesIO
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from server.errors import Code, Refusal
+from server.jobs import init_images
 from server.jobs.init_images import read_init_image
-from tests.server.fakes import HoldingPool
+from tests.server.fakes import HoldingPool, settle
 from tests.server.house import LIMITS, House
 from watermark import png as png_file
 
@@ -183,3 +185,66 @@ async def test_what_waits_is_bounded() -> None:
     assert house.places.image_bytes == size
     await house.job(init_image=a_file())
     assert house.places.image_bytes == 2 * size
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Every file that is decoded from now on."""
+    seen: list[bytes] = []
+    whole = init_images._decoded
+
+    def noting(data: bytes, max_pixels: int) -> Any:
+        seen.append(data)
+        return whole(data, max_pixels)
+
+    monkeypatch.setattr(init_images, "_decoded", noting)
+    return seen
+
+
+async def test_jobs_of_one_file_and_size_share_its_pixels(decoded: list[bytes]) -> None:
+    """Decoded once, whether they come at once or one after the other; another size is decoded for itself."""
+    pool = HoldingPool()
+    house = House(admission_pool=pool)
+    file = a_file()
+    coming = [
+        asyncio.ensure_future(house.job(init_image=bytes(bytearray(file)), width=64, height=64)) for _ in range(2)
+    ]
+    await settle()
+    assert pool.asked == 1
+    pool.gate.set()
+    jobs = [await one for one in coming]
+    jobs.append(await house.job(init_image=file, width=64, height=64))
+    assert len(decoded) == 1
+    assert len({id(job.request.init_image) for job in jobs}) == 1
+    wider = (await house.job(init_image=file, width=128, height=64)).request.init_image
+    assert wider is not None
+    assert wider.width == 128
+    assert len(decoded) == 2
+
+
+async def test_a_file_that_is_refused_is_refused_to_all_that_wait_for_it(decoded: list[bytes]) -> None:
+    """And nothing is kept of it: it is read again for whoever comes later."""
+    pool = HoldingPool()
+    house = House(admission_pool=pool)
+    coming = [asyncio.ensure_future(house.job(init_image=b"no picture")) for _ in range(2)]
+    await settle()
+    pool.gate.set()
+    for one in coming:
+        with pytest.raises(Refusal, match="init_image"):
+            await one
+    assert len(decoded) == 1
+    with pytest.raises(Refusal, match="init_image"):
+        await house.job(init_image=b"no picture")
+    assert len(decoded) == 2
+
+
+async def test_who_gives_up_waiting_spoils_it_for_nobody() -> None:
+    """The decoding goes on for the others."""
+    pool = HoldingPool()
+    house = House(admission_pool=pool)
+    first, second = (asyncio.ensure_future(house.job(init_image=a_file())) for _ in range(2))
+    await settle()
+    first.cancel()
+    await settle()
+    pool.gate.set()
+    assert (await second).request.init_image is not None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
 
+from server.doors.http import batches
 from server.doors.http.batches import Heard
 from server.doors.http.choir import Choir
+from server.doors.http.parts import HttpLimits
+from server.doors.http.schemas import from_base64
+from server.jobs import init_images
+from server.listing import JobPage
 from tests.server.doors.http.door import KEEP_ALIVE, LIMITS, Answer, Door
 from tests.server.fakes import settle
 from tests.server.house import House
+from tests.server.jobs.test_init_images import a_file
 
 BATCH = "/v1/jobs/batch"
 KEY = {"idempotency-key": "order-7"}
@@ -227,3 +234,49 @@ async def test_a_job_that_is_gone_between_leaves_nobody_behind() -> None:
     with pytest.raises(Exception, match="no job"):
         await choir.__aenter__()
     assert len(door.listeners) == 0
+
+
+async def test_a_shared_image_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From base64 and from its format; all jobs of the batch start from the same pixels."""
+    seen = {"base64": 0, "format": 0}
+
+    def counting(name: str, whole: Any) -> Any:
+        def call(*given: Any) -> Any:
+            seen[name] += 1
+            return whole(*given)
+
+        return call
+
+    monkeypatch.setattr(batches, "from_base64", counting("base64", from_base64))
+    monkeypatch.setattr(init_images, "_decoded", counting("format", init_images._decoded))
+    door = Door()
+    shared = {"init_image": base64.b64encode(a_file(64, 64)).decode(), "strength": 0.5}
+    answer = await door.ask("POST", BATCH, {"prompts": ["a star", "a moon", "a sun"], "shared": shared})
+    assert (answer.status, answer.json()["accepted"]) == (202, 3)
+    assert seen == {"base64": 1, "format": 1}
+
+
+async def test_a_shared_image_that_is_none_is_told_of_each_job() -> None:
+    """And so the batch is refused."""
+    refused = await Door().ask("POST", BATCH, {"prompts": ["a", "b"], "shared": {"init_image": "?"}})
+    assert (refused.status, refused.json()["error"]["param"]) == (422, "init_image")
+
+
+async def test_a_made_up_id_costs_a_question_for_a_hundred_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many it says to have: nothing says which ids were given out."""
+    door = Door(limits=HttpLimits(max_body_bytes=20_000, max_bodies_bytes=1 << 20, chunk_bytes=1024, max_batch=1000))
+    asked: list[JobPage] = []
+    whole = door.house.store.page
+
+    async def page(owner: str, page: JobPage) -> Any:
+        asked.append(page)
+        return await whole(owner, page)
+
+    async def find(owner: str, key: str) -> Any:
+        raise AssertionError("one at a time")
+
+    monkeypatch.setattr(door.house.store, "page", page)
+    monkeypatch.setattr(door.house.store, "find", find)
+    assert (await door.ask("GET", f"{BATCH}/{'0' * 32}-1000")).status == 404
+    assert len(asked) == 10
+    assert len(frozenset[str]().union(*(one.keys for one in asked))) == 1000
