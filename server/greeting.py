@@ -1,18 +1,17 @@
-"""The handshake's words: whether a Hello is good and whose it is, and the Welcome that answers it."""
+"""The handshake's words: whether a Hello is good, and the Welcome that answers it."""
 
 from __future__ import annotations
 
 from proto import atelier_pb2 as pb
 from server import __version__
 from server.errors import Code, Refusal
-from server.identity import Identities
 from server.wire.connection import PROTOCOL_VERSION
 
 MAX_CLIENT_NAME = 100  # characters, in the log
 
 
-def owner_of(hello: pb.Hello, identities: Identities) -> str:
-    """Who says it. Raises Refusal."""
+def check_hello(hello: pb.Hello) -> None:
+    """Whether it can be answered at all; its token is another matter. Raises Refusal."""
     if hello.protocol_version != PROTOCOL_VERSION:
         raise Refusal(
             Code.UNSUPPORTED_VERSION,
@@ -24,7 +23,6 @@ def owner_of(hello: pb.Hello, identities: Identities) -> str:
         raise Refusal.invalid("client_name", f"at most {MAX_CLIENT_NAME} characters", hello.client_name)
     if hello.exclusive and not hello.client_name:
         raise Refusal.invalid("client_name", "given with exclusive, which is about it", hello.client_name)
-    return identities.owner_of(hello.token)
 
 
 def welcome(request_id: int, session_id: str, owner: str, limits: pb.Limits) -> pb.Envelope:

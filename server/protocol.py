@@ -23,7 +23,8 @@ from server.commands import Cancel
 from server.deadlines import Deadlines
 from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
-from server.greeting import owner_of, welcome
+from server.greeting import check_hello, welcome
+from server.principal import Principal, check_command
 from server.pump import Pump
 from server.replies import Admitted, Watched
 from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
@@ -50,7 +51,9 @@ class AtelierProtocol(Protocol):
         self._wire = Connection(
             Role.SERVER, handshake_frame_bytes=limits.handshake_frame_bytes, open_frame_bytes=limits.max_frame_bytes
         )
-        self._owner = ""
+        self._principal = Principal(owner="")
+        self._token = ""
+        self._asking = False  # whether the records are being asked who says what came last; nothing is read meanwhile
         self._hellos = 0
         self._exclusive_name = ""
         self._paused = False
@@ -104,7 +107,7 @@ class AtelierProtocol(Protocol):
             if stream.request_id in self._leave_behind:
                 self._cancel_unattended(stream.job_id)
         self._streams.clear()
-        self._parts.exclusives.leave(self._owner, self._exclusive_name, self)
+        self._parts.exclusives.leave(self._principal.owner, self._exclusive_name, self)
         self._pump.stop()
         log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
         self._on_lost(self)
@@ -131,7 +134,10 @@ class AtelierProtocol(Protocol):
             self._deadlines.resume()
         self._pump.run()
         self._take_messages()
-        if not self._paused and not self._closing:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._paused and not self._closing and not self._asking:
             self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -142,7 +148,7 @@ class AtelierProtocol(Protocol):
     def _take_messages(self) -> None:
         took = False
         try:
-            while not self._paused and not self._closing:
+            while not self._paused and not self._closing and not self._asking:
                 event = self._wire.next_event()
                 if event is None:
                     break
@@ -158,32 +164,70 @@ class AtelierProtocol(Protocol):
     def _take(self, event: Received | Rejected) -> None:
         if isinstance(event, Rejected):
             self._refuse(event.request_id, event.refusal)
-        elif event.kind == "hello":
-            self._greet(event.request_id, cast(pb.Hello, event.message))
+        elif event.kind != "hello" and self._parts.identities.fresh(self._principal):
+            self._dispatch(event)
         else:
-            self._dispatch(event.request_id, event.kind, event.message)
+            self._find_out(event)
 
-    def _greet(self, request_id: int, hello: pb.Hello) -> None:
-        self._hellos += 1
+    def _find_out(self, event: Received) -> None:
+        """Who says it, by the token of a Hello, or once more by that of the last one."""
         try:
-            self._owner = owner_of(hello, self._parts.identities)
+            if event.kind == "hello":
+                self._hellos += 1
+                hello = cast(pb.Hello, event.message)
+                check_hello(hello)
+                self._token = hello.token
+            found = self._parts.identities.known(self._token)
         except Refusal as refusal:
-            self._refuse(request_id, refusal)
-            if self._hellos >= MAX_HELLOS:
-                self.close(refusal)
+            self._unknown(event, refusal)
             return
-        log.debug("connection.open", session=self._session_id, owner=self._owner, client=hello.client_name)
+        if found is not None:
+            self._go_on(event, found)
+            return
+        self._asking = True
+        self._transport.pauseProducing()
+        self._parts.tasks.start(self._ask(event))
+
+    async def _ask(self, event: Received) -> None:
+        try:
+            self._go_on(event, await self._parts.identities.principal(self._token))
+        except Refusal as refusal:
+            self._unknown(event, refusal)
+        finally:
+            self._asking = False
+            if not self._paused and not self._closing:
+                self._take_messages()
+                self._read_on()
+
+    def _go_on(self, event: Received, principal: Principal) -> None:
+        self._principal = principal
+        if event.kind == "hello":
+            self._greet(event)
+        else:
+            self._dispatch(event)
+
+    def _unknown(self, event: Received, refusal: Refusal) -> None:
+        self._refuse(event.request_id, refusal)
+        revoked = event.kind != "hello" and refusal.code is Code.UNAUTHENTICATED
+        if revoked or (event.kind == "hello" and self._hellos >= MAX_HELLOS):
+            self.close(refusal)
+
+    def _greet(self, event: Received) -> None:
+        hello, owner = cast(pb.Hello, event.message), self._principal.owner
+        log.debug("connection.open", session=self._session_id, owner=owner, client=hello.client_name)
         if hello.exclusive:
             self._exclusive_name = hello.client_name
-            self._parts.exclusives.take(self._owner, hello.client_name, self)
-        self._say(welcome(request_id, self._session_id, self._owner, self._limits.told))
+            self._parts.exclusives.take(owner, hello.client_name, self)
+        self._say(welcome(event.request_id, self._session_id, owner, self._limits.told))
         if self._deadlines is not None:
             self._deadlines.opened()
 
-    def _dispatch(self, request_id: int, kind: str, message: Any) -> None:
+    def _dispatch(self, event: Received) -> None:
+        request_id, kind, message = event.request_id, event.kind, cast(Any, event.message)
         self._parts.counts.requests[kind] += 1
         try:
-            command = DECODERS[kind](message, self._owner)
+            command = DECODERS[kind](message, self._principal.owner)
+            check_command(self._principal, command)
             reply = self._parts.handlers[type(command)](command)
             if asyncio.iscoroutine(reply):
                 self._answer_later(request_id, reply, message)
@@ -255,7 +299,7 @@ class AtelierProtocol(Protocol):
     def _cancel_unattended(self, job_id: str) -> None:
         """The connection that wanted this job is gone, and asked that the job go with it."""
         log.info("job.unattended", job_id=job_id, session=self._session_id)
-        command = Cancel(owner=self._owner, job_id=job_id)
+        command = Cancel(owner=self._principal.owner, job_id=job_id)
         self._parts.tasks.start(cast("Coroutine[Any, Any, None]", self._parts.handlers[Cancel](command)))
 
     # To the peer
@@ -298,7 +342,9 @@ class AtelierProtocol(Protocol):
             self._deadlines = None
 
     def _too_slow(self) -> None:
-        log.warning("connection.too_slow", session=self._session_id, owner=self._owner, jobs=len(self._streams))
+        log.warning(
+            "connection.too_slow", session=self._session_id, owner=self._principal.owner, jobs=len(self._streams)
+        )
         self._parts.counts.refusals[Code.SLOW_READER.name] += 1
         self._slow_timer = None
         self._closing = True
@@ -328,7 +374,7 @@ class AtelierProtocol(Protocol):
         """Say goodbye and close; the jobs live on. Cut off if the peer does not read even that."""
         if self._closing:
             return
-        log.info("connection.closed", session=self._session_id, owner=self._owner, code=reason.code.name)
+        log.info("connection.closed", session=self._session_id, owner=self._principal.owner, code=reason.code.name)
         self._say(encode_goodbye(reason))
         self._closing = True
         self._stop_deadlines()
@@ -336,7 +382,7 @@ class AtelierProtocol(Protocol):
             self._end_timer.cancel()
         self._end_timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
         self._transport.unregisterProducer()
-        if self._paused:
+        if self._paused or self._asking:
             self._transport.resumeProducing()  # to see the peer hang up
         hang_up(self._transport)
 

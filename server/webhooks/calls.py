@@ -76,22 +76,27 @@ BACKEND_CODES: dict[Code, BackendCode] = {
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """The payload of a webhook's call. A `url` that is a path alone leads to the backend of the settings."""
+    """The payload of a webhook's call. A `url` that is a path alone leads to the backend of the settings.
+
+    `owner` is whose secret signs it; "" for calls that are not signed, or were recorded before owners had secrets.
+    """
 
     kind: HookKind
     method: str
     url: str
     body: dict[str, Any]
+    owner: str = ""
 
     def to_json(self) -> str:
         """As the outbox keeps it: ASCII, whatever is in it."""
-        return json.dumps({"kind": self.kind, "method": self.method, "url": self.url, "body": self.body})
+        told = {"kind": self.kind, "method": self.method, "url": self.url, "body": self.body}
+        return json.dumps({**told, "owner": self.owner} if self.owner else told)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The other way."""
         told = json.loads(text)
-        return cls(HookKind(told["kind"]), told["method"], told["url"], told["body"])
+        return cls(HookKind(told["kind"]), told["method"], told["url"], told["body"], told.get("owner", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +258,7 @@ def _generic(job: Job, hook: Webhook, name: str, body: dict[str, Any], care: Car
         job_id=job.id,
         name=name,
         channel=Channel.WEBHOOK,
-        payload=HttpCall(HookKind.GENERIC, "POST", hook.url, body).to_json(),
+        payload=HttpCall(HookKind.GENERIC, "POST", hook.url, body, job.owner).to_json(),
         position=position,
         target=origin(hook.url),
         care=care,

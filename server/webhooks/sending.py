@@ -19,6 +19,7 @@ from server.addresses import AddressRefused, NotSent
 from server.clock import Clock
 from server.outgoing import Answer, Outgoing
 from server.webhook import HookKind, OutboxCall
+from server.webhook_secrets import owner_secret
 from server.webhooks.calls import TRUSTED, HttpCall
 
 LONGEST_RETRY_AFTER = 86_400.0  # seconds; a receiver that asks for more has not thought of us
@@ -84,7 +85,7 @@ class HttpSender:
         self._trusted = trusted
         self._guarded = guarded
         self._backend = backend
-        self._signer = Signer(secret.get_secret_value()) if secret.get_secret_value() else None
+        self._secret = secret if secret.get_secret_value() else None
         self._clock = clock
         self._seconds = seconds
         self._news_seconds = news_seconds
@@ -96,7 +97,7 @@ class HttpSender:
         base = self._backend.url.rstrip("/") if trusted and told.url.startswith("/") else ""
         if trusted and not self._backend.url:
             return Unreached("BACKEND_API_URL is not set")
-        if told.kind is HookKind.GENERIC and self._signer is None:
+        if told.kind is HookKind.GENERIC and self._secret is None:
             return Unreached("ATELIER_WEBHOOK_SECRET is not set")
         body = json.dumps(told.body)
         try:
@@ -104,7 +105,7 @@ class HttpSender:
                 told.method,
                 base + told.url,
                 seconds=self._news_seconds if news else self._seconds,
-                headers=self._headers(call.id, told.kind, body, trusted=trusted),
+                headers=self._headers(call.id, told, body, trusted=trusted),
                 body=body.encode(),
             ) as answer:
                 return await self._answered(answer)
@@ -115,16 +116,19 @@ class HttpSender:
         except OSError as error:  # OutcomeUnknown, TimeoutError
             return Unsure(str(error))
 
-    def _headers(self, call_id: str, kind: HookKind, body: str, *, trusted: bool) -> dict[str, str]:
+    def _headers(self, call_id: str, told: HttpCall, body: str, *, trusted: bool) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT, "webhook-id": call_id}
-        if kind is HookKind.BACKEND:
+        if told.kind is HookKind.BACKEND:
             headers["X-Request-Source"] = "inference-server"
             if trusted:
                 headers["Authorization"] = f"Bearer {self._backend.token.get_secret_value()}"
-        elif self._signer is not None:
+        elif self._secret is not None:
             now = datetime.fromtimestamp(int(self._clock.seconds()), UTC)
             headers["webhook-timestamp"] = str(int(now.timestamp()))
-            headers["webhook-signature"] = self._signer.sign(call_id, now, body)
+            # The owner's signature, and the server's own for receivers that were given its secret: any one that fits will do.
+            secrets = [owner_secret(self._secret, told.owner)] if told.owner else []
+            signers = [Signer(secret) for secret in (*secrets, self._secret.get_secret_value())]
+            headers["webhook-signature"] = " ".join(signer.sign(call_id, now, body) for signer in signers)
         return headers
 
     async def _answered(self, answer: Answer) -> Answered:

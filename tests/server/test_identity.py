@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from server.errors import Code, Refusal
 from server.identity import FORWARDED, LOCAL_OWNER, Identities, comes_from_here, host_name, is_loopback
+from server.principal import Principal
 
 ADA, BOB = "ada-token-0123456789", "bob-token-0123456789"
 
@@ -63,7 +64,11 @@ def test_without_tokens_only_this_machine_is_served() -> None:
     assert nobody.serves("127.0.0.1")
     assert nobody.serves("::1")
     assert not nobody.serves("10.0.0.1")
-    assert nobody.owner_of("") == nobody.owner_of("whatever") == LOCAL_OWNER
+    for token in ("", "whatever"):
+        principal = nobody.known(token)
+        assert principal is not None
+        assert principal.owner == LOCAL_OWNER
+        assert not principal.is_admin
 
 
 def test_with_tokens_every_address_is_served_by_its_token() -> None:
@@ -71,15 +76,15 @@ def test_with_tokens_every_address_is_served_by_its_token() -> None:
     identities = Identities({"ada": SecretStr(ADA), "bob": SecretStr(BOB)})
     assert identities.serves("10.0.0.1")
     assert identities.serves("127.0.0.1")
-    assert identities.owner_of(ADA) == "ada"
-    assert identities.owner_of(BOB) == "bob"
+    assert identities.known(ADA) == Principal(owner="ada")
+    assert identities.known(BOB) == Principal(owner="bob")
 
 
 @pytest.mark.parametrize("token", ["", ADA[:-1], ADA + "0", ADA.upper(), " " + ADA, "\ud800", "ada"])
 def test_a_wrong_token_is_refused_without_being_shown(token: str) -> None:
     """UNAUTHENTICATED, field token; neither the given nor a right token is in the text."""
     with pytest.raises(Refusal) as caught:
-        Identities({"ada": SecretStr(ADA)}).owner_of(token)
+        Identities({"ada": SecretStr(ADA)}).known(token)
     assert (caught.value.code, caught.value.field) == (Code.UNAUTHENTICATED, "token")
     assert ADA[:-1] not in repr(caught.value)
 
@@ -95,9 +100,9 @@ def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -
 
     identities = Identities({"ada": SecretStr(ADA), "bob": SecretStr(BOB)})
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert identities.owner_of(ADA) == "ada"
+    assert identities.known(ADA) == Principal(owner="ada")
     with pytest.raises(Refusal):
-        identities.owner_of("x")
+        identities.known("x")
     assert len(compared) == 4
     assert {len(digest) for pair in compared for digest in pair} == {32}
 

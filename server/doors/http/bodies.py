@@ -6,7 +6,7 @@ By when it must have come is the connection's business (server.doors.http.connec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive
 
@@ -34,8 +34,8 @@ class Bodies:
         self._budget = budget
         self.held = 0
 
-    def reading(self, receive: Receive, check: Callable[[], object]) -> Body:
-        """The body of one request; `check` is called before any of it is read, and may raise Refusal."""
+    def reading(self, receive: Receive, check: Callable[[], Awaitable[object]]) -> Body:
+        """The body of one request; `check` is awaited before any of it is read, and may raise Refusal."""
         return Body(self, receive, check)
 
     def take(self, size: int, taken: int) -> None:
@@ -52,7 +52,7 @@ class Body:
     """A `receive` that raises Refused where its caller may not send, or too much has come. `let_go` when the request has ended:
     until then a route may have the body in its hands."""
 
-    def __init__(self, bodies: Bodies, receive: Receive, check: Callable[[], object]) -> None:
+    def __init__(self, bodies: Bodies, receive: Receive, check: Callable[[], Awaitable[object]]) -> None:
         self._bodies = bodies
         self._receive = receive
         self._check = check
@@ -63,7 +63,7 @@ class Body:
         """The next message."""
         if not self._checked:
             try:
-                self._check()
+                await self._check()
             except Refusal as refusal:
                 raise Refused(refusal) from None
             self._checked = True

@@ -1,4 +1,4 @@
-"""Whose request it is: the same tokens as over TCP, as `Authorization: Bearer …` (or `Token …`), or as `X-API-Key`.
+"""Whose request it is: the same tokens and keys as over TCP, as `Authorization: Bearer …` (or `Token …`), or as `X-API-Key`.
 
 Without tokens in the settings only this machine is served, as TCP does. A browser on this machine may carry requests of any web
 page to us, so that what comes without a token must name us by a name of this machine (a page can point a name of its own here)
@@ -19,31 +19,43 @@ from starlette.requests import HTTPConnection
 from server.doors.http.parts import HttpParts, parts_of
 from server.errors import Code, Refusal
 from server.identity import address_of, comes_from_here, host_name, is_loopback
+from server.principal import Principal, Scope
 
 _SCHEMES = ("bearer", "token")
-_OWNER = "owner"  # in a request's state
+_LOOKING = frozenset({"GET", "HEAD"})  # and a WebSocket, which has no method
+ANONYMOUS = frozenset({Scope.GENERATE, Scope.READ})
 
 
-def owner_of(parts: HttpParts, connection: HTTPConnection) -> str:
-    """Raises Refusal (UNAUTHENTICATED, PERMISSION_DENIED)."""
+_KEPT = "principal"  # in a request's state: whoever asks second does not ask again
+
+
+async def principal_of(parts: HttpParts, connection: HTTPConnection) -> Principal:
+    """Who asks. Raises Refusal (UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE)."""
+    state = connection.scope.setdefault("state", {})
+    found: Principal | None = state.get(_KEPT)
+    if found is None:
+        found = state[_KEPT] = await _found(parts, connection)
+    return found
+
+
+async def _found(parts: HttpParts, connection: HTTPConnection) -> Principal:
     headers = connection.headers
     token = given_token(headers)
-    if parts.identities.has_tokens and (token or not parts.anonymous_owner):
-        return parts.identities.owner_of(token)
+    identities = parts.identities
+    if identities.is_ours(token) or (identities.authenticates and (token or not parts.anonymous_owner)):
+        return await identities.principal(token)
     _check_page(parts, connection)
     if parts.anonymous_owner:
-        return parts.anonymous_owner
+        return Principal(owner=parts.anonymous_owner, scopes=ANONYMOUS)
     _check_is_here(headers)
-    return parts.identities.owner_of(token)
+    return await identities.principal(token)
 
 
-def known_owner(parts: HttpParts, connection: HTTPConnection) -> str:
-    """As `owner_of`, which is asked once for each request. Raises Refusal."""
-    state = connection.scope.setdefault("state", {})
-    if _OWNER not in state:
-        state[_OWNER] = owner_of(parts, connection)
-    owner: str = state[_OWNER]
-    return owner
+async def owner_who_may(parts: HttpParts, connection: HTTPConnection, scope: Scope) -> str:
+    """Whose things a request is about. Raises Refusal, also where their credential is not for this."""
+    principal = await principal_of(parts, connection)
+    principal.check(scope)
+    return principal.owner
 
 
 def given_token(headers: Headers) -> str:
@@ -89,16 +101,34 @@ def _check_is_here(headers: Headers) -> None:
         raise Refusal(Code.PERMISSION_DENIED, text, field="Host")
 
 
-class _Identify(SecurityBase):
-    """A dependency that FastAPI also documents."""
+class Identify(SecurityBase):
+    """A dependency that FastAPI also documents. `scope` is what the route needs; None: read to look, generate to do."""
 
-    def __init__(self) -> None:
-        self.model = HTTPBearer(description="A token of this server; X-API-Key takes it as well.")
+    def __init__(self, scope: Scope | None = None) -> None:
+        self.model = HTTPBearer(
+            description="A token of this server, an API key or an access token; X-API-Key takes it as well."
+        )
         self.scheme_name = "token"
+        self._scope = scope
 
-    async def __call__(self, connection: HTTPConnection) -> str:
-        return known_owner(parts_of(connection), connection)
+    async def __call__(self, connection: HTTPConnection) -> Principal:
+        """Raises Refusal."""
+        principal = await principal_of(parts_of(connection), connection)
+        looks = connection.scope.get("method", "GET") in _LOOKING
+        principal.check(self._scope or (Scope.READ if looks else Scope.GENERATE))
+        return principal
 
 
-Owner = Annotated[str, Depends(_Identify())]
-"""A route's parameter: who asks."""
+class _Own(Identify):
+    async def __call__(self, connection: HTTPConnection) -> str:  # type: ignore[override]
+        return (await super().__call__(connection)).owner
+
+
+Owner = Annotated[str, Depends(_Own())]
+"""A route's parameter: whose things it is about."""
+
+Asker = Annotated[Principal, Depends(Identify())]
+"""The same, with what they may do."""
+
+Registrar = Annotated[Principal, Depends(Identify(Scope.MODELS))]
+"""Of routes that change models or adapters."""

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from server.commands import MAX_IDEMPOTENCY_KEY, ListJobs
 from server.doors.http.errors import documented
 from server.doors.http.events import CONTENT, EventStream, sse, tell_socket
-from server.doors.http.identity import Owner, known_owner
+from server.doors.http.identity import Owner, owner_who_may
 from server.doors.http.paging import Cursor, cursor_text, page_of
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit
 from server.doors.http.pictures import base_url
@@ -19,6 +19,7 @@ from server.doors.http.schemas import CancelBody, JobBody, JobRequest, JobsBody,
 from server.doors.http.shortcuts import ByBody
 from server.job import JobState
 from server.listing import MOST, JobPage
+from server.principal import Scope
 from server.replies import JobList
 
 JobId = Annotated[str, Path(max_length=64, description="The id that the job was accepted with.")]
@@ -147,7 +148,8 @@ def shortcut(parts: HttpParts) -> ByBody:
             asked = JobRequest.model_validate(json.loads(body))
         except (ValueError, RecursionError):
             return None
-        return await _submitted(parts, request, asked, known_owner(parts, request), key)
+        owner = await owner_who_may(parts, request, Scope.GENERATE)
+        return await _submitted(parts, request, asked, owner, key)
 
     return submit_job
 

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from server.doors.http.bodies import Bodies, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
-from server.doors.http.identity import known_owner
+from server.doors.http.identity import principal_of
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
 from server.identity import host_name
@@ -45,7 +45,7 @@ class Doorstep:
         self._clock = parts.clock
         self._max_body_bytes = parts.limits.max_body_bytes
         self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes)
-        self._owner_of = partial(known_owner, parts)
+        self._principal_of = partial(principal_of, parts)
         serves = parts.identities.serves
         self._serves = (lambda host: True) if parts.anonymous_owner else lru_cache(maxsize=1024)(serves)
 
@@ -76,7 +76,7 @@ class Doorstep:
             return
         body = None
         if scope["method"] not in _BODILESS:  # the framework reads a body before it asks whose it is
-            body = self._bodies.reading(receive, partial(self._owner_of, HTTPConnection(scope)))
+            body = self._bodies.reading(receive, partial(self._principal_of, HTTPConnection(scope)))
         try:
             await self._app(scope, body or receive, say)
         except ClientDisconnect:

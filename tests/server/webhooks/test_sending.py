@@ -6,17 +6,20 @@ import asyncio
 import ipaddress
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook as Verifier
+from standardwebhooks.webhooks import WebhookVerificationError
 from twisted.internet.task import Clock
 
 from server.addresses import ANYWHERE
 from server.outgoing import Outgoing
 from server.pools import InlinePool
 from server.webhook import Care, Channel, HookKind, OutboxCall
+from server.webhook_secrets import owner_secret
 from server.webhooks.calls import TRUSTED, HttpCall
 from server.webhooks.sending import (
     LONGEST_RETRY_AFTER,
@@ -140,6 +143,20 @@ async def test_others_are_sent_a_signature_that_the_standard_s_library_verifies(
     assert Verifier(SECRET).verify(asked.body, asked.headers) == BODY
     assert asked.headers["webhook-id"] == "generation-17-end"
     assert SECRET.removeprefix("whsec_") not in str(asked)
+
+
+async def test_an_owner_s_receivers_verify_with_the_owner_s_secret(reactor: Any) -> None:
+    """Or with the server's own, which some were given before owners had theirs; another owner's fits nothing."""
+    async with scripted(answer("204 No Content")) as host:
+        call = generic(f"http://hooks.test:{host.port}/jobs")
+        told = replace(HttpCall.from_json(call.payload), owner="ada")
+        sender = a_sender(reactor, clock=_at(time.time()))
+        await sender.send(replace(call, payload=told.to_json()), news=False)
+    [asked] = host.asked
+    for secret in (owner_secret(SecretStr(SECRET), "ada"), SECRET):
+        assert Verifier(secret).verify(asked.body, asked.headers) == BODY
+    with pytest.raises(WebhookVerificationError):
+        Verifier(owner_secret(SecretStr(SECRET), "bob")).verify(asked.body, asked.headers)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels
 from server.doors.http.errors import documented
 from server.doors.http.events import CONTENT, EventStream
-from server.doors.http.identity import Owner
+from server.doors.http.identity import Identify, Owner
 from server.doors.http.paging import Cursor, page_of
 from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, look_at, submit, wait_for_end
 from server.doors.http.pictures import base_url
@@ -44,7 +44,9 @@ from server.job import JobState
 from server.listing import MOST, MOST_SKIPPED
 from server.model_names import find_model
 from server.prediction import STATUSES, status_of
+from server.principal import Principal, Scope
 from server.replies import JobList, JobView, ModelList, ModelView
+from server.webhook_secrets import owner_secret
 
 CANCEL_SECONDS = (
     5.0  # that the answer to a cancel waits for the end, so that it says canceled: a step or two of a slow engine
@@ -349,16 +351,11 @@ def _add_webhooks(router: APIRouter, here: Predictions) -> None:
         operation_id="get_webhook_secret",
         tags=["webhooks"],
     )
-    async def get_webhook_secret(owner: Owner) -> JSONResponse:
-        """The key by which receivers know that a webhook is this server's. Not for those who come without a token, nor where
-        there are several owners: there is one key, and each could sign as the server does.
-        """
-        if owner == here.parts.anonymous_owner:
+    async def get_webhook_secret(asker: Annotated[Principal, Depends(Identify(Scope.GENERATE))]) -> JSONResponse:
+        """The key by which your receivers know that a webhook is this server's: yours alone. Not for those without a token."""
+        if asker.owner == here.parts.anonymous_owner:
             raise Refusal(Code.PERMISSION_DENIED, "the webhooks' secret is told to those with a token alone")
-        if here.parts.identities.several:
-            text = "several owners share the webhooks' secret here: ask those who run the server for it"
-            raise Refusal(Code.PERMISSION_DENIED, text)
         secret = here.parts.webhook_secret
         if secret is None or not secret.get_secret_value():
             raise Refusal(Code.UNKNOWN_MESSAGE, "this server has no ATELIER_WEBHOOK_SECRET, and calls no webhooks")
-        return JSONResponse({"key": secret.get_secret_value()})
+        return JSONResponse({"key": owner_secret(secret, asker.owner)})

@@ -1,0 +1,88 @@
+"""Who asks, once a door has found out: whose things they see, and what their credential lets them do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from server.commands import (
+    Cancel,
+    Command,
+    GetJob,
+    GetServerStatus,
+    ListJobs,
+    ListModels,
+    Ping,
+    Submit,
+    Watch,
+)
+from server.errors import Code, Refusal
+
+
+class Role(StrEnum):
+    """What somebody is: an admin looks after accounts, and sees no more of others' pictures than a user does."""
+
+    USER = "user"
+    ADMIN = "admin"
+
+
+class Scope(StrEnum):
+    """What a credential may be used for."""
+
+    GENERATE = "generate"  # submit, cancel, publish what was painted
+    READ = "read"  # look at jobs, pictures and models
+    MODELS = "models"  # register and remove models and adapters
+    ADMIN = "admin"  # accounts and the audit log, where its owner is an admin
+
+
+EVERYDAY = frozenset({Scope.GENERATE, Scope.READ, Scope.MODELS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """`owner` is what jobs belong to, and what commands carry. `user_id` is the account's, "" for tokens of the settings.
+
+    `key_id` is the API key's that was shown, "" for every other credential. After `good_until` (seconds since 1970) whether the
+    credential still holds has to be asked again; `credential` is its digest.
+    """
+
+    owner: str
+    roles: frozenset[Role] = frozenset({Role.USER})
+    scopes: frozenset[Scope] = EVERYDAY
+    key_id: str = ""
+    user_id: str = ""
+    good_until: float = field(default=math.inf, compare=False)
+    credential: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether accounts are theirs to look after, with this credential."""
+        return Role.ADMIN in self.roles and Scope.ADMIN in self.scopes
+
+    def check(self, scope: Scope) -> None:
+        """Raise Refusal (PERMISSION_DENIED) where the credential is not for this."""
+        if scope not in self.scopes or (scope is Scope.ADMIN and not self.is_admin):
+            who = "this API key" if self.key_id else "this account"
+            raise Refusal(Code.PERMISSION_DENIED, f"{who} may not do this: it needs {scope.value}", limit=scope.value)
+
+
+SCOPES: Mapping[type[Command], Scope | None] = {
+    Submit: Scope.GENERATE,
+    Cancel: Scope.GENERATE,
+    Watch: Scope.READ,
+    GetJob: Scope.READ,
+    ListJobs: Scope.READ,
+    ListModels: Scope.READ,
+    GetServerStatus: None,  # of the server, not of anybody
+    Ping: None,
+}
+"""What each command needs, on the doors that take commands as they are; None: any credential."""
+
+
+def check_command(principal: Principal, command: Command) -> None:
+    """Raise Refusal (PERMISSION_DENIED) where the credential is not for it."""
+    scope = SCOPES[type(command)]
+    if scope is not None:
+        principal.check(scope)
