@@ -2,8 +2,9 @@
 
 Without tokens in the settings only this machine is served, as TCP does. A browser on this machine may carry requests of any web
 page to us, so that what comes without a token must name us by a name of this machine (a page can point a name of its own here)
-and must not come from a page of another origin, unless CORS_ORIGINS has it. With an anonymous owner other names are served too,
-but pages only by those that no stranger can have point here.
+and must not come from a page of another origin, unless CORS_ORIGINS has it. With an anonymous owner other names are served too:
+those that no stranger can have point here, since a page under such a name asks without an Origin for what it was itself loaded
+from. CORS_ORIGINS=* lets every page in anyway.
 """
 
 from __future__ import annotations
@@ -71,13 +72,29 @@ def given_token(headers: Headers) -> str:
 
 
 def _check_page(parts: HttpParts, connection: HTTPConnection) -> None:
-    origin = connection.headers.get("origin")
-    if origin is None or "*" in parts.cors_origins or origin in parts.cors_origins:
+    if "*" in parts.cors_origins:
         return
-    host = connection.headers.get("host", "")
+    origin, host = connection.headers.get("origin"), connection.headers.get("host", "")
+    if origin is None:  # no browser, or a page that reads what it was itself loaded from
+        _check_name(parts, host_name(host) or "")
+        return
+    if origin in parts.cors_origins:
+        return
     if origin.partition("://")[2] != host or not _is_ours(parts, connection, host_name(host) or ""):
         text = "requests of this web page are not taken; CORS_ORIGINS names those that may call"
         raise Refusal(Code.PERMISSION_DENIED, text, field="Origin")
+
+
+def _check_name(parts: HttpParts, name: str) -> None:
+    """Refuse a name that a stranger can have in the public DNS, and have lead here: one with dots that is not ours."""
+    if "." not in name or address_of(name) or is_loopback(name) or name == _base_name(parts):
+        return
+    text = "without a token this server is called by an address, or by the name in ATELIER_HTTP_BASE_URL"
+    raise Refusal(Code.PERMISSION_DENIED, text, field="Host")
+
+
+def _base_name(parts: HttpParts) -> str:
+    return host_name(parts.base_url.partition("://")[2]) or ""
 
 
 def _is_ours(parts: HttpParts, connection: HTTPConnection, name: str) -> bool:
@@ -85,7 +102,7 @@ def _is_ours(parts: HttpParts, connection: HTTPConnection, name: str) -> bool:
     Host agree."""
     if not name:
         return False
-    if is_loopback(name) or name == host_name(parts.base_url.partition("://")[2]):
+    if is_loopback(name) or name == _base_name(parts):
         return True
     address, _ = connection.scope.get("server") or ("", None)
     here = address_of(address)

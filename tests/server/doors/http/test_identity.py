@@ -108,7 +108,7 @@ async def test_a_page_that_cors_origins_has_may_call() -> None:
 @pytest.mark.parametrize("tokens", [TOKENS, {}])
 async def test_an_anonymous_owner_owns_what_comes_without_a_token(tokens: Any) -> None:
     """From any machine; a token that is known still says who asks."""
-    door = Door(House(tokens=tokens), anonymous_owner="guest")
+    door = Door(House(tokens=tokens), anonymous_owner="guest", base_url="https://paint.test")
     answer = await door.ask("POST", "/v1/jobs", {"prompt": "a star"}, token="", client="203.0.113.9")
     assert answer.status == 202
     job = await door.house.kept(answer.json()["id"])
@@ -144,6 +144,45 @@ async def test_an_anonymous_owner_s_pages_are_those_of_names_that_are_ours(
         "GET", "/v1/jobs/none", headers={"host": host, "origin": origin}, token="", server=(local, 8001)
     )
     assert answer.status == (404 if served else 403)
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [
+        ("localhost:8001", True),
+        ("127.0.0.1:8001", True),
+        ("192.0.2.8:8001", True),  # no page of another has an address for its name
+        ("[2001:db8::1]:8001", True),
+        ("atelier:8001", True),  # a name of a network's own
+        ("PAINT.test", True),
+        ("rebound.test:8001", False),
+        ("rebound.test.", False),
+        ("127.0.0.1.rebound.test", False),
+        ("", True),  # HTTP/1.0; browsers have one
+    ],
+)
+@pytest.mark.parametrize("tokens", [TOKENS, {}])
+async def test_a_page_that_has_its_name_lead_here_reads_nothing_of_the_anonymous_owner_s(
+    tokens: Any, host: str, served: bool
+) -> None:
+    """A browser sends no Origin where a page reads what it was itself loaded from; the page cannot change Host."""
+    door = Door(House(tokens=tokens), anonymous_owner="guest", base_url="https://paint.test/x")
+    own = {"host": "localhost:8001"}
+    job_id = (await door.ask("POST", "/v1/jobs", {"prompt": "a star"}, headers=own, token="")).json()["id"]
+    for path in (f"/v1/jobs/{job_id}", "/v1/jobs", "/v1/predictions"):
+        answer = await door.ask("GET", path, headers={"host": host}, token="")
+        assert answer.status == (200 if served else 403)
+        assert served or answer.json()["error"]["details"]["field"] == "Host"
+    assert (await door.ask("GET", f"/v1/jobs/{job_id}", headers={"host": host})).status == (
+        404 if tokens else answer.status
+    )
+
+
+async def test_where_every_page_may_call_every_name_is_served() -> None:
+    """As the profiles for front ends have it: CORS_ORIGINS=*."""
+    door = Door(anonymous_owner="guest", cors_origins=("*",))
+    for headers in ({"host": "any.test"}, {"host": "any.test", "origin": "https://shop.test"}):
+        assert await asked(door, headers, "203.0.113.9") == (404, "JOB_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
