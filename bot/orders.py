@@ -33,6 +33,7 @@ class SubmitFields(TypedDict, total=False):
     use_refiner: bool | None
     refiner_strength: float | None
     webhook: pb.Webhook | None
+    traceparent: str
     progress: bool
     preview_every_steps: int
     inline_pictures: bool

@@ -275,7 +275,7 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[_Union[ErrorCode, str]] = ..., field: _Optional[str] = ..., limit: _Optional[str] = ..., message: _Optional[str] = ..., retry_after_seconds: _Optional[float] = ...) -> None: ...
 
 class Submit(_message.Message):
-    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "init_image", "strength", "use_refiner", "refiner_strength", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect", "webhook")
+    __slots__ = ("idempotency_key", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "adapters", "solver", "priority", "deadline_seconds", "signature", "init_image", "strength", "use_refiner", "refiner_strength", "progress", "preview_every_steps", "inline_pictures", "cancel_on_disconnect", "webhook", "traceparent")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
@@ -300,6 +300,7 @@ class Submit(_message.Message):
     INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
     WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     idempotency_key: str
     model: str
     prompt: str
@@ -324,7 +325,8 @@ class Submit(_message.Message):
     inline_pictures: bool
     cancel_on_disconnect: bool
     webhook: Webhook
-    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., init_image: _Optional[bytes] = ..., strength: _Optional[float] = ..., use_refiner: _Optional[bool] = ..., refiner_strength: _Optional[float] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., init_image: _Optional[bytes] = ..., strength: _Optional[float] = ..., use_refiner: _Optional[bool] = ..., refiner_strength: _Optional[float] = ..., progress: _Optional[bool] = ..., preview_every_steps: _Optional[int] = ..., inline_pictures: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Webhook(_message.Message):
     __slots__ = ("url", "events")

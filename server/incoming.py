@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 
 MAX_TRACEPARENT = 200  # characters; W3C's version 00 has 55
@@ -24,3 +24,10 @@ INCOMING: ContextVar[Incoming] = ContextVar("incoming", default=Incoming())  # n
 def traceparent_of(given: object) -> str:
     """A header's value, where it can be one."""
     return given if isinstance(given, str) and len(given) <= MAX_TRACEPARENT else ""
+
+
+def over_tcp(message: object) -> Context:
+    """Where a request over TCP is carried out: its caller's trace stands in the message, if it has one."""
+    context = copy_context()
+    context.run(INCOMING.set, Incoming(traceparent=traceparent_of(getattr(message, "traceparent", ""))))
+    return context

@@ -24,6 +24,7 @@ from server.deadlines import Deadlines
 from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
 from server.greeting import check_hello, welcome
+from server.incoming import over_tcp
 from server.principal import Principal, check_command
 from server.pump import Pump
 from server.replies import Admitted, Watched
@@ -247,7 +248,8 @@ class AtelierProtocol(Protocol):
             work.close()
             text = f"this connection has {limit} requests under way, which is the limit"
             raise Refusal(Code.RESOURCE_EXHAUSTED, text, limit=f"{limit} requests", retry_after_seconds=1.0)
-        self._pending[request_id] = asyncio.ensure_future(self._answer(request_id, work, message))
+        answering = self._answer(request_id, work, message)
+        self._pending[request_id] = asyncio.get_running_loop().create_task(answering, context=over_tcp(message))
 
     async def _answer(self, request_id: int, work: Coroutine[Any, Any, Any], message: Any) -> None:
         """Finish one request. Runs on when the connection is lost meanwhile: an accepted job is accepted."""

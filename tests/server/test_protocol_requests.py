@@ -11,6 +11,7 @@ import pytest
 
 from proto import atelier_pb2 as pb
 from server.commands import GetJob, ListModels, Ping, Submit, Watch
+from server.incoming import INCOMING, Incoming
 from server.replies import ModelList, ModelState, ModelView
 from server.wire.stream import JobStream
 from tests.server.door import Door, kinds
@@ -280,3 +281,21 @@ async def test_what_a_connection_follows_is_let_go_when_it_ended() -> None:
     await settle()
     assert len(streams()) == before
     assert (await peer.ask(ping=pb.Ping())).kind == "pong"
+
+
+async def test_a_caller_s_trace_comes_with_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever traces jobs is told of it; the next job of the connection has none, nor one with what cannot be one."""
+    door = Door()
+    peer = await door.client()
+    told: list[Incoming] = []
+    whole = door.house.store.admit
+
+    async def admit(*given: Any, **more: Any) -> Any:
+        told.append(INCOMING.get())
+        return await whole(*given, **more)
+
+    monkeypatch.setattr(door.house.store, "admit", admit)
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for traceparent in (caller, "", "x" * 1000):
+        await door.job(peer, traceparent=traceparent)
+    assert [(one.door, one.traceparent) for one in told] == [("tcp", caller), ("tcp", ""), ("tcp", "")]

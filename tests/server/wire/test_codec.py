@@ -350,3 +350,10 @@ def test_an_artifact_is_told_whole() -> None:
     (artifact,) = codec.EVENT_ENCODERS[events.Succeeded](5, EVENTS[2]).result.artifacts
     for field in pb.Artifact.DESCRIPTOR.fields:
         assert getattr(artifact, field.name) == getattr(ARTIFACT, field.name)
+
+
+def test_a_trace_is_no_part_of_what_is_asked_for() -> None:
+    """The same request in two traces is the same request; what an older server does not know harms nothing."""
+    assert submit(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") == submit()
+    told = pb.Submit(prompt="x", traceparent="00-1").SerializeToString()
+    assert pb.Submit.FromString(told).traceparent == "00-1"
