@@ -23,6 +23,7 @@ from config.fields import PREFIX as PREFIX
 from config.fields import setting
 from config.http import HttpSettings
 from config.jobs import JobSettings
+from config.limiting import LimitingSettings
 from config.measuring import MeasuringSettings
 from config.painting import DEMO_MODEL as DEMO_MODEL
 from config.painting import PaintingSettings
@@ -42,6 +43,7 @@ class SettingsError(Exception):
 class Settings(
     TcpSettings,
     JobSettings,
+    LimitingSettings,
     RecordSettings,
     BrokerSettings,
     PaintingSettings,

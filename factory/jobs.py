@@ -25,6 +25,7 @@ from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
 from server.jobs.recovery import Recovery
 from server.jobs.retrying import Retries
+from server.metering.rates import Rates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class JobParts:
     webhooks: Webhooks
     leases: Leases
     finisher: Finisher
+    rates: Rates
 
 
 class Jobs:
@@ -87,6 +89,7 @@ class Jobs:
             artists=read_artists(parts.cards),
             adapters=parts.adapters.source,
             limits=job_limits(settings),
+            rates=parts.rates,
             pool=parts.pool,
             clock=clock,
             announcer=parts.announcer,

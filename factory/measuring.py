@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from server.metrics.access import Access
 from server.metrics.broker import BrokerMeter
 from server.metrics.engine import engine_families
 from server.metrics.jobs import CountedLeases, JobMeter, live_families
+from server.metrics.limits import LimitMeter, counting_families
 from server.metrics.node import door_families, node_families
 from server.metrics.page import metrics_site
 from server.metrics.records import CommitMeter, records_families
@@ -55,6 +56,7 @@ class Measured:
     adapters: AdapterFetching
     delivery: Delivery
     door: TcpDoor
+    limits_away: Callable[[], bool]
 
 
 class Measuring:
@@ -71,6 +73,7 @@ class Measuring:
         self.jobs = JobMeter(self.metrics, [card.name for card in cards], clock.seconds)
         self.commits = CommitMeter(self.metrics)
         self.broker = BrokerMeter(self.metrics)
+        self.limits = LimitMeter(self.metrics)
         self.web = WebMeasures(WebMeter(self.metrics), self.metrics, self.access)
 
     def artifacts(self, store: ArtifactStore) -> ArtifactStore:
@@ -95,6 +98,7 @@ class Measuring:
         add(records_families(parts.records, parts.backlog, self._reactor.seconds))
         add(adapter_families(parts.adapters.source.counts, parts.adapters.cache))
         add(delivery_families(parts.delivery))
+        add(counting_families(parts.limits_away))
         add(door_families(parts.door.counts, lambda: parts.door.connections))
 
     async def listen(self, health: Health) -> None:

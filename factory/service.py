@@ -21,6 +21,7 @@ from factory.joining import joined
 from factory.limits import door_limits, engine_settings, job_limits
 from factory.listening import check_listening
 from factory.measuring import Measured, Measuring
+from factory.metering import Limiting
 from factory.no_engine import NoEngine
 from factory.records import Records
 from factory.storage import Storage
@@ -80,6 +81,7 @@ class AtelierService:
         self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
         self._painter = self._engine(cards) if paints else NoEngine(cards)
+        self._limiting = Limiting(settings, measuring.limits.reached)
         self._webhooks = Webhooks(
             settings,
             reactor,
@@ -106,6 +108,7 @@ class AtelierService:
                 webhooks=self._webhooks,
                 leases=traces.leases(measuring.leases(self._records.leases)),
                 finisher=traces.finisher(artifacts, self._pool),
+                rates=self._limiting.rates,
             ),
         )
         self._amqp = None
@@ -188,6 +191,7 @@ class AtelierService:
                 adapters=self._adapters,
                 delivery=self._webhooks.delivery,
                 door=self._tcp,
+                limits_away=lambda: self._limiting.away,
             )
         )
 
@@ -261,6 +265,7 @@ class AtelierService:
         self._jobs.cleaning.stop()
         self._backlog.stop()
         await self._storage.stop()
+        await self._limiting.close()
         if self._pool.started:
             if self._settings.role != "gateway":
                 await self._jobs.recovery.stop()

@@ -24,6 +24,7 @@ from twisted.internet import reactor as installed_reactor  # noqa: E402
 
 from tests.postgres import PostgresServer  # noqa: E402
 from tests.rabbitmq import RabbitNode  # noqa: E402
+from tests.redis_server import RedisServer  # noqa: E402
 from tests.s3 import S3Server, make_bucket, moto, rclone  # noqa: E402
 
 pytest_plugins = ["tests.leaks"]  # every run is searched for secrets that were told
@@ -57,6 +58,17 @@ def rabbitmq() -> Iterator[RabbitNode]:
         yield node
     finally:
         node.remove()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A Redis server that runs. A test that stops it starts it again."""
+    server = RedisServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope="session")

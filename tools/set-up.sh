@@ -39,11 +39,12 @@ if [ "$kind" = dev ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 &&
   say_or_install postgresql
 fi
 
-# And a RabbitMQ node of their own, promtool, which checks the metrics and the alert rules, and a browser that opens the documentation
-# pages. Debian's packages would start a broker on port 5672 and a Prometheus on 9090, unless a policy says that nothing is started.
+# And a RabbitMQ node and a Redis of their own, promtool, which checks the metrics and the alert rules, and a browser that opens the documentation
+# pages. Debian's packages would start a broker on port 5672, a Redis on 6379 and a Prometheus on 9090, unless a policy says that nothing is started.
 missing=()
 if [ "$kind" = dev ]; then
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+  command -v redis-server >/dev/null || missing+=(redis-server)
   command -v promtool >/dev/null || missing+=(prometheus)
   command -v chromium >/dev/null || missing+=(chromium)
 fi

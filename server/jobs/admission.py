@@ -23,6 +23,8 @@ from server.job import Job
 from server.jobs.artists import Artists
 from server.jobs.init_images import InitImages
 from server.jobs.places import Places
+from server.metering.cost import cost_of
+from server.metering.rates import Charge, Rates
 from server.replies import Admitted
 from server.webhook import Webhook
 from watermark import ImageMark, Signature, SignatureError
@@ -65,6 +67,7 @@ class Admission:
         artists: Artists,
         adapters: AdapterSource,
         limits: Limits,
+        rates: Rates,
         pool: Pool,
         clock: Clock,
         announcer: Announcer,
@@ -79,6 +82,7 @@ class Admission:
         self._artists = artists
         self._adapters = adapters
         self._limits = limits
+        self._rates = rates
         self._pool = pool
         self._images = InitImages(pool, limits.max_init_image_pixels)
         self._clock = clock
@@ -94,8 +98,10 @@ class Admission:
         if command.webhook is not None:
             self._check_webhook(command.webhook)
         body_hash = hash_of(command)
-        if _has_images(command) and (older := await self._store.find(command.owner, command.idempotency_key)):
-            return _same(older, body_hash)  # to decode them again would cost whoever repeats nothing, and us much
+        # To decode its images again would cost whoever repeats nothing, and us much; and what is repeated is not charged again.
+        known = _has_images(command) or self._rates.limits_jobs
+        if known and (older := await self._store.find(command.owner, command.idempotency_key)):
+            return _same(older, body_hash)
         try:
             job = await self._prepared(command, request, body_hash)
         except Refusal:  # a repeated request needs no place, nor anything else that may have changed since
@@ -104,11 +110,15 @@ class Admission:
                 raise
             return _same(older, body_hash)
         kept: Job | None = None
+        charge: Charge | None = None
         try:
+            charge = await self._rates.charge(command.owner, cost_of(job.request))
             kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
         finally:
             if kept is None or kept.id != job.id:  # it failed, or there is one with this key
                 self._places.release(command.owner, job.id)
+                if charge is not None:
+                    await charge.give_back()
         return Admitted(kept, duplicate=False) if kept.id == job.id else _same(kept, body_hash)
 
     async def _prepared(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:

@@ -7,6 +7,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from server.errors import Code
 from server.metrics.access import Access
 from server.metrics.registry import Metrics
 
@@ -39,6 +40,15 @@ class WebMeter:
             ("route", "method", "status"),
             registry=registry,
         )
+        self._refusals = Counter(
+            "atelier_http_refusals",
+            "Requests answered with an error, by its code, as clients read it.",
+            ("code",),
+            registry=registry,
+        )
+        for code in Code:
+            if code is not Code.OK:
+                self._refusals.labels(code.name)
         self._seconds = Histogram(
             "atelier_http_request_seconds",
             "From a request's headers to the end of its answer, streams included.",
@@ -51,6 +61,10 @@ class WebMeter:
 
     def _found(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
         return self._requests.labels(route, method, str(status)), self._seconds.labels(route, method)
+
+    def refused(self, code: str) -> None:
+        """It was answered with an error: its name, of `server.errors.Code`."""
+        self._refusals.labels(code).inc()
 
     def began(self) -> None:
         """A request is under way."""

@@ -34,6 +34,9 @@ from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
 from server.jobs.retrying import Retries
 from server.lag import LagMeter
+from server.limits import Rate
+from server.metering.counters import OwnCounters
+from server.metering.rates import Rates
 from server.pools import InlinePool
 from server.webhook import Webhook
 from tests.server.fakes import CARD, OTHER_CARD, FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
@@ -77,6 +80,7 @@ class House:
         announcer: Announcer = SILENT,
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
         cards: Sequence[ModelCard] = (CARD, OTHER_CARD),
+        rates: Sequence[Rate] = (),
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
@@ -109,6 +113,8 @@ class House:
             clock=self.clock,
         )
         self.painter.deliver = self.lifecycle.engine_events
+        self.reached: list[str] = []  # limits, by name
+        self.rates = Rates(OwnCounters(self.clock.seconds), rates, self.reached.append)
         self.admission = Admission(
             store=self.store,
             places=self.places,
@@ -116,6 +122,7 @@ class House:
             artists=artists,
             adapters=self.adapters,
             limits=limits,
+            rates=self.rates,
             pool=admission_pool or InlinePool(),
             clock=self.clock,
             announcer=announcer,

@@ -26,11 +26,13 @@ from server.futures import Tasks
 from server.incoming import INCOMING, Incoming, traceparent_of
 from server.interfaces import JobStore
 from server.jobs.board import Board
+from server.limits import LimitReached
 from server.replies import Admitted
 
 log = structlog.get_logger("atelier.amqp")
 
 JOB = "x-atelier-job"  # header of a copy that waits for a retry: for people who look into the queue
+LIMIT = "x-atelier-limit"  # the same of one that waits for a limit of its owner, by the limit's name
 SHORTEST_DELAY = 1.0  # seconds; a retry that comes sooner is waited for with the delivery in hand
 TRY_AGAIN = 5.0  # seconds, where nobody said when
 
@@ -152,6 +154,8 @@ class Intake:
                     raise
                 if not self._parts.can_paint():
                     self._leave_to_others(refusal)
+                if isinstance(refusal, LimitReached) and await self._put_off(handle, refusal):
+                    return
                 await self._pauses.take(refusal.retry_after_seconds or TRY_AGAIN)
             else:
                 return
@@ -184,16 +188,25 @@ class Intake:
             self._tasks.start(self._postpone(handle, job_id, queue))
 
     async def _postpone(self, handle: Handle, job_id: str, queue: str) -> None:
-        """Let a copy wait in the broker instead of the delivery here, which takes one of few places."""
+        if await self._let_wait(handle, queue, {JOB: job_id}):
+            self._following.leave(handle)
+
+    async def _put_off(self, handle: Handle, reached: LimitReached) -> bool:
+        """The same where its owner has to wait, for as long as a queue there is for it, so that it holds up no other owner's."""
+        delays = [delay for delay in self._delays if delay <= reached.retry_after_seconds]
+        return bool(delays) and await self._let_wait(handle, self._delays[max(delays)], {LIMIT: reached.name})
+
+    async def _let_wait(self, handle: Handle, queue: str, headers: dict[str, str]) -> bool:
+        """Let a copy wait in the broker instead of the delivery here, which takes one of few places; whether it does."""
         delivery = handle.delivery
-        headers = {**delivery.properties.headers, JOB: job_id}
+        properties = replace(delivery.properties, headers={**delivery.properties.headers, **headers})
         try:
-            await self._parts.publisher.publish("", queue, delivery.body, replace(delivery.properties, headers=headers))
+            await self._parts.publisher.publish("", queue, delivery.body, properties)
         except NotPublished as error:  # then it waits here
-            log.warning("amqp.not_postponed", job_id=job_id, reason=str(error))
-            return
+            log.warning("amqp.not_postponed", reason=str(error), **headers)
+            return False
         handle.ack()
-        self._following.leave(handle)
+        return True
 
     # A refusal
 

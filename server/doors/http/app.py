@@ -52,7 +52,18 @@ _SENT = (
     "Cancel-After",
     "X-Request-ID",
 )
-_READ = ("X-Request-ID", "Location", "Retry-After", "ETag", "Preference-Applied")
+_READ = (
+    "X-Request-ID",
+    "Location",
+    "Retry-After",
+    "ETag",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+)
 
 
 def make_app(parts: HttpParts) -> FastAPI:

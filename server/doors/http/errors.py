@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from server.clock import Clock
 from server.errors import AtelierError, Code, Refusal
@@ -29,6 +30,7 @@ from server.errors import AtelierError, Code, Refusal
 MAX_PROBLEMS = 20  # told of one request: more help nobody, and strangers' keys make megabytes of them
 MAX_PROBLEM_KEY = 200  # characters of a field's name, which may be the client's own
 
+REFUSED = "refused"  # in a request's state: the code of its refusal
 CLIENT_GONE = 499  # nginx's number for an answer that nobody hears
 
 STATUSES: Mapping[Code, int] = {
@@ -134,7 +136,7 @@ _MEANINGS = {
     409: "The idempotency key was used for another request.",
     413: "The body is too large.",
     422: "A field that does not fit; it is named, with what would.",
-    429: "Too many jobs are waiting; `Retry-After` says when to come again.",
+    429: "Too many jobs are waiting, or a limit of yours is reached; `Retry-After` says when to come again.",
     500: "The server erred.",
     503: "Not now; `Retry-After` says when to come again.",
     504: "The job's deadline passed.",
@@ -187,6 +189,19 @@ def body_of(error: AtelierError, at: float, detail: Any = None, status: int | No
     return {"error": error_of(error, at, status), "detail": detail}
 
 
+class Refusing(JSONResponse):
+    """An error's response, which leaves word of its code for whoever measures (server.doors.http.measured)."""
+
+    def __init__(self, code: Code, body: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(body, status, headers)
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As any response."""
+        scope.setdefault("state", {})[REFUSED] = self._code.name
+        await super().__call__(scope, receive, send)
+
+
 def answer(
     error: AtelierError,
     at: float,
@@ -202,7 +217,7 @@ def answer(
         given["Retry-After"] = str(math.ceil(error.retry_after_seconds))
     if status == 401:
         given["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body_of(error, at, detail, status), status, given)
+    return Refusing(error.code, body_of(error, at, detail, status), status, given)
 
 
 def internal_error() -> Refusal:

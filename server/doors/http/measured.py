@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.clock import Clock
-from server.doors.http.errors import CLIENT_GONE
+from server.doors.http.errors import CLIENT_GONE, REFUSED
 from server.doors.http.parts import HttpParts
 from server.metrics.web import WebMeter
 
@@ -34,6 +34,7 @@ class Measured:
             status = status or _status(message)
             await send(message)
 
+        state = scope.setdefault("state", {})
         began = self._clock.seconds()
         self._meter.began()
         try:
@@ -45,6 +46,8 @@ class Measured:
             route = getattr(scope.get("route"), "path", "")
             seconds = max(0.0, self._clock.seconds() - began)
             self._meter.ended(route, scope.get("method", "GET"), status or CLIENT_GONE, seconds)
+            if REFUSED in state:
+                self._meter.refused(state[REFUSED])
 
 
 def _status(message: Message) -> int:

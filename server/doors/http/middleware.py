@@ -20,9 +20,11 @@ from server.doors.http.bodies import Bodies, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
 from server.doors.http.identity import principal_of
 from server.doors.http.parts import HttpParts
+from server.doors.http.rates import rate_headers
 from server.errors import Code, Refusal
 from server.identity import host_name
 from server.incoming import INCOMING, Incoming, traceparent_of
+from server.limits import STANDINGS, Rate, Standing
 
 log = structlog.get_logger("atelier.http")
 
@@ -63,12 +65,17 @@ class Doorstep:
                 await (answer(refusal, self._clock.seconds()) if refusal else self._app)(scope, receive, send)
             return
         started = False
+        standings: dict[Rate, Standing] = {}
+        STANDINGS.set(standings)
 
         async def say(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = _with_ours(message.get("headers", ()), request_id)
+                message["headers"] = [
+                    *_with_ours(message.get("headers", ()), request_id),
+                    *rate_headers(standings.values()),
+                ]
             await send(message)
 
         if refusal is not None:

@@ -16,12 +16,13 @@ from ai import types as engine
 from server.commands import Submit
 from server.doors.amqp.broker import Properties
 from server.doors.amqp.dead_letters import CODE, FIELD, REASON
-from server.doors.amqp.intake import JOB, TRY_AGAIN, Intake, IntakeParts, IntakeSettings
+from server.doors.amqp.intake import JOB, LIMIT, TRY_AGAIN, Intake, IntakeParts, IntakeSettings
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
 from server.doors.amqp.publisher import Publisher
 from server.doors.amqp.queues import Queues
 from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
 from server.job import Job, JobState
+from server.limits import REQUESTS, Rate
 from server.replies import Admitted
 from tests.server.doors.amqp.fake_broker import FakeBroker, FakeChannel
 from tests.server.fakes import settle
@@ -285,6 +286,41 @@ async def test_a_copy_that_the_broker_does_not_take_leaves_the_delivery_waiting(
     inn.house.painter.paint((await inn.job()).id)
     await settle()
     assert inn.broker.unacknowledged == 0
+    await inn.close()
+
+
+async def test_who_has_reached_a_limit_waits_in_the_broker() -> None:
+    """In the queue with the longest delay that is not longer than the wait, as often as it takes; then it is painted."""
+    inn = await Inn(rates=[Rate(REQUESTS, 1, 100)]).opened()
+    await inn.post(1)
+    await inn.post(2)
+    await settle()
+    (copy,) = inn.broker.queues[QUEUES.delay(30)]
+    assert copy.properties.headers[LIMIT] == REQUESTS
+    assert inn.house.places.taken == 1
+    assert (inn.broker.unacknowledged, inn.told) == (1, [])
+    assert inn.broker.bodies(QUEUES.dead) == []
+    await inn.house.pass_time(100)
+    inn.broker.put(QUEUES.jobs, copy.body, copy.properties)
+    await settle()
+    assert inn.house.places.taken == 2
+    for job_id in list(inn.house.painter.known):
+        inn.house.painter.paint(job_id)
+    await settle()
+    assert inn.broker.unacknowledged == 0
+    await inn.close()
+
+
+async def test_a_short_wait_for_a_limit_takes_no_way_round() -> None:
+    """The delivery is held, and its job begins when there is room."""
+    inn = await Inn(rates=[Rate(REQUESTS, 1, 20)]).opened()
+    await inn.post(1)
+    await inn.post(2)
+    await settle()
+    assert (inn.house.places.taken, inn.broker.unacknowledged) == (1, 2)
+    assert inn.broker.bodies(QUEUES.delay(30)) == []
+    await inn.house.pass_time(20)
+    assert inn.house.places.taken == 2
     await inn.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from server.errors import Code
 from server.metrics.access import Access
 from server.metrics.web import WebMeasures, WebMeter
 from tests.server.doors.http.door import Door
@@ -84,3 +85,32 @@ async def test_without_a_token_of_operators_they_are_this_machine_s_own(client: 
 async def test_they_are_not_in_the_documentation() -> None:
     """They are for operators."""
     assert "/metrics" not in MeasuredDoor().app.openapi()["paths"]
+
+
+async def test_refusals_are_counted_by_their_code() -> None:
+    """Statuses alone do not tell a bad field from a job that is not there; each code is told from the start, with 0."""
+    door = MeasuredDoor()
+    name = "atelier_http_refusals_total"
+    found = now(door.metrics)
+    assert {code for code in Code if code is not Code.OK} == {
+        Code[key.partition('"')[2].partition('"')[0]] for key in found if key.startswith(name)
+    }
+    assert not any(value for key, value in found.items() if key.startswith(name))
+    await door.ask("POST", "/v1/jobs", {"prompt": "a star", "width": 1})  # our own refusal
+    await door.ask("POST", "/v1/jobs", {"prompt": 5})  # the framework's, of a field
+    await door.ask("GET", "/v1/jobs/nobody-s")
+    await door.ask("GET", "/nothing")  # the framework's, of a path
+    await door.ask("GET", "/v1/jobs", token="another")
+    await door.ask("GET", "/v1/jobs", headers={"host": "a:b:c]"})  # at the doorstep
+    await door.ask("POST", "/v1/images/generations", {"prompt": "a star", "size": "1x1"})  # in a dialect's own form
+    await door.ask("GET", "/v1/jobs")
+    counted = {
+        key.partition('"')[2].partition('"')[0]: value for key, value in now(door.metrics).items() if name in key
+    }
+    assert {code: value for code, value in counted.items() if value} == {
+        "INVALID_PARAMETER": 3,
+        "JOB_NOT_FOUND": 1,
+        "UNKNOWN_MESSAGE": 1,
+        "UNAUTHENTICATED": 1,
+        "MALFORMED_MESSAGE": 1,
+    }

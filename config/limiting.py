@@ -1,0 +1,99 @@
+"""The settings of how much an owner may ask for, and where that is counted (docs/limits.md)."""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from limits import RateLimitItem, parse_many
+from pydantic import SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings
+
+from config.fields import setting
+
+_SCHEMES = ("redis://", "rediss://", "redis+unix://")
+_NEGATIVE = re.compile(r"-\s*\d")
+_NO_WINDOW = re.compile(r"(/|per)\s*0+\s*[a-z]", re.IGNORECASE)
+_PARTS = re.compile(r"[,;|]")
+WINDOWS = "second, minute, hour, day, month or year"
+
+Rates = tuple[tuple[int, int], ...]
+"""Amounts, and the seconds of their windows."""
+
+
+class LimitingSettings(BaseSettings):
+    """Part of `config.Settings`."""
+
+    rate_requests: str = setting(
+        "", "RATE_REQUESTS",
+        why="Jobs that one owner may ask for, by whichever door: 5/second;1000/day. Empty: as many as there are places.",
+    )  # fmt: skip
+    rate_cost: str = setting(
+        "", "RATE_COST",
+        why="The same of cost, megapixels × steps × images (20 steps of 512 × 512: 5.24): 2000/hour. Empty: no limit.",
+    )  # fmt: skip
+    rate_login: str = setting(
+        "10/minute;100/hour", "RATE_LOGIN",
+        why="Tries to log in to one account from one address; one address may make ten times as many to all accounts together.",
+    )  # fmt: skip
+    limits_url: SecretStr = setting(
+        SecretStr(""), "LIMITS_URL", "REDIS_URL",
+        why="redis://:password@host:6379/0, where all nodes count rates together. Empty, and no REDIS_HOST: each its own.",
+    )  # fmt: skip
+    redis_host: str = setting(
+        "", "REDIS_HOST", "REDIS_HOST", pattern=r"^([A-Za-z0-9._:-]{1,255})?$", why="The same by its name alone."
+    )
+    redis_port: int = setting(6379, "REDIS_PORT", "REDIS_PORT", ge=1, le=65_535, why="Of REDIS_HOST.")
+
+    @field_validator("rate_requests", "rate_cost", "rate_login")
+    @classmethod
+    def _rates(cls, value: str) -> str:
+        read_rates(value)
+        return value
+
+    @field_validator("limits_url")
+    @classmethod
+    def _an_address(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and not url.startswith(_SCHEMES):
+            raise ValueError(f"must begin with one of {', '.join(_SCHEMES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.limits_url.get_secret_value() and self.redis_host:
+            raise ValueError("ATELIER_LIMITS_URL and REDIS_HOST name two places")
+        return self
+
+    def counters_url(self) -> SecretStr:
+        """Where rates are counted together; "" where each node counts for itself."""
+        if self.redis_host:
+            host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+            return SecretStr(f"redis://{host}:{self.redis_port}/0")
+        return self.limits_url
+
+
+def read_rates(text: str) -> Rates:
+    """`5/second;1000/day` in the notation of the library `limits`. Raises ValueError, which says what is wrong."""
+    parts = [part for part in map(str.strip, _PARTS.split(text)) if part]
+    rates = tuple(_rate(part) for part in parts)
+    if len({seconds for _, seconds in rates}) < len(rates):
+        raise ValueError("must have one limit for each window")
+    return rates
+
+
+def _rate(part: str) -> tuple[int, int]:
+    shown = part[:40]
+    if _NEGATIVE.search(part):
+        raise ValueError(f"{shown!r} is negative; a limit is 1 or more")
+    try:
+        item: RateLimitItem = parse_many(part)[0]
+        if _NO_WINDOW.search(part):  # the library would take it for one
+            raise ValueError(part)
+    except ValueError:
+        raise ValueError(f"{shown!r} is not NUMBER/WINDOW, the window being a {WINDOWS}") from None
+    if not item.amount:
+        raise ValueError(f"{shown!r} would let nobody through; leave it empty for no limit")
+    if item.amount > 10**12 or not 0 < item.get_expiry() <= 366 * 86_400:
+        raise ValueError(f"{shown!r} is beyond 1000000000000 in a year")
+    return item.amount, item.get_expiry()
