@@ -15,7 +15,7 @@ DAILY_PICTURES, DAILY_COST = "daily_pictures", "daily_cost"
 NAMES = (REQUESTS, COST, LOGIN, DAILY_PICTURES, DAILY_COST)
 """Every limit, as metrics and headers have it."""
 
-_UNITS = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+_UNITS = {1: "a second", 60: "a minute", 3600: "an hour", 86_400: "a day"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,16 @@ class Rate:
 
     @property
     def window(self) -> str:
-        """For people: "minute", or "90 s"."""
-        return _UNITS.get(self.seconds, f"{self.seconds} s")
+        """For people: "a minute", or "in 90 s"."""
+        return _UNITS.get(self.seconds) or f"in {self.seconds} s"
 
     @property
     def text(self) -> str:
         """For people."""
-        return f"{self.amount} {_COUNTED[self.name]} in a {self.window}"
+        return f"{self.amount} {_COUNTED[self.name]} {self.window}"
 
 
-_COUNTED = {REQUESTS: "jobs asked for", COST: "of cost", LOGIN: "logins"}
+_COUNTED = {REQUESTS: "jobs", COST: "of cost", LOGIN: "logins"}
 
 
 @dataclass(frozen=True, slots=True)

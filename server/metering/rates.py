@@ -90,7 +90,7 @@ class Rates:
             return _Addition(rate, _key(rate, owner), 1, rate.amount)
         if cost > rate.amount:  # it would be told to come again for ever
             limit = f"a cost of at most {rate.amount}"
-            text = f"the request costs {cost:.4g} (megapixels × steps × images), and a {rate.window} has {rate.amount}"
+            text = f"the request costs {cost:.4g} (megapixels × steps × images), and the limit is {rate.text}"
             raise Refusal(Code.INVALID_PARAMETER, text, field="cost", limit=limit)
         return _Addition(rate, _key(rate, owner), math.ceil(cost * PARTS), rate.amount * PARTS)
 

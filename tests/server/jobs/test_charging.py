@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ TWO = Rate(REQUESTS, 2, 60)
 COSTING = Rate(COST, 1, 60)  # a job of the tests costs 64 × 72 × 20 steps: 0.092
 
 
-async def refused(house: House, owner: str = ADA, **wishes: object) -> LimitReached:
+async def refused(house: House, owner: str = ADA, **wishes: Any) -> LimitReached:
     """A job that one of its owner's rates does not let through."""
     with pytest.raises(LimitReached) as caught:
         await house.job(owner=owner, **wishes)

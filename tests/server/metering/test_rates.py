@@ -46,7 +46,7 @@ async def test_a_window_takes_so_many_and_says_when_the_next_begins() -> None:
         meter.time.now += 1
     refusal = await meter.refused()
     assert (refusal.code, refusal.name, refusal.retry_after_seconds) == (Code.RESOURCE_EXHAUSTED, REQUESTS, 8.0)
-    assert refusal.limit == "2 jobs asked for in a 10 s"
+    assert refusal.limit == "2 jobs in 10 s"
     assert "try again in 8 s" in str(refusal)
     await meter.rates.charge("bob", 1)
     meter.time.now += 8

@@ -35,7 +35,7 @@ async def test_every_answer_to_a_job_says_what_is_left() -> None:
     assert refused.status == 429
     assert refused.json()["error"]["code"] == "RESOURCE_EXHAUSTED"
     assert refused.json()["error"]["details"] == {
-        "limit": "2 jobs asked for in a minute",
+        "limit": "2 jobs a minute",
         "retry_after_seconds": 45.0,
     }
     told = {name: refused.headers[name] for name in ("retry-after", "x-ratelimit-remaining", "x-ratelimit-reset")}
