@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from atelier.choices import MarkPosition, MarkSize, adapter, content, size
+from config.processes import MOST
 
 app = typer.Typer(
     help="An image-generation server that paints everyone's pictures together, each in its own style.",
@@ -37,11 +38,19 @@ HERE = "tcp:127.0.0.1:9000"
 
 
 @app.command()
-def serve() -> None:
+def serve(
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST, help="So many, alike, on the same addresses. [env: ATELIER_PROCESSES]"),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Which processes there are, as TOML (docs/operations.md).")
+    ] = None,
+) -> None:
     """Run the server. Settings come from the environment and from .env (docs/configuration.md)."""
     from atelier.serve import serve
 
-    raise typer.Exit(serve())
+    raise typer.Exit(serve(processes, plan))
 
 
 @app.command()

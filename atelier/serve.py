@@ -7,14 +7,18 @@ import gc
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 from twisted.internet.error import CannotListenError
 
 from atelier.running import say
+from atelier.supervise import plans_of, supervise
 from config import SettingsError, load_settings
+from config.processes import BadPlan
 from factory.logs import set_up_logging
+from factory.parent import die_with_parent
 from factory.service import make_service
 from server.futures import as_deferred
 
@@ -43,18 +47,26 @@ class Service(Protocol):
         ...
 
 
-def serve() -> int:
-    """Run until SIGINT or SIGTERM; the exit status: 2 for a setting that does not fit, 1 where it cannot start."""
+def serve(processes: int | None = None, plan: Path | None = None) -> int:
+    """Run until SIGINT or SIGTERM, in one process or as the settings or these say.
+
+    The exit status: 2 for a setting that does not fit, 1 where it cannot start.
+    """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     try:
-        settings = load_settings()
+        settings = load_settings() if processes is None else load_settings(processes=processes)
+        plans = () if settings.supervisor else plans_of(settings, plan)
         flush_logs = set_up_logging(settings)
-    except SettingsError as error:
+    except (SettingsError, BadPlan) as error:
         say(str(error))
         return 2
+    if plans:
+        return supervise(settings, plans, reactor, flush_logs)
     try:
+        if settings.supervisor:
+            die_with_parent(settings.supervisor)
         sys.setswitchinterval(SWITCH_INTERVAL)
         service = make_service(settings, reactor, on_ready=settle_memory)
         serving = Serving(reactor, service)

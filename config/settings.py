@@ -27,6 +27,7 @@ from config.limiting import LimitingSettings
 from config.measuring import MeasuringSettings
 from config.painting import DEMO_MODEL as DEMO_MODEL
 from config.painting import PaintingSettings
+from config.processes import ProcessSettings
 from config.profile import known_profile, read_profile
 from config.records import RecordSettings
 from config.storing import StoringSettings
@@ -52,6 +53,7 @@ class Settings(
     FetchingSettings,
     CallingSettings,
     MeasuringSettings,
+    ProcessSettings,
 ):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 

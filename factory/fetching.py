@@ -27,7 +27,7 @@ class AdapterFetching:
     def __init__(self, settings: Settings, storage: Storage, reactor: Any) -> None:
         clock = cast(Clock, reactor)
         self._reactor = reactor
-        self._folder = settings.adapter_cache_dir or settings.data_dir / "adapters"
+        self._folder = (settings.adapter_cache_dir or settings.data_dir / "adapters") / settings.process
         self._disk = ThreadedPool("adapters", WRITERS)
         self._names = ThreadedPool("adapter-hosts", NAMES_AT_ONCE)
         rules = Rules(keys=settings.adapter_keys, hosts=settings.adapter_hosts, own=storage.own_addresses)

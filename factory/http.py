@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import CannotListenError
-
 from ai.types import EngineNumbers
 from config import Settings, SettingsError
 from factory.listening import Endpoint, read_endpoint
+from factory.sockets import bind, given, shown
 from server.doors.http.app import make_app
 from server.doors.http.connections import ConnectionLimits
 from server.doors.http.following import Listeners
 from server.doors.http.parts import HttpLimits, HttpParts, Waits
-from server.doors.http.serving import BACKLOG, HttpServer
+from server.doors.http.serving import HttpServer
 from server.futures import Tasks
 from server.handlers import HandlerTable
 from server.health import Health
@@ -49,6 +47,7 @@ class HttpDoor:
         numbers: Callable[[], EngineNumbers] = EngineNumbers,
     ) -> None:
         self._endpoint = settings.http_endpoint()
+        self._given = settings.given_sockets().get("http")
         self._listeners = Listeners(reactor, settings.http_keep_alive)
         self._server: HttpServer | None = None
         self._limits = connection_limits(settings)
@@ -93,10 +92,10 @@ class HttpDoor:
             self._server = HttpServer(make_app(self.parts), self._clock, self._limits, tls=tls)
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(f"ATELIER_HTTP_LISTEN: {error}") from error
-        bound = _bind(endpoint)
+        bound = bind(endpoint) if self._given is None else given(self._given, "ATELIER_SOCKETS")
+        address = shown(bound, "https" if tls else "http")
         await self._server.listen(bound)
-        host, port, *_ = bound.getsockname()
-        return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+        return address
 
     @property
     def connections(self) -> int:
@@ -132,18 +131,3 @@ def _tls(endpoint: Endpoint) -> tuple[str, str] | None:
         return None
     key = endpoint.options.get("privateKey", "server.pem")  # Twisted's own defaults
     return key, endpoint.options.get("certKey", key)
-
-
-def _bind(endpoint: Endpoint) -> socket.socket:
-    host = endpoint.interface or ("::" if endpoint.kind == "tcp6" else "0.0.0.0")  # noqa: S104  # what was asked for
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, endpoint.port))
-        bound.listen(BACKLOG)  # here, where an address in use can be told
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        raise CannotListenError(host, endpoint.port, error) from error  # type: ignore[no-untyped-call]
-    return bound

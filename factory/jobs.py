@@ -18,6 +18,7 @@ from server.clock import Clock
 from server.interfaces import Announcer, ArtifactStore, JobStore, Leases, Painter, Pool
 from server.jobs.admission import Admission
 from server.jobs.board import Board
+from server.jobs.canceling import RecordedCanceling
 from server.jobs.cleaning import Cleaning, Keep
 from server.jobs.elsewhere import Elsewhere
 from server.jobs.finishing import Finisher
@@ -82,6 +83,14 @@ class Jobs:
         )
         self.cleaning = Cleaning(parts.records.forgetting, parts.artifacts, _keep(settings), clock)
         self.elsewhere = Elsewhere(store=parts.store, board=parts.board, is_here=self.lifecycle.has, clock=clock)
+        self.canceling = RecordedCanceling(
+            here=self.lifecycle,
+            store=parts.store,
+            takings=parts.records.takings,
+            board=parts.board,
+            announcer=parts.announcer,
+            clock=clock,
+        )
         self.admission = Admission(
             store=parts.store,
             places=self.places,

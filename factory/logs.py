@@ -40,6 +40,7 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
     """Log to `stream` (stderr) from now on. Gives a function that writes out what waits, for the very end."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        *([_of(settings.process)] if settings.process else []),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -75,3 +76,12 @@ def set_up_logging(settings: Settings, stream: TextIO | None = None) -> Callable
     twisted: Any = STDLibLogObserver("twisted")
     globalLogBeginner.beginLoggingTo([twisted], redirectStandardIO=False, discardBuffer=True)
     return listener.stop
+
+
+def _of(process: str) -> Any:
+    """Each line says which of several processes wrote it."""
+
+    def add(logger: Any, method: str, line: dict[str, Any]) -> dict[str, Any]:
+        return {**line, "process": process}
+
+    return add

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import text
@@ -23,11 +24,16 @@ from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
 from server.database.watching import Watch
 from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
-from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox
+from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox, Takings
 from server.pools import ThreadedPool
 from server.webhook import Channel
 
 _FOLDER, _DATABASE = "ATELIER_DATA_DIR", "ATELIER_DATABASE_URL"
+
+
+def node_folder(settings: Settings) -> Path:
+    """Where this node keeps its name: the data folder, or where several processes share that, a folder in it."""
+    return settings.data_dir / "processes" / settings.process if settings.process else settings.data_dir
 
 
 class Records:
@@ -41,7 +47,7 @@ class Records:
         except BadAddress as error:
             raise SettingsError(f"{_DATABASE}: {error}") from None
         self._setting = _DATABASE if url else _FOLDER
-        self._folder = DataFolder(settings.data_dir)
+        self._folder = DataFolder(node_folder(settings))
         self._writing_pool = ThreadedPool("records", 1)
         self._reading_pool = ThreadedPool("records-reading", settings.database_threads)
         timeout = settings.database_timeout
@@ -63,6 +69,7 @@ class Records:
         self.latents: Latents = self._patient
         self.leases: Leases = sql
         self.claims: Claims = sql
+        self.takings: Takings = sql
         self.forgetting: Forgetting = sql
 
     def outbox(self, channel: Channel) -> Outbox:

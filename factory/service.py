@@ -24,6 +24,7 @@ from factory.measuring import Measured, Measuring
 from factory.metering import Limiting
 from factory.no_engine import NoEngine
 from factory.records import Records
+from factory.sockets import given
 from factory.storage import Storage
 from factory.tcp import TcpDoor
 from factory.tracing import tracing
@@ -140,7 +141,7 @@ class AtelierService:
         handlers = make_handlers(
             HandlerParts(
                 submit=submit,
-                cancels=self._amqp.canceling if self._amqp else jobs.lifecycle,
+                cancels=self._amqp.canceling if self._amqp else jobs.canceling,
                 store=store,
                 board=board,
                 health=self._health,
@@ -234,11 +235,15 @@ class AtelierService:
         self._jobs.cleaning.begin()
         if self._amqp is not None:
             self._amqp.start()
+        elif self._settings.process:
+            self._jobs.canceling.begin()
         log.info("server.listening", addresses=self.addresses, jobs_taken_up=len(left))
 
     async def _listen(self) -> None:
         try:
-            port = await self._tcp.listen(self._reactor, self._settings.tcp_listen)
+            number = self._settings.given_sockets().get("tcp")
+            bound = None if number is None else given(number, "ATELIER_SOCKETS")
+            port = await self._tcp.listen(self._reactor, self._settings.tcp_listen, bound)
         except CannotListenError:
             raise
         except Exception as error:  # a string that is no endpoint, a key file that is missing or no key
@@ -261,6 +266,7 @@ class AtelierService:
         if self._amqp is not None:
             await self._amqp.close()
         self._jobs.elsewhere.stop()
+        self._jobs.canceling.stop()
         self._lag.stop()
         self._jobs.cleaning.stop()
         self._backlog.stop()

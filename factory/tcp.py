@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections import Counter
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from factory.eager import write_eagerly
+from factory.sockets import adopt
 from server.door_counts import DoorCounts
 from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal
@@ -35,10 +37,16 @@ class TcpDoor(Factory):
         self._sessions = itertools.count(1)
         self._all_gone: asyncio.Future[None] | None = None
 
-    async def listen(self, reactor: Any, endpoint: str) -> Any:
-        """Listen where a Twisted endpoint string says; gives the IListeningPort. Raises ValueError, CannotListenError."""
-        server: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
-        port = await as_future(server.listen(self))
+    async def listen(self, reactor: Any, endpoint: str, bound: socket.socket | None = None) -> Any:
+        """Listen where a Twisted endpoint string says, or on a socket that does already; gives the IListeningPort.
+
+        Raises ValueError, CannotListenError.
+        """
+        if bound is not None:
+            port = adopt(reactor, endpoint, bound, self)
+        else:
+            server: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
+            port = await as_future(server.listen(self))
         write_eagerly(port)
         return port
 

@@ -119,6 +119,18 @@ class Claims(Protocol):
         ...
 
 
+class Takings(Protocol):
+    """Live jobs taken from the node that runs them, and how that node learns of it. For nodes with no broker between them."""
+
+    async def take_away(self, job_id: str, *, at: float) -> Job | None:
+        """This job of another node, queued anew under this node's lease; None where it has ended, or is this node's."""
+        ...
+
+    async def held(self) -> frozenset[str]:
+        """The live jobs whose lease this node has."""
+        ...
+
+
 class Latents(Protocol):
     """How far the images of live jobs were when they were last parked, or cut short by a stop."""
 

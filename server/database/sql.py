@@ -156,6 +156,16 @@ class SqlJobStore:
         free = and_(jobs.c.node != self._node(), jobs.c.lease_until <= at)
         return next(iter(await self._take(and_(jobs.c.id == job_id, free), at)), None)
 
+    async def take_away(self, job_id: str, *, at: float) -> Job | None:
+        """This job under this node's lease, queued anew, whoever had it."""
+        theirs = and_(jobs.c.id == job_id, jobs.c.node != self._node())
+        return next(iter(await self._take(theirs, at)), None)
+
+    async def held(self) -> frozenset[str]:
+        """Live jobs of this node."""
+        statement = select(jobs.c.id).where(jobs.c.node == self._node(), IS_LIVE)
+        return await self._reader.read(lambda connection: frozenset(connection.execute(statement).scalars()))
+
     async def _take(self, which: ColumnElement[bool], at: float) -> list[Job]:
         taken = await self._writer.write(partial(_queue_anew, which=which, values=self._taken(at)), durable=True)
         self._with_more.update(job.id for job in taken)

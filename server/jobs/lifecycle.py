@@ -147,6 +147,17 @@ class Lifecycle:
         if live is not None:
             self._endings.now(live, None)
 
+    @property
+    def ids(self) -> frozenset[str]:
+        """Of the jobs that have not ended, and whose end is not under way."""
+        return frozenset(live.job.id for live in self._jobs if not live.ending)
+
+    def lose(self, job_id: str) -> None:
+        """Another node has taken the job; those who follow it here hear its end."""
+        live = self._jobs.get(job_id)
+        if live is not None and not live.ending:
+            self._leaving.lose(live)
+
     async def drain(self, seconds: float) -> None:
         """Wait until every live job has ended; those that `seconds` do not suffice for are left to the next life."""
         await self._leaving.drain(seconds)

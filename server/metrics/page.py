@@ -8,24 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
+from twisted.internet.address import UNIXAddress
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from server.errors import Code, Refusal
 from server.futures import Tasks
-from server.health import Health
 from server.metrics.access import Access
-from server.metrics.registry import Metrics
 from server.replies import ServerState
 
 log = structlog.get_logger("atelier.metrics")
 
 IDLE = 30.0  # seconds: Prometheus keeps its connection between scrapes, and makes another where it was closed
 _STATUS = {Code.UNAUTHENTICATED: 401, Code.PERMISSION_DENIED: 403}
+
+
+class Tells(Protocol):
+    """What is measured (`server.metrics.registry.Metrics`)."""
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """As Prometheus reads it, and the content type."""
+        ...
+
+
+class Stands(Protocol):
+    """How the server is doing (`server.health.Health`)."""
+
+    @property
+    def state(self) -> ServerState:
+        """In one word."""
+        ...
 
 
 class _Page(Resource):
@@ -59,7 +75,7 @@ class _QuietSite(Site):
         """A line a scrape helps nobody."""
 
 
-def metrics_site(metrics: Metrics, access: Access, health: Health) -> Site:
+def metrics_site(metrics: Tells, access: Access, health: Stands) -> Site:
     """A Twisted factory to listen with."""
     answers: dict[bytes, Callable[[Any], Any]] = {
         b"/metrics": partial(_tell_metrics, metrics, access, Tasks()),
@@ -75,10 +91,10 @@ def _tell(answers: dict[bytes, Callable[[Any], Any]], request: Any) -> Any:
     return _tell_nothing(request) if answer is None else answer(request)
 
 
-def _tell_metrics(metrics: Metrics, access: Access, tasks: Tasks, request: Any) -> Any:
+def _tell_metrics(metrics: Tells, access: Access, tasks: Tasks, request: Any) -> Any:
     headers = _headers(request)
     try:
-        access.check(getattr(request.getClientAddress(), "host", ""), headers)
+        access.check(_host(request.getClientAddress()), headers)
     except Refusal as refusal:
         if refusal.code is Code.UNAUTHENTICATED:
             request.setHeader("www-authenticate", "Bearer")
@@ -87,7 +103,7 @@ def _tell_metrics(metrics: Metrics, access: Access, tasks: Tasks, request: Any) 
     return NOT_DONE_YET
 
 
-async def _answer(metrics: Metrics, request: Any, accept: str) -> None:
+async def _answer(metrics: Tells, request: Any, accept: str) -> None:
     gone: list[Any] = []
     request.notifyFinish().addErrback(gone.append)
     try:
@@ -102,11 +118,16 @@ async def _answer(metrics: Metrics, request: Any, accept: str) -> None:
         request.finish()
 
 
+def _host(address: Any) -> str:
+    """Whoever may open a socket in a folder is of this machine."""
+    return "127.0.0.1" if isinstance(address, UNIXAddress) else getattr(address, "host", "")
+
+
 def _tell_nothing(request: Any) -> bytes:
     return _plain(request, http.NOT_FOUND, "there are /metrics, /livez and /readyz")
 
 
-def _tell_state(health: Health, request: Any) -> bytes:
+def _tell_state(health: Stands, request: Any) -> bytes:
     return _plain(request, 200 if health.state is ServerState.READY else 503, health.state.value)
 
 

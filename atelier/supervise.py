@@ -1,0 +1,125 @@
+"""`atelier serve --processes N`, `--plan FILE`: several processes of the server, kept running by this one.
+
+SIGTERM and SIGINT end them all, SIGHUP replaces them one after the other. stdout gets one line a listening address, once all are
+up; stderr the logs of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from twisted.internet.error import CannotListenError
+
+from atelier.running import say
+from config import Settings, SettingsError
+from config.processes import ProcessPlan, equal_processes, read_plan
+from factory.several import SeveralProcesses
+from factory.supervisor import NotStarted
+from server.futures import Tasks
+
+log = structlog.get_logger("atelier.supervisor")
+
+
+def plans_of(settings: Settings, plan: Path | None) -> tuple[ProcessPlan, ...]:
+    """The processes that there are to be; none where one process is to be all. Raises BadPlan."""
+    if plan is not None:
+        return read_plan(plan, settings.role)
+    if settings.processes == 1:
+        return ()
+    devices = settings.engine_devices()
+    on_cpu = all(device in ("auto", "cpu") for device in devices) and not settings.torch_threads
+    threads = max(1, (os.cpu_count() or 1) // settings.processes) if on_cpu else 0
+    return equal_processes(settings.processes, devices, threads)
+
+
+def supervise(settings: Settings, plans: Sequence[ProcessPlan], reactor: Any, flush_logs: Callable[[], None]) -> int:
+    """Run until a signal; the exit status: 2 for settings that do not fit, 1 where a process does not start."""
+    try:
+        supervising = Supervising(reactor, SeveralProcesses(settings, reactor, plans, pass_on))
+        reactor.callLater(0, supervising.begin)  # once the loop runs: callWhenRunning is just before
+        reactor.run()  # with Twisted's signal handlers, by which it learns of processes that end
+    except SettingsError as error:
+        say(str(error))
+        return 2
+    finally:
+        flush_logs()
+    return supervising.status
+
+
+def pass_on(lines: bytes) -> None:
+    """What a process logged, as it is."""
+    sys.stderr.buffer.write(lines)
+    sys.stderr.buffer.flush()
+
+
+class Supervising:
+    """One run on the reactor."""
+
+    def __init__(self, reactor: Any, service: SeveralProcesses) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._tasks = Tasks()
+        self._starting: asyncio.Task[bool] | None = None
+        self._stopping = False
+        self.status = 0
+
+    def begin(self) -> None:
+        """Heed signals, and start."""
+        # Not asyncio's: they would take the wake-up descriptor by which Twisted hears of processes that end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: self._reactor.callFromThread(self._stop, number))
+        signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._roll))
+        self._starting = asyncio.ensure_future(self._start())
+
+    async def _start(self) -> bool:
+        try:
+            await self._service.start()
+        except SettingsError as error:
+            self._fail(2, str(error))
+        except CannotListenError as error:
+            self._fail(1, f"cannot listen: {error}")
+        except NotStarted as error:
+            self._fail(2 if str(error).endswith("status 2") else 1, f"cannot start: {error}")
+        except Exception as error:
+            log.exception("server.broken")
+            self._fail(1, f"cannot start: {error}")
+        else:
+            for address in self._service.addresses:
+                print(f"listening on {address}", flush=True)
+            if not self._service.addresses:
+                print("working: jobs come from RabbitMQ", flush=True)
+            return True
+        return False
+
+    def _fail(self, status: int, text: str) -> None:
+        say(text)
+        self.status = status
+        if not self._stopping:
+            self._reactor.stop()
+
+    def _roll(self) -> None:
+        if self._starting is not None and self._starting.done():
+            self._service.roll()
+
+    def _stop(self, number: int) -> None:
+        if self._stopping:
+            say("stopping already; running jobs are being finished")
+            return
+        self._stopping = True
+        say(f"{signal.Signals(number).name}: stopping all processes")
+        self._tasks.start(self._end())
+
+    async def _end(self) -> None:
+        try:
+            await self._service.stop()
+        except Exception:
+            log.exception("server.broken")
+            self.status = 1
+        self._reactor.stop()
