@@ -11,7 +11,7 @@ from ai.types import AdapterUse, GenerationRequest, InitImage, SavedImage
 from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
-from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases
+from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Takings
 from server.job import TERMINAL, TRANSITIONS, IllegalTransition, Job, JobState, LeaseLost, moved
 from server.listing import JobPage, place_of
 from server.webhook import HookEvent, HookKind, Webhook
@@ -329,7 +329,7 @@ class JobStoreContract:
         assert ended.artifacts == (ARTIFACT,)
 
 
-class RecordsStore(JobStore, Latents, Leases, Claims, Forgetting, Protocol):
+class RecordsStore(JobStore, Latents, Leases, Claims, Takings, Forgetting, Protocol):
     """Everything that a node asks of its records."""
 
 
@@ -435,6 +435,24 @@ class RecordsContract:
         await brought_to(nodes[0], state, a_job())
         assert await nodes[1].take("job-1", at=CREATED + 10 * LEASE) is None
         assert await nodes[1].take("job-2", at=CREATED) is None
+
+    async def test_a_job_is_taken_away_from_whoever_runs_it(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
+        """Who had it is told that it has not, and can write nothing more; nobody takes his own away, or what has ended."""
+        runs, takes = nodes
+        before = await brought_to(runs, JobState.PROCESSING, a_job())
+        await runs.admit(a_job("job-2"))
+        assert await runs.held() == {"job-1", "job-2"}
+        taken = await takes.take_away("job-1", at=CREATED + 1)
+        assert taken is not None
+        assert (taken.state, taken.fence) == (JobState.QUEUED, before.fence + 1)
+        assert (await runs.held(), await takes.held()) == ({"job-2"}, {"job-1"})
+        with pytest.raises(LeaseLost):
+            await runs.move(moved(before, JobState.FAILED, at=9.0, last_event=9, failure=FAILURE))
+        assert await takes.take_away("job-1", at=CREATED + 2) is None
+        await takes.move(moved(taken, JobState.CANCELED, at=9.0, last_event=taken.last_event + 1))
+        assert await takes.held() == frozenset()
+        assert await runs.take_away("job-1", at=CREATED + 3) is None
+        assert await runs.take_away("job-3", at=CREATED + 3) is None
 
     async def test_a_node_does_not_take_from_itself(self, nodes: tuple[RecordsStore, RecordsStore]) -> None:
         """A lease that it could not renew for a while is its own still, if nobody else took it."""
