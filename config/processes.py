@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 
 from config.fields import setting
 
-MOST = 64  # processes of one machine: more than it has devices, and few enough to be read in a list
+MOST = 256  # processes of one machine: one a core of the largest
 NAME = r"[a-z][a-z0-9-]{0,30}"
 
 

@@ -17,7 +17,6 @@ from config import Settings, SettingsError
 from config.fields import PREFIX
 from config.processes import ProcessPlan
 from factory.children import Launcher
-from factory.gathered import GatheredMetrics, socket_of
 from factory.listening import check_listening, read_endpoint
 from factory.sockets import bind, shown
 from factory.supervisor import Launch, Supervisor
@@ -25,6 +24,7 @@ from server.clock import Clock
 from server.database.folder import DataFolder, FolderInUse
 from server.futures import as_future
 from server.metrics.access import Access
+from server.metrics.gathered import GatheredMetrics, socket_of
 from server.metrics.page import metrics_site
 from server.replies import ServerState
 

@@ -53,7 +53,7 @@ def test_an_entry_without_a_role_has_the_settings(tmp_path: Path) -> None:
             "process.0.environment.PORT: Input should be a valid",
         ),
         ('[[process]]\nname = "web"\n[[process]]\nname = "web"', "process.name: web stands twice"),
-        ('[[process]]\nname = "web"\ncount = 60\n[[process]]\nname = "gpu"\ncount = 5', "process.count: 65 in all"),
+        ('[[process]]\nname = "web"\ncount = 250\n[[process]]\nname = "gpu"\ncount = 7', "process.count: 257 in all"),
         ("[[process", "Expected"),
         ("é", "Invalid"),
     ],

@@ -21,7 +21,7 @@ from tests.server.scripted import certify
 HERE = Endpoint("tcp", 0, {"interface": "127.0.0.1"})
 
 
-@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects is deprecated:DeprecationWarning")  # by Twisted itself
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # by Twisted itself
 @pytest.mark.parametrize("kind", ["tcp", "ssl"])
 async def test_a_given_socket_is_served_with_the_endpoint_s_encryption(reactor: Any, tmp_path: Path, kind: str) -> None:
     """Whoever opened it may close it: the port has a descriptor of its own."""

@@ -225,7 +225,8 @@ async def _connected(reactor: Any, address: str) -> Client:
 async def _page(url: str, token: str) -> str:
     headers: dict[bytes | str, bytes | str] = {"authorization": f"Bearer {token}"}
     response: Any = await as_future(treq.get(url, headers=headers))
-    return str(await as_future(treq.text_content(response, "utf-8")))
+    text: str = await as_future(treq.text_content(response, "utf-8"))
+    return text
 
 
 def _runs(process: int) -> bool:
