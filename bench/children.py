@@ -71,6 +71,7 @@ def running(
     *arguments: str,
     cores: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
+    python: str = sys.executable,
 ) -> Iterator[Child]:
     """`python -m module arguments`, on `cores` alone if any are given, until the block ends.
 
@@ -80,7 +81,7 @@ def running(
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [python, "-m", module, *arguments],
                 cwd=folder,  # where no .env lies
                 env=clean_environment() | dict(environment or {}),
                 stdin=subprocess.PIPE,

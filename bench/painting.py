@@ -50,9 +50,9 @@ def orders(adapters: Sequence[str] = ("",)) -> Iterator[Order]:
         yield Order(f"a {colour} {shape} on a {ground} background", seed, adapters[seed % len(adapters)])
 
 
-def _as_json(order: Order) -> bytes:
-    """What the peers are told: the pipeline's arguments, a seed and an adapter."""
-    wanted = {
+def as_json(order: Order, signature: str = "") -> bytes:
+    """What the peers are told: the pipeline's arguments, a seed, an adapter, and a text to sign with if there is one."""
+    wanted: dict[str, object] = {
         "prompt": order.prompt,
         "seed": order.seed,
         "adapter": order.adapter,
@@ -61,6 +61,8 @@ def _as_json(order: Order) -> bytes:
         "num_inference_steps": STEPS,
         "guidance_scale": GUIDANCE,
     }
+    if signature:
+        wanted["signature"] = signature
     return json.dumps(wanted).encode()
 
 
@@ -142,7 +144,7 @@ class PipelinePainter:
 
     async def paint(self, order: Order) -> bytes:
         """One picture."""
-        self._writer.write(_as_json(order) + b"\n")
+        self._writer.write(as_json(order) + b"\n")
         return await _counted(self._reader)
 
     def close(self) -> None:
@@ -165,7 +167,7 @@ class LitServePainter:
 
     def _post(self, order: Order) -> bytes:
         with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)) as connection:
-            connection.request("POST", "/predict", _as_json(order), {"Content-Type": "application/json"})
+            connection.request("POST", "/predict", as_json(order), {"Content-Type": "application/json"})
             answer = connection.getresponse()
             body = answer.read()
         if answer.status != http.HTTPStatus.OK:

@@ -122,6 +122,9 @@ class Behaviour(_Section):
     slow_reader: float = Field(default=0.0, ge=0, le=1)  # stop reading for slow_seconds
     bad_packet: float = Field(default=0.0, ge=0, le=1)  # send what is no request at all
     slow_seconds: float = Field(default=2.0, gt=0, le=60)
+    abort_all_every: float = Field(
+        default=0.0, ge=0
+    )  # seconds; everything under way is then cancelled at once; 0: never
     within_seconds: float = Field(
         default=1.0, ge=0
     )  # of Accepted: when a mind is changed or a connection lost, at the latest

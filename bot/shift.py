@@ -142,10 +142,21 @@ class Shift:
 
     async def _arrivals(self) -> None:
         if await self._until(self._begin):
-            if isinstance(self._plan.profile.arrivals, Closed):
-                await self._closed_loop(self._plan.profile.arrivals)
-            else:
-                await self._open_loop()
+            storms = asyncio.ensure_future(self._storms(self._plan.profile.behaviour.abort_all_every))
+            try:
+                if isinstance(self._plan.profile.arrivals, Closed):
+                    await self._closed_loop(self._plan.profile.arrivals)
+                else:
+                    await self._open_loop()
+            finally:
+                storms.cancel()
+                await asyncio.wait([storms])
+
+    async def _storms(self, every: float) -> None:
+        """Everybody changes their mind at the same moment, every so often."""
+        while every:
+            await pause(self._clock, every)
+            await self._cancel_all()
 
     async def _open_loop(self) -> None:
         """Visitors come at their moments, whatever became of those before."""
@@ -267,7 +278,7 @@ class Shift:
     async def _drain(self) -> None:
         """Until all have come out, or not."""
         if self._plan.cancel_rest:
-            await self._cancel_rest()
+            await self._cancel_all()
         limit = min(self._plan.drain, SHORT_DRAIN) if self._stop.is_set() else self._plan.drain
         until = self.now() + limit
         empty = asyncio.ensure_future(self._empty.wait())
@@ -282,8 +293,8 @@ class Shift:
             await asyncio.gather(*map(self._give_up, left_over[begin : begin + ASKED_AT_ONCE]))
         await asyncio.sleep(0)  # those that ended meanwhile settle themselves
 
-    async def _cancel_rest(self) -> None:
-        visits = [visit for visit in self._ledger.under_way if visit.job_id]
+    async def _cancel_all(self) -> None:
+        visits = [visit for visit in self._ledger.under_way if visit.job_id and not visit.over.is_set()]
         for visit in visits:
             visit.cancel_asked = True
         await asyncio.gather(*(self._sessions[0].cancel(visit.job_id) for visit in visits), return_exceptions=True)

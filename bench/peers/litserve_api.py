@@ -1,6 +1,6 @@
 """LitServe (https://github.com/Lightning-AI/LitServe) with its dynamic batching: requests with one adapter share a run.
 
-    python -m bench.peers.litserve_api FOLDER THREADS ADAPTERS PORT
+    python -m bench.peers.litserve_api FOLDER THREADS ADAPTERS PORT [--workers N] [--batch N] [--wait SECONDS] [--keep FOLDER]
 
 POST /predict takes JSON (the pipeline's arguments, a seed and an adapter's name) and answers with the PNG in base64. A pipeline
 wears one adapter at a time, so a batch that LitServe makes is painted a group of equal adapters after the other.
@@ -8,26 +8,25 @@ wears one adapter at a time, so a batch that LitServe makes is painted a group o
 
 from __future__ import annotations
 
+import argparse
 import base64
-import sys
-from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import litserve
 import torch
 
-from bench.peers.pipeline import WornPipeline, as_png
+from bench.peers.pipeline import WornPipeline, paint_in_groups
 
-MAX_BATCH = 10  # all that the benchmark asks for at once
-BATCH_TIMEOUT = 0.05  # seconds to wait for more; a picture takes a second
+REQUEST_TIMEOUT = 300.0  # seconds; LitServe's own 30 would refuse what still waits
 
 
 class Painting(litserve.LitAPI):  # type: ignore[misc]  # it has no types
-    """One worker with one pipeline."""
+    """A worker with one pipeline."""
 
-    def __init__(self, folder: str, threads: int, adapters: str) -> None:
-        super().__init__(max_batch_size=MAX_BATCH, batch_timeout=BATCH_TIMEOUT)
-        self._folder, self._threads, self._adapters = folder, threads, adapters
+    def __init__(self, folder: str, threads: int, adapters: str, batch: int, wait: float, keep: Path | None) -> None:
+        super().__init__(max_batch_size=batch, batch_timeout=wait)
+        self._folder, self._threads, self._adapters, self._keep = folder, threads, adapters, keep
 
     def setup(self, device: str) -> None:
         """Load the pipeline and the adapters."""
@@ -43,20 +42,11 @@ class Painting(litserve.LitAPI):  # type: ignore[misc]  # it has no types
         """As they are."""
         return inputs
 
-    def predict(self, inputs: list[dict[str, Any]]) -> list[bytes]:
-        """Group by group."""
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for place, wanted in enumerate(inputs):
-            groups[wanted["adapter"]].append(place)
-        pngs = [b""] * len(inputs)
-        for adapter, places in groups.items():
-            seeds, prompts = ([inputs[place][key] for place in places] for key in ("seed", "prompt"))
-            others = {
-                key: value for key, value in inputs[places[0]].items() if key not in ("seed", "prompt", "adapter")
-            }
-            for place, picture in zip(places, self._pipeline.paint(seeds, prompts, adapter, **others), strict=True):
-                pngs[place] = as_png(picture)
-        return pngs
+    def predict(self, inputs: Any) -> Any:
+        """Group by group. Without batching LitServe gives one request, and takes one picture."""
+        if isinstance(inputs, dict):
+            return paint_in_groups(self._pipeline, [inputs], self._keep)[0]
+        return paint_in_groups(self._pipeline, inputs, self._keep)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
         """As they are."""
@@ -67,11 +57,22 @@ class Painting(litserve.LitAPI):  # type: ignore[misc]  # it has no types
         return {"png": base64.b64encode(output).decode()}
 
 
-def main(folder: str, threads: int, adapters: str, port: int) -> None:
+def main() -> None:
     """Serve until the process is ended."""
-    server = litserve.LitServer(Painting(folder, threads, adapters), accelerator="cpu", workers_per_device=1)
-    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning", num_api_servers=1)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("threads", type=int)
+    parser.add_argument("adapters")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=10)  # all that bench.engine asks for at once
+    parser.add_argument("--wait", type=float, default=0.05)  # seconds for more to come; a picture takes a second
+    parser.add_argument("--keep", type=Path)
+    given = parser.parse_args()
+    api = Painting(given.folder, given.threads, given.adapters, given.batch, given.wait, given.keep)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=given.workers, timeout=REQUEST_TIMEOUT)
+    server.run(host="127.0.0.1", port=given.port, generate_client_file=False, log_level="warning", num_api_servers=1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main()

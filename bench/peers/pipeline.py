@@ -16,12 +16,15 @@ import socketserver
 import struct
 import sys
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+from watermark import Signature, TextMark, encode_png, sign
 
 
 class WornPipeline:
@@ -59,6 +62,38 @@ def as_png(picture: Any) -> bytes:
     png = io.BytesIO()
     picture.save(png, "PNG")
     return png.getvalue()
+
+
+def paint_in_groups(
+    pipeline: WornPipeline, wanted: Sequence[Mapping[str, Any]], keep: Path | None = None
+) -> list[bytes]:
+    """The PNGs of several requests: those of one adapter share a run, since a pipeline wears one at a time."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for place, one in enumerate(wanted):
+        groups[one["adapter"]].append(place)
+    pngs = [b""] * len(wanted)
+    for adapter, places in groups.items():
+        seeds, prompts = ([wanted[place][key] for place in places] for key in ("seed", "prompt"))
+        others = {key: value for key, value in wanted[places[0]].items() if key not in _EACH_ITS_OWN}
+        for place, picture in zip(places, pipeline.paint(seeds, prompts, adapter, **others), strict=True):
+            pngs[place] = finished(picture, wanted[place], keep)
+    return pngs
+
+
+_EACH_ITS_OWN = frozenset({"seed", "prompt", "adapter", "signature"})
+
+
+def finished(picture: Any, wanted: Mapping[str, Any], keep: Path | None) -> bytes:
+    """A PNG; where the request has a signature, signed as Atelier signs and saying what it is; kept as a file in `keep`."""
+    text = wanted.get("signature")
+    if not text:
+        return as_png(picture)
+    signed, _ = sign(picture, Signature(TextMark(text), artist=text))
+    about = {"prompt": wanted["prompt"], "seed": str(wanted["seed"]), "adapters": wanted["adapter"], "artist": text}
+    png = encode_png(signed, about)
+    if keep is not None:
+        (keep / f"{wanted['seed']}.png").write_bytes(png)
+    return png
 
 
 class Server(socketserver.ThreadingTCPServer):

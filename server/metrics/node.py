@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable
 
@@ -35,8 +36,16 @@ def node_families(health: Health, lag: LagMeter, role: str) -> Read:
             "atelier_reactor_lag_seconds", "How late timers of the reactor thread are, 20 times a second.", lags
         )
         yield gauge("atelier_process_threads", "Threads of Python.", [((), threading.active_count())])
+        yield gauge("atelier_process_tasks", "Tasks of the reactor's loop that have not ended.", [((), _tasks())])
 
     return read
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # no loop runs here
+        return 0
 
 
 def door_families(counts: DoorCounts, connections: Callable[[], int]) -> Read:

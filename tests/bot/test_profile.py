@@ -13,7 +13,7 @@ GOOD = '[arrivals]\nprocess = "poisson"\nrate = 2.0\n[[orders]]\nprompts = ["a"]
 
 def test_the_ready_ones_are_all_good() -> None:
     """Each says what it is about, and has orders."""
-    assert library() == ["artists-evening", "gallery-launch", "game-lobby", "shop-backend"]
+    assert library() == ["artists-evening", "gallery-launch", "game-lobby", "rough-weather", "shop-backend"]
     for name in library():
         profile = load_profile(name)
         assert profile.about
