@@ -71,7 +71,7 @@ class AmqpDoor:
         broker = parts.watch_broker(rabbitmq(settings, reactor))
         self._publisher = Publisher(broker, clock=clock, chance=_chance, declare=exchanges)
         self._ear = EventEar(board, parts.elsewhere)
-        self._teller = Teller(self._publisher, parts.elsewhere.has, clock)
+        self._teller = Teller(self._publisher, parts.elsewhere.has, board.key_of, clock)
         self._dispatch = Dispatch(parts.dispatches, self._publisher, clock)
         self._again = DispatchingAgain(parts.claims, self._publisher, clock, settings.dispatch_again_after)
         self._dispatches = settings.role == "gateway"

@@ -22,10 +22,11 @@ log = structlog.get_logger("atelier.jobs")
 class _Sheet:
     """One live job on the board."""
 
-    __slots__ = ("accepted", "next_number", "progress", "watchers")
+    __slots__ = ("accepted", "key", "next_number", "progress", "watchers")
 
-    def __init__(self, accepted: Accepted, next_number: int) -> None:
+    def __init__(self, accepted: Accepted, next_number: int, key: str) -> None:
         self.accepted = accepted
+        self.key = key
         self.progress: Progress | None = None
         self.next_number = next_number
         self.watchers: list[tuple[Watcher, int]] = []  # each with the first event it wants
@@ -50,7 +51,7 @@ class Board:
 
     def open(self, job: Job) -> None:
         """Put up a job that was just accepted, or taken up again (those who follow it already stay)."""
-        self._sheets.setdefault(job.id, _Sheet(accepted_event(job), job.last_event + 1))
+        self._sheets.setdefault(job.id, _Sheet(accepted_event(job), job.last_event + 1, job.idempotency_key))
 
     def next_number(self, job_id: str) -> int:
         """Take the number of the job's next event. An event so numbered must be published before another is taken."""
@@ -100,6 +101,11 @@ class Board:
         """The latest progress of a live job."""
         sheet = self._sheets.get(job_id)
         return sheet.progress if sheet else None
+
+    def key_of(self, job_id: str) -> str:
+        """The idempotency key of a live job, "" where it has none."""
+        sheet = self._sheets.get(job_id)
+        return sheet.key if sheet else ""
 
     def last_number(self, job: Job) -> int:
         """The number of the job's latest event."""

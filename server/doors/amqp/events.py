@@ -1,11 +1,13 @@
 """What jobs say, as messages of the topic exchange `atelier.events`: JSON under the routing key job.{id}.{event}.
 
-    job.{id}.progress   {job_id, event, number, phase, step, total_steps, fraction, eta_seconds}
-    job.{id}.succeeded  {job_id, event, number, artifacts[], warnings[], queued_seconds, processing_seconds}
-    job.{id}.failed     {job_id, event, number, code, message, field, limit}
-    job.{id}.canceled   {job_id, event, number}
+    job.{id}.progress   {job_id, event, number, idempotency_key, phase, step, total_steps, fraction, eta_seconds}
+    job.{id}.succeeded  {job_id, event, number, idempotency_key, artifacts[], warnings[], queued_seconds, …}
+    job.{id}.failed     {job_id, event, number, idempotency_key, code, message, field, limit}
+    job.{id}.canceled   {job_id, event, number, idempotency_key}
+    message.refused     {event, message_id, idempotency_key, code, message, field, limit}
 
-Numbers rise with each event of a job. The end comes once from each node that tells it; what counts is the job's record.
+By its key whoever published a message knows its job. Numbers rise with each event of a job. The end comes once from each node that
+tells it; what counts is the job's record.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from server.errors import AtelierError, Refusal
 from server.events import Canceled, Event, Failed, Phase, Progress, Succeeded
 
 
@@ -38,8 +41,11 @@ def _succeeded(event: Succeeded) -> dict[str, Any]:
 
 
 def _failed(event: Failed) -> dict[str, Any]:
-    failure = event.failure
-    return {"code": failure.code.name, "message": failure.message, "field": failure.field, "limit": failure.limit}
+    return _reason(event.failure)
+
+
+def _reason(error: AtelierError) -> dict[str, Any]:
+    return {"code": error.code.name, "message": error.message, "field": error.field, "limit": error.limit}
 
 
 def _canceled(event: Canceled) -> dict[str, Any]:
@@ -55,11 +61,20 @@ TOLD: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
 """The name and the body of each event that is told. Accepted is told to whoever submits, a Preview to whoever asked for it."""
 
 
-def message_of(event: Event) -> tuple[str, bytes]:
-    """Routing key and body."""
+REFUSED = "message.refused"
+
+
+def message_of(event: Event, key: str) -> tuple[str, bytes]:
+    """Routing key and body; `key` is the job's idempotency key."""
     name, body = TOLD[type(event)]
-    told = {"job_id": event.job_id, "event": name, "number": event.number, **body(event)}
+    told = {"job_id": event.job_id, "event": name, "number": event.number, "idempotency_key": key, **body(event)}
     return f"job.{event.job_id}.{name}", json.dumps(told).encode()
+
+
+def refusal_of(refusal: Refusal, key: str, message_id: str) -> bytes:
+    """What is told of a message that went to the dead letters; `key` as far as it could be read."""
+    told = {"event": "refused", "message_id": message_id, "idempotency_key": key, **_reason(refusal)}
+    return json.dumps(told).encode()
 
 
 def keys_of(job_id: str) -> str:

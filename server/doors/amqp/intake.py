@@ -14,13 +14,14 @@ import structlog
 
 from server.clock import Clock
 from server.commands import Submit
-from server.doors.amqp.broker import Link, NotPublished, Publishes
+from server.doors.amqp.broker import Link, NotPublished, Properties, Publishes
 from server.doors.amqp.consuming import Consuming
 from server.doors.amqp.dead_letters import bury
 from server.doors.amqp.delivery import Following, Handle
+from server.doors.amqp.events import REFUSED, refusal_of
 from server.doors.amqp.forms import FormRefusal, read_order
 from server.doors.amqp.order import Order
-from server.doors.amqp.queues import Queues, stands
+from server.doors.amqp.queues import EVENTS, Queues, stands
 from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
 from server.futures import Tasks
 from server.incoming import INCOMING, Incoming, traceparent_of
@@ -36,6 +37,7 @@ LIMIT = "x-atelier-limit"  # the same of one that waits for a limit of its owner
 SHORTEST_DELAY = 1.0  # seconds; a retry that comes sooner is waited for with the delivery in hand
 TRY_AGAIN = 5.0  # seconds, where nobody said when
 
+_NEWS = Properties(content_type="application/json", type="atelier.event", mandatory=False)
 _PASSING = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE})
 
 
@@ -228,6 +230,15 @@ class Intake:
                 log.warning("amqp.not_refused", key=key, reason=str(error))
                 if not await self._pauses.take(TRY_AGAIN):
                     return
+            else:
+                await self._tell(refusal_of(refusal, key, handle.delivery.properties.message_id))
+
+    async def _tell(self, refused: bytes) -> None:
+        """News: whoever missed it finds the message among the dead letters."""
+        try:
+            await self._parts.publisher.publish(EVENTS, REFUSED, refused, _NEWS)
+        except NotPublished as error:
+            log.debug("amqp.untold", reason=str(error))
 
     async def _is_job(self, key: str) -> bool:
         """Whether a job answers for this key: then it is the job's end that is told."""

@@ -33,14 +33,18 @@ _END = replace(_PROGRESS, mandatory=False)  # each job has one, and nothing foll
 
 
 class Teller:
-    """A `Watcher` of all jobs. `is_elsewhere` says of which jobs other nodes tell."""
+    """A `Watcher` of all jobs. `is_elsewhere` says of which jobs other nodes tell, `key_of` under which key a live job came."""
 
-    def __init__(self, publisher: Publishes, is_elsewhere: Callable[[str], bool], clock: Clock) -> None:
+    def __init__(
+        self, publisher: Publishes, is_elsewhere: Callable[[str], bool], key_of: Callable[[str], str], clock: Clock
+    ) -> None:
         self._publisher = publisher
         self._is_elsewhere = is_elsewhere
+        self._key_of = key_of
         self._clock = clock
         self._pauses = Pauses(clock)
-        self._untold: OrderedDict[tuple[str, bool], Event] = OrderedDict()  # by job, and whether it is the end
+        # By job, and whether it is the end: the event, and the job's key.
+        self._untold: OrderedDict[tuple[str, bool], tuple[Event, str]] = OrderedDict()
         self._gathering: dict[str, Progress] = {}
         self._gathered: Timer | None = None
         self._unheard: dict[str, float] = {}  # when each job's progress was told to nobody
@@ -81,7 +85,7 @@ class Teller:
         self._gathering.clear()
 
     def _add(self, event: Event) -> None:
-        self._untold[event.job_id, not isinstance(event, Progress)] = event
+        self._untold[event.job_id, not isinstance(event, Progress)] = (event, self._key_of(event.job_id))
         while len(self._untold) > MOST_UNTOLD:
             self._untold.popitem(last=False)
         self._news.set()
@@ -97,10 +101,10 @@ class Teller:
             self._news.clear()
             while self._untold:
                 some = [self._untold.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._untold)))]
-                await asyncio.gather(*map(self._publish, some))  # which go out in this order
+                await asyncio.gather(*(self._publish(event, key) for event, key in some))  # which go out in this order
 
-    async def _publish(self, event: Event) -> None:
-        key, body = message_of(event)
+    async def _publish(self, event: Event, job_key: str) -> None:
+        key, body = message_of(event, job_key)
         try:
             await self._publisher.publish(EVENTS, key, body, _PROGRESS if isinstance(event, Progress) else _END)
         except Unroutable:  # nobody listens

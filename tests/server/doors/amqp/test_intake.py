@@ -16,10 +16,11 @@ from ai import types as engine
 from server.commands import Submit
 from server.doors.amqp.broker import Properties
 from server.doors.amqp.dead_letters import CODE, FIELD, REASON
+from server.doors.amqp.events import REFUSED
 from server.doors.amqp.intake import JOB, LIMIT, TRY_AGAIN, Intake, IntakeParts, IntakeSettings
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
 from server.doors.amqp.publisher import Publisher
-from server.doors.amqp.queues import Queues
+from server.doors.amqp.queues import EVENTS, Queues, exchanges
 from server.errors import Code, JobFailure, RecordsUnavailable, Refusal
 from server.job import Job, JobState
 from server.limits import REQUESTS, Rate
@@ -75,7 +76,7 @@ class Inn:
         self.shelf = Shelf()
         self.told: list[tuple[int, Code, str]] = []
         self.submit: Callable[[Submit], Awaitable[Admitted]] = self._submit
-        self.publisher = Publisher(self.broker, clock=self.clock, chance=lambda: 1.0)
+        self.publisher = Publisher(self.broker, clock=self.clock, chance=lambda: 1.0, declare=exchanges)
         self.intake = Intake(
             IntakeSettings(queues=QUEUES, owner=OWNER, prefetch=prefetch, max_bytes=10_000, retry_delays=DELAYS),
             IntakeParts(
@@ -127,6 +128,12 @@ class Inn:
         """Any message."""
         self.broker.put(QUEUES.jobs, json.dumps(message).encode(), Properties(message_id="m", reply_to="shop"))
         await settle()
+
+    async def listen(self, queue: str, routing_key: str) -> None:
+        """Keep what is told under that key in a queue."""
+        channel = await (await self.broker.connect("a listener")).channel()
+        await channel.declare_queue(queue)
+        await channel.bind(queue, EVENTS, routing_key)
 
     async def job(self, number: int = 1) -> Job:
         """The job of a message."""
@@ -341,14 +348,20 @@ async def test_a_delay_queue_that_stands_otherwise_is_not_used() -> None:
 
 
 async def test_what_is_refused_is_told_and_kept_and_does_not_come_again() -> None:
-    """The generation's failed call is recorded, the message lies with the dead, the delivery is acknowledged."""
+    """The generation's failed call is recorded, the message lies with the dead, the delivery is acknowledged; news says so."""
     inn = await Inn().opened()
+    await inn.listen("news", REFUSED)
     await inn.post(1, prompt=" ")
     await inn.post(2, parameters={"width": 65, "height": 64, "steps": 4})
     await inn.post_body({"type": "dance"})
     inn.broker.put(QUEUES.jobs, b"{" * 10_001)
     await settle()
     assert inn.told == [(1, Code.INVALID_PARAMETER, ""), (2, Code.INVALID_PARAMETER, "")]
+    news = [json.loads(body) for body in inn.broker.bodies("news")]
+    assert [(one["idempotency_key"], one["message_id"], one["code"]) for one in news] == [
+        ("task-1", "m", "INVALID_PARAMETER"), ("task-2", "m", "INVALID_PARAMETER"), ("", "m", "INVALID_PARAMETER"),
+        ("", "", "FRAME_TOO_LARGE"),
+    ]  # fmt: skip
     assert inn.buried == [
         ("INVALID_PARAMETER", "data.prompt"),
         ("INVALID_PARAMETER", "data.parameters.width"),

@@ -147,7 +147,7 @@ class Node:
         self.publisher = Publisher(broker, clock=self.clock, chance=lambda: 1.0, declare=exchanges)
         self.elsewhere = Elsewhere(store=store, board=self.board, is_here=self.house.lifecycle.has, clock=self.clock)
         self.ear = EventEar(self.board, self.elsewhere)
-        self.teller = Teller(self.publisher, self.elsewhere.has, self.clock)
+        self.teller = Teller(self.publisher, self.elsewhere.has, self.board.key_of, self.clock)
         self.dispatch = Dispatch(self.outbox, self.publisher, self.clock)
         self.again = DispatchingAgain(self, self.publisher, self.clock, AGAIN_AFTER)
         self.dispatched = Dispatched(self.board, self.house.places, self.ear.follow)
@@ -225,9 +225,10 @@ async def nodes(*names: str) -> tuple[FakeBroker, Claims, list[Node]]:
 @pytest.mark.parametrize("event", [PROGRESS, *ENDS])
 def test_events_are_json_under_their_job_s_key(event: Event) -> None:
     """Whoever reads them finds the job, the kind and the number in each; progress comes back whole."""
-    key, body = message_of(event)
+    key, body = message_of(event, "order-17")
     told = json.loads(body)
     assert key == f"job.job-1.{told['event']}"
+    assert told["idempotency_key"] == "order-17"
     assert (told["job_id"], told["number"]) == ("job-1", event.number)
     assert heard(body) == ("job-1", event if event is PROGRESS else None)
     assert keys_of("job-1") == "job.job-1.*"
@@ -241,7 +242,7 @@ def test_every_kind_of_event_is_told_but_those_that_are_somebody_s_own() -> None
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{}", b'{"job_id": 3, "event": "failed"}', b'{"job_id": "a", "event": "progress"}', b"[" * 100_000,
-     message_of(PROGRESS)[1].replace(b"denoising", b"dancing")],
+     message_of(PROGRESS, "")[1].replace(b"denoising", b"dancing")],
 )  # fmt: skip
 def test_what_is_no_event_is_a_value_error(body: bytes) -> None:
     """Nothing else, whatever was published to the exchange."""
