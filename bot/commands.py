@@ -42,7 +42,7 @@ Server = Annotated[
     ),
 ]
 Token = Annotated[str, typer.Option(envvar="ATELIER_TOKEN", help="Who the bots are, where the server asks.")]
-Door = Annotated[str, typer.Option(help="By which protocol: tcp or http.")]
+Door = Annotated[str, typer.Option(help="By which protocol: tcp, http or amqp.")]
 ProfileName = Annotated[
     str, typer.Option("--profile", metavar="NAME|FILE", help=f"{', '.join(library())}, or a .toml file.")
 ]
@@ -74,6 +74,12 @@ Sample = Annotated[
 ]
 Compare = Annotated[bool, typer.Option("--compare/--no-compare", help="Whether the sample is asked for again, alone.")]
 Tolerance = Annotated[int, typer.Option(min=0, max=255, help="Levels by which it may differ: docs/promises.md.")]
+Artifacts = Annotated[
+    Path | None,
+    typer.Option(
+        file_okay=False, help="With amqp: where the server stores pictures (DATA_DIR/artifacts), to check them."
+    ),
+]
 Out = Annotated[Path, typer.Option(file_okay=False, help="Folder for the report: one .json and one .html.")]
 
 
@@ -99,6 +105,7 @@ def _kind_command(kind: str, about: str, usual_profile: str, usual_seconds: floa
         sample: Sample = 12,
         compare: Compare = True,
         tolerance: Tolerance = 1,
+        artifacts: Artifacts = None,
         out: Out = Path("outputs/bots"),
     ) -> None:
         from bot.asked import commands_of, faults_of, pids_of, scenario
@@ -114,6 +121,7 @@ def _kind_command(kind: str, about: str, usual_profile: str, usual_seconds: floa
                 address=server or USUAL[known_door(door)],
                 token=SecretStr(token),
                 reconnect_for=reconnect_for,
+                artifacts=artifacts.resolve() if artifacts else None,
             )
             return Options(
                 kind=kind, where=where, profile=given, seconds=seconds, count=count, drain=drain, processes=processes,

@@ -112,6 +112,11 @@ class Run:
     def check(self) -> None:
         """Before anything is opened. Raises CannotRun, CannotFault, TooMany."""
         arrivals = self.options.profile.arrivals
+        if self.options.kind == "stress" and self.options.where.kind == "amqp":
+            raise CannotRun(
+                "stress looks for visitors who are turned away, and a queue turns nobody away: take --door tcp or http, "
+                "or load --door amqp --rate N"
+            )
         bots = arrivals.users if isinstance(arrivals, Closed) else arrivals.connections
         if not bots:
             key = "arrivals.users" if isinstance(arrivals, Closed) else "arrivals.connections"

@@ -52,6 +52,16 @@ async def test_all_sorts_of_visitors(
     assert ended == record["counts"]["intended"]
 
 
+async def test_everybody_gives_up_at_once(reactor: Any, quick: Quick, tmp_path: Path) -> None:
+    """Every so often all that is under way is cancelled together, and each of them has its end."""
+    storms = plain("[behaviour]\nabort_all_every = 0.3\n")
+    asked = options("load", quick.address, tmp_path, storms, users=20, seconds=2.0, again=False)
+    status, record = await run(reactor, asked)
+    assert status == 0, record["verdict"]
+    assert record["counts"]["canceled"] > 5
+    assert record["counts"]["intended"] == record["counts"]["succeeded"] + record["counts"]["canceled"]
+
+
 async def test_an_open_loop_shared_by_processes(reactor: Any, quick: Quick, tmp_path: Path) -> None:
     """Two processes make each visit of the plan once, though there is one connection to share, and their histograms are one."""
     arrivals = Poisson(process="poisson", rate=15.0, connections=1)

@@ -6,8 +6,8 @@
     job.{id}.canceled   {job_id, event, number, idempotency_key}
     message.refused     {event, message_id, idempotency_key, code, message, field, limit}
 
-By its key whoever published a message knows its job. Numbers rise with each event of a job. The end comes once from each node that
-tells it; what counts is the job's record.
+By its key whoever published a message knows its job. Numbers rise with each event of a job. The end comes once from each node
+that tells it; what counts is the job's record.
 """
 
 from __future__ import annotations
