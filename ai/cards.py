@@ -35,6 +35,7 @@ from typing import Any
 from ai.adapters.folder import find_adapters
 from ai.families.known import FAMILIES, Defaults, config_folder, recognise, usual_size
 from ai.schedules import SOLVERS, Schedule, most_steps, schedules_of_folder
+from ai.text.cards import TextCard, is_text_model, read_text_card
 from ai.types import ModelLoadError
 
 _ENTRIES: Mapping[str, type] = {
@@ -85,6 +86,19 @@ class ModelCard:
     refiner: ModelCard | None = None
     refiner_switch: float = REFINER_SWITCH
 
+    @property
+    def model_type(self) -> str:
+        """What it does, in the words of prediction platforms."""
+        return "text-to-image"
+
+
+PredictingCard = TextCard
+"""Those of models that paint nothing."""
+
+Card = ModelCard | PredictingCard
+"""Any model's. All have a name, a source, a description, a model_type and adapters; those that paint nothing have an
+input_schema and an output_schema, and make a request of an input."""
+
 
 def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None) -> ModelCard:
     """The card of the model at `source`, the family's values where the folder holds none.
@@ -121,6 +135,11 @@ def read_card(name: str, source: str, adapters: Mapping[str, Path] | None = None
     )
 
 
+def read_any_card(name: str, source: str, adapters: Mapping[str, Path] | None = None) -> Card:
+    """The card of a model of whichever kind its files say. Raises ModelLoadError."""
+    return read_text_card(name, source) if is_text_model(source) else read_card(name, source, adapters)
+
+
 def with_default_solver(card: ModelCard, solver: str) -> ModelCard:
     """The card with this solver for requests that name none. Raises ModelLoadError where it does not offer it."""
     if solver not in card.solvers:
@@ -128,10 +147,15 @@ def with_default_solver(card: ModelCard, solver: str) -> ModelCard:
     return replace(card, solvers=tuple(dict.fromkeys((solver, *card.solvers))))
 
 
-def with_refiners(cards: Iterable[ModelCard]) -> list[ModelCard]:
+def with_refiners(cards: Iterable[Card]) -> list[Card]:
     """The cards, and those of the refiners that they name."""
     cards = list(cards)
-    return cards + [card.refiner for card in cards if card.refiner is not None]
+    return [*cards, *(card.refiner for card in pictures_of(cards) if card.refiner is not None)]
+
+
+def pictures_of(cards: Iterable[Card]) -> list[ModelCard]:
+    """The cards of models that paint."""
+    return [card for card in cards if isinstance(card, ModelCard)]
 
 
 def _read_document(path: Path) -> dict[str, Any]:

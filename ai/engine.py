@@ -1,4 +1,4 @@
-"""The engine of one device: a loop that denoises all samples together, a step at a time.
+"""The engine of one device: a loop that denoises all samples together, a step at a time, and writes texts between the steps.
 
 Any thread may call `submit`, `cancel`, `load`, `stop` and `numbers`; everything else happens in `run`, on the one
 thread that `start` schedules it on. What other threads want of the loop comes as letters (`ai.inbox`).
@@ -18,31 +18,34 @@ from typing import TYPE_CHECKING
 
 from ai.acceptance import check_request
 from ai.batching import BatchPolicy, Group, Turn
-from ai.cards import ModelCard, with_refiners
+from ai.cards import Card, ModelCard, with_refiners
 from ai.failures import as_engine_error, lost_device
 from ai.inbox import Inbox
 from ai.loading import Aside, Loader, at_once
 from ai.memory import Memory
 from ai.roll import Roll
 from ai.seating import Seating
-from ai.shelf import Demand, Shelf, Weigh, load_by_family, weigh_by_files
+from ai.shelf import Demand, Load, Shelf, Weigh, load_by_kind, weigh_by_files
 from ai.steppers import Steppers
 from ai.tally import Tally
 from ai.telling import Teller
+from ai.text.texts import Texts
 from ai.types import (
     Deliver,
     DeviceLost,
     EngineError,
     EngineNumbers,
     EngineSettings,
+    GenerationError,
     GenerationRequest,
     HandedBack,
+    Request,
+    TextRequest,
 )
 from ai.work import Sample, Work
 
 if TYPE_CHECKING:
     from ai.device import Place
-    from ai.families.family import LoadModel
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +69,14 @@ class Engine:
 
     def __init__(
         self,
-        cards: Sequence[ModelCard],
+        cards: Sequence[Card],
         settings: EngineSettings,
         start: Callable[[], None],
         deliver: Deliver,
         *,
         aside: Aside = at_once,
         aside_adapters: Aside = at_once,
-        load_model: LoadModel = load_by_family,
+        load_model: Load = load_by_kind,
         weigh: Weigh = weigh_by_files,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -114,22 +117,29 @@ class Engine:
             relieve=self._relieve,
             started=self._teller.started,
         )
+        self._texts = Texts(
+            settings, self._shelf, self._memory, emit=self._teller.emit, forget=self._inbox.forget, clock=clock
+        )
 
     # From any thread.
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take in a request; it joins at the next step boundary.
 
         Raises ValueError for a request id that is in the engine, EngineStopped after `stop()` or when the device is lost,
         and whatever `start` raises: then the request stays in the inbox, and the next letter tries to start the loop again.
         """
-        work = Work(request, self._clock())
-        self._inbox.submit(request.request_id, request.num_images, lambda: self._admit(work))
+        at = self._clock()
+        if isinstance(request, TextRequest):
+            letter = partial(self._texts.admit, request, at)
+        else:
+            letter = partial(self._admit, request, at)
+        self._inbox.submit(request.request_id, request.samples, letter)
 
     def cancel(self, request_id: str) -> None:
         """Give up a request at the next step boundary. One that is not in the engine (any more) is ignored."""
         if self._inbox.knows(request_id):
-            self._inbox.post(lambda: self._roll.cancel([request_id]))
+            self._inbox.post(lambda: self._cancel(request_id))
 
     def save(self, request_id: str) -> None:
         """Tell, by `Saved`, how far a request is; it goes on. One that is not in the engine (any more) is ignored."""
@@ -144,7 +154,7 @@ class Engine:
 
     def hand_back(self, images: int) -> None:
         """Give up requests that have not begun, the latest first, of about so many images. HandedBack follows."""
-        self._inbox.post(lambda: self._teller.emit(HandedBack(self._roll.give_back(images))))
+        self._inbox.post(lambda: self._teller.emit(HandedBack(self._give_back(images))))
 
     def abandon(self, error: Exception) -> None:
         """The thread that `run` was called on has failed: what is here is handed back. `run` must not be under way."""
@@ -191,10 +201,14 @@ class Engine:
         self._painted = []
         self._want_models()
         self._roll.fail_late(self._clock(), self._policy.pace.least_seconds)
+        began = self._clock()
         turn = self._policy.next_step(lambda group: self._shelf.seats(group.model))
         self._park(turn)
         if turn.samples:
             self._guarded(self._step, turn.samples[0].group, turn.samples)
+        if self._texts:
+            now = self._clock()
+            self._texts.turn(now + (now - began) if turn.samples else now, lambda: self._inbox.has_letters)
 
     def _guarded(
         self, work: Callable[[Group, Sequence[Sample]], None], group: Group, samples: Sequence[Sample]
@@ -212,11 +226,13 @@ class Engine:
 
     def _want_models(self) -> None:
         """Ask for what is not in memory; requests for what cannot be had fail."""
-        for model in dict.fromkeys(sample.group.model for sample in self._roll.samples):
+        painting = (sample.group.model for sample in self._roll.samples)
+        for model in dict.fromkeys((*painting, *sorted(self._texts.wanted))):
             try:
                 self._shelf.want(model)
             except EngineError as error:
                 self._roll.fail_model(model, error)
+                self._texts.fail_model(model, error)
         self._shelf.make_room()
 
     def _park(self, turn: Turn[Sample]) -> None:
@@ -234,8 +250,8 @@ class Engine:
 
     def _step(self, group: Group, samples: Sequence[Sample]) -> None:
         """Seat the newcomers, move all that have a row one step on, and tell of it."""
-        model = self._shelf.use(group.model)
-        stepper = self._steppers[group]
+        self._shelf.use(group.model)
+        model, stepper = self._shelf[group.model], self._steppers[group]
         seated = self._seating.seat(model, samples)
         if not seated:
             return
@@ -291,6 +307,9 @@ class Engine:
             adapter_hits=self._shelf.adapter_hits,
             adapter_loads=self._shelf.adapter_loads,
             adapter_evictions=self._shelf.adapter_evictions,
+            texts_running=self._texts.running,
+            texts_waiting=self._texts.waiting,
+            tokens=self._texts.tokens,
             memory=self._memory.numbers,
         )
         self._tally.look()
@@ -319,18 +338,22 @@ class Engine:
             letter()
         if stopping:
             self._roll.cancel_all()
+            self._texts.cancel_all()
         return True
 
     def _goes_on(self, stopping: bool) -> bool:
         """Whether a turn can do something, without a letter that says that what somebody needs has come."""
         coming = self._shelf.is_coming
         able = (not sample.work.waiting and not coming(sample.group.model) for sample in self._roll.samples)
-        return any(able) or (stopping and bool(self._roll))
+        return any(able) or self._texts.is_able(coming) or (stopping and bool(self._roll or self._texts))
 
-    def _admit(self, work: Work) -> None:
+    def _admit(self, request: GenerationRequest, submitted_at: float) -> None:
+        work = Work(request, submitted_at)
         self._roll.enter(work)
         try:
-            card = self._shelf.card(work.request.model)
+            card = self._shelf.card(request.model)
+            if not isinstance(card, ModelCard):
+                raise GenerationError(f"model: {request.model!r} paints nothing")
             check_request(work.request, card)
         except EngineError as error:
             self._roll.fail([work], error)
@@ -338,7 +361,17 @@ class Engine:
             work.refine_by(card)
             self._roll.line_up(work)
 
+    def _cancel(self, request_id: str) -> None:
+        self._roll.cancel([request_id])
+        self._texts.cancel(request_id)
+
+    def _give_back(self, samples: int) -> tuple[Request, ...]:
+        pictures = self._roll.give_back(samples)
+        left = samples - sum(request.samples for request in pictures)
+        return (*pictures, *(self._texts.give_back(left) if left > 0 else ()))
+
     def _save(self, request_id: str) -> None:
+        self._texts.save(request_id)
         work = self._roll.find(request_id)
         if work is not None:
             here = work.group.model in self._shelf
@@ -349,12 +382,14 @@ class Engine:
     def _demand(self) -> Demand:
         """Which models the samples want, and which of them have samples that step or are decoded."""
         seated = {sample.group.model for sample in self._painted} | {group.model for group in self._policy.seated}
-        return Demand({sample.group.model for sample in self._roll.samples}, seated)
+        wanted = {sample.group.model for sample in self._roll.samples}
+        return Demand(wanted | set(self._texts.wanted), seated | set(self._texts.seated))
 
     def _forget_model(self, name: str) -> None:
         """Let go of what still refers to a model that is unloaded."""
         self._steppers.forget(name)
         self._seating.undress(name)
+        self._texts.forget_model(name)
 
     def _relieve(self) -> bool:
         """Let go of something that takes memory and that nobody needs now. False if there is nothing."""
@@ -372,14 +407,15 @@ class Engine:
                 with suppress(DeviceLost):
                     letter()
         self._tally.set(lost=str(error))
-        self._teller.emit(HandedBack(self._roll.give_back_all(), error))
+        self._teller.emit(HandedBack((*self._roll.give_back_all(), *self._texts.give_back_all()), error))
         self._hand_over()
 
     def _give_up(self, error: Exception) -> None:
         """Fail all there is, then end the loop; the next letter starts it again."""
-        while (letters := self._inbox.take(lambda stopping: bool(self._roll))) is not None:
+        while (letters := self._inbox.take(lambda stopping: bool(self._roll or self._texts))) is not None:
             for letter in letters:
                 letter()
             self._roll.fail(self._roll, error)
+            self._texts.fail_all(error)
             self._hand_over()
         self._hand_over()

@@ -16,6 +16,7 @@ from operator import add
 from typing import Protocol
 
 from ai.types import (
+    Answered,
     Canceled,
     Deliver,
     EngineError,
@@ -25,7 +26,6 @@ from ai.types import (
     EngineStopped,
     Failed,
     Finished,
-    GenerationRequest,
     HandedBack,
     MemoryNumbers,
     ModelEvent,
@@ -35,6 +35,7 @@ from ai.types import (
     ModelUnloaded,
     Parked,
     Previewed,
+    Request,
     Started,
     Stepped,
 )
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 class DeviceEngine(Protocol):
     """What the fleet asks of an engine (`ai.engine.Engine`)."""
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take in a request; raises EngineStopped where it takes no more."""
         ...
 
@@ -89,14 +90,14 @@ class _Device:
     engine: DeviceEngine
     max_batch: int
     models: dict[str, ModelEvent] = field(default_factory=dict)
-    requests: dict[str, GenerationRequest] = field(default_factory=dict)
+    requests: dict[str, Request] = field(default_factory=dict)
     lost: str = ""
     asked: bool = False  # for a part of its queue, and has not answered
 
     @property
     def images(self) -> int:
         """How many images it has."""
-        return sum(request.num_images for request in self.requests.values())
+        return sum(request.samples for request in self.requests.values())
 
     def has(self, model: str, *kinds: type[ModelEvent]) -> bool:
         """Whether the last that was heard of a model is one of these."""
@@ -140,7 +141,7 @@ class Fleet:
 
     # From any thread.
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take in a request. Raises ValueError for an id that is here already, and EngineStopped without any device left."""
         with self._lock:
             if any(request.request_id in device.requests for device in self._devices):
@@ -188,7 +189,7 @@ class Fleet:
 
     # Where requests go. With the lock held.
 
-    def _dispatch(self, request: GenerationRequest) -> None:
+    def _dispatch(self, request: Request) -> None:
         """Give a request to the device that suits it best. Raises EngineStopped where none is left."""
         refusal = EngineStopped("; ".join(device.lost for device in self._devices))
         for device in sorted(self._living(), key=lambda device: device.aversion(request.model)):
@@ -226,7 +227,10 @@ class Fleet:
         handed = [event for event in events if isinstance(event, HandedBack)]
         with self._lock:
             ends = [end for event in handed for end in self._take_back(device, event)]
-            if any(isinstance(event, (Finished, Failed, Canceled, HandedBack)) for event in passed + ends) or ends:
+            if (
+                any(isinstance(event, (Finished, Answered, Failed, Canceled, HandedBack)) for event in passed + ends)
+                or ends
+            ):
                 self._share()
         self._tell(ends)
         if any(event.error is not None for event in handed) and not self._living():
@@ -243,7 +247,7 @@ class Fleet:
         if isinstance(event, HandedBack):
             return False
         request_id = event.request_id
-        if isinstance(event, (Finished, Failed, Canceled)):
+        if isinstance(event, (Finished, Answered, Failed, Canceled)):
             self._forget(device, request_id)
         elif isinstance(event, Started):
             again = request_id in self._begun
@@ -298,7 +302,7 @@ class Fleet:
             if here and not any(other.has(model, ModelReady, ModelLoading) for other in self._living()):
                 yield ModelUnloaded(model)
 
-    def _again(self, request: GenerationRequest, error: EngineError | None) -> EngineEvent | None:
+    def _again(self, request: Request, error: EngineError | None) -> EngineEvent | None:
         if request.request_id in self._cancelled or self._stopping:
             return Canceled(request.request_id)
         try:
@@ -337,6 +341,9 @@ def total_numbers(each: Sequence[EngineNumbers]) -> EngineNumbers:
         device_used=_total_told(numbers.device_used for numbers in each),
         device_total=_total_told(numbers.device_total for numbers in each),
         lost="; ".join(filter(None, (numbers.lost for numbers in each))),
+        texts_running=sum(numbers.texts_running for numbers in each),
+        texts_waiting=sum(numbers.texts_waiting for numbers in each),
+        tokens=sum(numbers.tokens for numbers in each),
         devices=tuple(each),
     )
 

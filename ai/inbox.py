@@ -73,6 +73,11 @@ class Inbox:
             return self._stopping
 
     @property
+    def has_letters(self) -> bool:
+        """Whether anybody wants something of the loop."""
+        return bool(self._letters)  # as good as with the lock: a letter that comes now is read soon
+
+    @property
     def submitted(self) -> int:
         """How many images have been asked for in letters that nobody has read yet."""
         with self._lock:

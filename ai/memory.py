@@ -30,6 +30,7 @@ class Memory:
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self.latents = 0
+        self.texts = 0  # keys and values of the texts under way, as long as they may become
         self._models: dict[str, int] = {}
         self._adapters: dict[str, int] = {}
         self._peaks: dict[Pass, dict[int, int]] = {}
@@ -98,7 +99,7 @@ class Memory:
 
     @property
     def _held(self) -> int:
-        return sum(self._models.values()) + sum(self._adapters.values()) + self.latents
+        return sum(self._models.values()) + sum(self._adapters.values()) + self.latents + self.texts
 
     @property
     def numbers(self) -> MemoryNumbers:
@@ -107,6 +108,6 @@ class Memory:
             limit=self.limit,
             models=sum(self._models.values()),
             adapters=sum(self._adapters.values()),
-            latents=self.latents,
+            latents=self.latents + self.texts,
             activations=self.activations,
         )

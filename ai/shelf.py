@@ -10,13 +10,14 @@ import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ai.adapters.residents import Residents
-from ai.cards import ModelCard
+from ai.cards import Card
 from ai.failures import lost_device, ran_out_of_memory
 from ai.loading import Aside, Loader
 from ai.memory import Memory
+from ai.text.cards import TextCard
 from ai.types import (
     EngineError,
     EngineEvent,
@@ -30,7 +31,8 @@ from ai.types import (
 )
 
 if TYPE_CHECKING:
-    from ai.families.family import LoadModel, Model
+    from ai.families.family import Model
+    from ai.text.model import TextModel
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +40,31 @@ log = logging.getLogger(__name__)
 # seconds each time. A person who has put the missing file in place waits this long, or asks for `load`.
 RETRY_SECONDS = 60.0
 
-Weigh = Callable[[ModelCard, EngineSettings], int]
+Weigh = Callable[[Any, EngineSettings], int]
 """The bytes that a card's model will about take, from its files; 0 where they cannot tell. Called on the loading thread."""
 
+Load = Callable[[Any, EngineSettings], "Model | TextModel"]
+"""Puts a card's model into memory. Raises ModelLoadError, with a text that says what is wrong with which file."""
 
-def load_by_family(card: ModelCard, settings: EngineSettings) -> Model:
-    """Load a card's model by its family (the engine's default way to come by a model)."""
+
+def load_by_kind(card: Card, settings: EngineSettings) -> Model | TextModel:
+    """Load a card's model, one that paints by its family (the engine's default way to come by a model)."""
     # Here and not above: the server's port listens before torch is imported, and this runs on the loading thread.
+    if isinstance(card, TextCard):
+        from ai.text.model import load_text_model
+
+        return load_text_model(card, settings)
     from ai import families
 
     return families.load(card, settings)
 
 
-def weigh_by_files(card: ModelCard, settings: EngineSettings) -> int:
+def weigh_by_files(card: Card, settings: EngineSettings) -> int:
     """What the model's files say (the engine's default)."""
+    if isinstance(card, TextCard):
+        from ai.text.model import expected_text_bytes
+
+        return expected_text_bytes(card, settings)
     from ai.families.weights import expected_bytes
 
     return expected_bytes(card.source, settings)
@@ -69,7 +82,7 @@ class Place:
     """A model in memory, and its adapters. `fresh` until it has made a step: it was waited for, and is not to go before it was
     used."""
 
-    model: Model
+    model: Model | TextModel
     residents: Residents
     used_at: float
     fresh: bool = True
@@ -84,10 +97,10 @@ class Shelf:
 
     def __init__(
         self,
-        cards: Sequence[ModelCard],
+        cards: Sequence[Card],
         settings: EngineSettings,
         *,
-        load_model: LoadModel,
+        load_model: Load,
         weigh: Weigh,
         loader: Loader,
         memory: Memory,
@@ -97,7 +110,7 @@ class Shelf:
         clock: Callable[[], float],
         emit: Callable[[EngineEvent], None],
     ) -> None:
-        self._cards: Mapping[str, ModelCard] = {card.name: card for card in cards}
+        self._cards: Mapping[str, Card] = {card.name: card for card in cards}
         self._settings = settings
         self._load_model = load_model
         self._weigh = weigh
@@ -120,7 +133,12 @@ class Shelf:
         return name in self._places
 
     def __getitem__(self, name: str) -> Model:
-        return self._places[name].model
+        """A model that paints."""
+        return cast("Model", self._places[name].model)
+
+    def text_model(self, name: str) -> TextModel:
+        """One that writes."""
+        return cast("TextModel", self._places[name].model)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -129,7 +147,7 @@ class Shelf:
         """The adapters of a model that is in memory."""
         return self._places[name].residents
 
-    def card(self, name: str) -> ModelCard:
+    def card(self, name: str) -> Card:
         """The card of a model. Raises ModelLoadError for a name that has none."""
         if name not in self._cards:
             raise ModelLoadError(f"model: {name!r} does not exist; there are {', '.join(self._cards) or 'none'}")
@@ -144,11 +162,10 @@ class Shelf:
         """Whether anything is."""
         return bool(self._under_way)
 
-    def use(self, name: str) -> Model:
-        """The model, which is in memory, for this turn."""
+    def use(self, name: str) -> None:
+        """The model, which is in memory, is what works now."""
         place = self._places[name]
         self._in_hand, place.used_at, place.fresh = name, self._clock(), False
-        return place.model
 
     def seats(self, name: str) -> bool:
         """Whether newcomers may be seated for it: it is in memory, and holds up no other that waits for room alone."""
@@ -223,7 +240,7 @@ class Shelf:
             lambda error: self._not_loaded(name, size, error),
         )
 
-    def _ready(self, name: str, model: Model, began: float) -> None:
+    def _ready(self, name: str, model: Model | TextModel, began: float) -> None:
         self._settle(name)
         residents = Residents(self._cards[name].adapters, model.adapters, self._aside_adapters)
         self._places[name] = Place(model, residents, self._clock())

@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import random as randomness
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Unpack, cast
 
 import structlog
 from google.protobuf.message import Message
 
+from ai.types import Json
 from bot.conversation import Question
 from bot.errors import RefusedError
 from bot.jobs import JobHandle
-from bot.orders import SubmitFields, submit_message
+from bot.orders import PredictFields, SubmitFields, predict_message, submit_message
 from bot.patience import Backoff, Patience
 from bot.reconnecting import Reconnecting, Tell
 from bot.waiting import pause
@@ -100,7 +101,23 @@ class Client:
         """
         if not fields.get("idempotency_key"):
             fields["idempotency_key"] = str(uuid.uuid4())
-        message = submit_message(prompt, fields)
+        return await self._order(submit_message(prompt, fields), retry_exhausted_for)
+
+    async def predict(
+        self,
+        model: str,
+        given: Mapping[str, Json],
+        *,
+        retry_exhausted_for: float = 0.0,
+        **fields: Unpack[PredictFields],
+    ) -> JobHandle:
+        """Ask a model that paints nothing, `given` by its input_schema; as `submit`. Iterate over the job for the text as it is
+        written (`server.events.Output`); its outcome has the `output`. Raises RefusedError, ClientError."""
+        if not fields.get("idempotency_key"):
+            fields["idempotency_key"] = str(uuid.uuid4())
+        return await self._order(predict_message(model, given, fields), retry_exhausted_for)
+
+    async def _order(self, message: pb.Submit | pb.Predict, retry_exhausted_for: float) -> JobHandle:
         until = self._clock.seconds() + retry_exhausted_for
         waits = Backoff(1.0, 30.0, self._random)
         while True:
@@ -124,6 +141,7 @@ class Client:
         progress: bool = True,
         previews: bool = False,
         inline_pictures: bool = True,
+        output: bool = True,
     ) -> JobHandle:
         """Follow a job of this owner's, also one that has ended. Raises RefusedError (JOB_NOT_FOUND), ClientError."""
         job = await self.get_job(job_id)
@@ -133,6 +151,7 @@ class Client:
             progress=progress,
             previews=previews,
             inline_pictures=inline_pictures,
+            output=output,
         )
         handle = JobHandle(watch, self._cancel_job)
         handle.seed = job.seed
@@ -148,7 +167,7 @@ class Client:
         return await self._ask(pb.Envelope(get_job=pb.GetJob(job_id=job_id)), pb.Job, "job")
 
     async def models(self) -> list[pb.Model]:
-        """What the server can paint with, the default first. Raises RefusedError, ClientError."""
+        """What the server has models of, the default first. Raises RefusedError, ClientError."""
         answer = await self._ask(pb.Envelope(list_models=pb.ListModels()), pb.Models, "models")
         return list(answer.models)
 

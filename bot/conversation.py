@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from bot.errors import RefusedError, UnexpectedAnswerError
 from proto import atelier_pb2 as pb
-from server.wire.codec import decode_failure
+from server.wire.telling import decode_failure
 
 
 class Conversation(Protocol):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from ai.types import Json
 from proto import atelier_pb2 as pb
-from server.events import Accepted, Artifact, Canceled, Event, Failed, Phase, Preview, Progress, Succeeded
-from server.wire.codec import decode_failure
+from server.events import Accepted, Artifact, Canceled, Event, Failed, Output, Phase, Preview, Progress, Succeeded
+from server.wire.telling import decode_failure
 
 _PHASES: dict[int, Phase] = {
     pb.QUEUED: Phase.QUEUED,
     pb.ENCODING: Phase.ENCODING,
     pb.DENOISING: Phase.DENOISING,
     pb.DECODING: Phase.DECODING,
+    pb.WRITING: Phase.WRITING,
     pb.FINISHING: Phase.FINISHING,
     pb.PARKED: Phase.PARKED,
     pb.RETRYING: Phase.RETRYING,
@@ -23,7 +26,8 @@ _PHASES: dict[int, Phase] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A job that succeeded. `pictures` are the PNG files in the artifacts' order; empty where they were not asked for."""
+    """A job that succeeded. `pictures` are the PNG files in the artifacts' order; empty where they were not asked for. One that
+    paints nothing has an `output`: a text, or whatever JSON the model gives."""
 
     job_id: str
     artifacts: tuple[Artifact, ...]
@@ -31,6 +35,8 @@ class Outcome:
     warnings: tuple[str, ...]
     queued_seconds: float
     processing_seconds: float
+    output: Json = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def _accepted(message: pb.Accepted) -> Accepted:
@@ -59,6 +65,10 @@ def _preview(message: pb.Preview) -> Preview:
     )
 
 
+def _output(message: pb.Output) -> Output:
+    return Output(number=message.event_number, job_id=message.job_id, offset=message.offset, text=message.text)
+
+
 def _succeeded(message: pb.Result) -> Succeeded:
     return Succeeded(
         number=message.event_number,
@@ -67,6 +77,8 @@ def _succeeded(message: pb.Result) -> Succeeded:
         warnings=tuple(message.warnings),
         queued_seconds=message.queued_seconds,
         processing_seconds=message.processing_seconds,
+        output=json.loads(message.output) if message.output else None,
+        figures=dict(message.figures),
     )
 
 
@@ -82,6 +94,7 @@ EVENT_DECODERS: dict[str, Callable[[Any], Event]] = {
     "accepted": _accepted,
     "progress": _progress,
     "preview": _preview,
+    "output": _output,
     "result": _succeeded,
     "failed": _failed,
     "canceled": _canceled,

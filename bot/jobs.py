@@ -1,11 +1,13 @@
 """A job as its client sees it: what it says, and what comes of it, however often the connection is lost.
 
-What a slow reader has not read is kept once: the latest Progress, the latest Preview of each image, Accepted and the end.
+What a slow reader has not read is kept once: the latest Progress, the latest Preview of each image, Accepted and the end. A text
+is kept whole, and told piece by piece, each of it once, although a server that was started again tells it anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from bot.errors import (
@@ -21,8 +23,8 @@ from bot.pictures import BrokenPieces, PictureAssembly
 from bot.waiting import News
 from proto import atelier_pb2 as pb
 from server.errors import AtelierError
-from server.events import Accepted, Canceled, Event, Failed, Preview, Progress, Succeeded
-from server.wire.codec import decode_failure
+from server.events import Accepted, Canceled, Event, Failed, Output, Preview, Progress, Succeeded, joined
+from server.wire.telling import decode_failure
 
 Canceler = Callable[[str], Awaitable[pb.JobState]]
 
@@ -30,13 +32,14 @@ Canceler = Callable[[str], Awaitable[pb.JobState]]
 class JobHandle:
     """One job. Iterate over it for its events (the last one is terminal), or await `result()`; or both."""
 
-    def __init__(self, opening: pb.Submit | pb.Watch, cancel: Canceler) -> None:
+    def __init__(self, opening: pb.Submit | pb.Predict | pb.Watch, cancel: Canceler) -> None:
         self._opening = opening
         self._cancel = cancel
         self._news = News()
         self._accepted: Accepted | None = None
         self._progress: Progress | None = None
         self._previews: dict[int, Preview] = {}
+        self._output: Output | None = None  # the latest piece's number, and all the text so far
         self._terminal: Event | None = None
         self._last_number = -1
         self._pictures = PictureAssembly()
@@ -69,6 +72,11 @@ class JobHandle:
         assert isinstance(self._end, Outcome)
         return self._end
 
+    @property
+    def text(self) -> str:
+        """What is written so far, of a job that writes."""
+        return self._output.text if self._output else ""
+
     async def cancel(self) -> pb.JobState:
         """Ask that it be stopped; gives its state at that moment. `result()` then raises JobCanceledError, or was faster."""
         return await self._cancel(self.job_id)
@@ -78,11 +86,14 @@ class JobHandle:
 
     async def events(self) -> AsyncIterator[Event]:
         """Its events in order, those that were overtaken left out; the terminal one ends it. Raises if there will be none."""
-        seen = -1
+        seen, read = -1, 0
         while True:
-            event = self._next_after(seen)
+            event = self._next_after(seen, read)
             if event is not None:
-                seen = event.number
+                seen = max(seen, event.number)
+                if isinstance(event, Output):
+                    event = replace(event, offset=read, text=event.text[read:])
+                    read = event.end
                 yield event
                 if event is self._terminal:
                     return
@@ -94,14 +105,15 @@ class JobHandle:
     # For the connection
 
     def opening(self) -> pb.Envelope:
-        """Submit until that is answered, then Watch from the first event that was not heard."""
+        """Submit, or Predict, until that is answered, then Watch from the first event that was not heard."""
         self._pictures = PictureAssembly()
-        if isinstance(self._opening, pb.Submit):
-            if not self.job_id:
-                return pb.Envelope(submit=self._opening)
-            watch = _watch_instead(self._opening, self.job_id)
-        else:
+        if isinstance(self._opening, pb.Watch):
             watch = self._opening
+        elif not self.job_id:
+            asked = self._opening
+            return pb.Envelope(submit=asked) if isinstance(asked, pb.Submit) else pb.Envelope(predict=asked)
+        else:
+            watch = _watch_instead(self._opening, self.job_id)
         again = pb.Watch()
         again.CopyFrom(watch)
         again.from_event = self._last_number + 1
@@ -131,7 +143,12 @@ class JobHandle:
             self._finish(UnexpectedAnswerError(f"{kind} came where a job's events were asked for"))
         else:
             event = EVENT_DECODERS[kind](message)
-            if event.number > self._last_number or kind in TERMINAL_KINDS:  # a Watch from beyond the end hears the end
+            if isinstance(event, Output):
+                self._keep_output(event)
+                self._last_number = max(self._last_number, event.number)
+            elif (
+                event.number > self._last_number or kind in TERMINAL_KINDS
+            ):  # a Watch from beyond the end hears the end
                 self._last_number = event.number
                 self._keep[type(event)](self, event)
             if kind == "accepted":
@@ -147,10 +164,16 @@ class JobHandle:
     def _keep_preview(self, event: Preview) -> None:
         self._previews[event.image_index] = event
 
+    def _keep_output(self, event: Output) -> None:
+        """Its place is said by its offset: pieces of one number may be several, and some are told again."""
+        whole = joined(self._output, event)
+        if whole.offset == 0 and whole.end > len(self.text):
+            self._output = whole
+
     def _keep_success(self, event: Succeeded) -> None:
         self._terminal = event
         outcome = self._outcome(event, ())
-        if self._opening.inline_pictures:
+        if not isinstance(self._opening, pb.Predict) and self._opening.inline_pictures:
             try:
                 outcome = self._outcome(event, self._pictures.whole(event.artifacts))
             except BrokenPieces as broken:
@@ -184,6 +207,8 @@ class JobHandle:
             warnings=event.warnings,
             queued_seconds=event.queued_seconds,
             processing_seconds=event.processing_seconds,
+            output=event.output,
+            figures=event.figures,
         )
 
     def _finish(self, end: Outcome | AtelierError | ClientError) -> None:
@@ -195,15 +220,19 @@ class JobHandle:
         if isinstance(self._end, Exception):
             raise self._end
 
-    def _next_after(self, number: int) -> Event | None:
-        """The earliest event that is kept and comes after `number`."""
+    def _next_after(self, number: int, read: int) -> Event | None:
+        """The earliest event that is kept and comes after `number`, or tells more of a text than the characters `read`."""
         kept = (self._accepted, self._progress, *self._previews.values(), self._terminal)
-        later = (event for event in kept if event is not None and event.number > number)
+        later: list[Event] = [event for event in kept if event is not None and event.number > number]
+        if self._output is not None and len(self.text) > read:
+            later.append(self._output)
         return min(later, key=lambda event: event.number, default=None)
 
 
-def _watch_instead(submit: pb.Submit, job_id: str) -> pb.Watch:
-    """A Watch with the wishes of a Submit."""
+def _watch_instead(submit: pb.Submit | pb.Predict, job_id: str) -> pb.Watch:
+    """A Watch with the wishes of a Submit or a Predict."""
+    if isinstance(submit, pb.Predict):
+        return pb.Watch(job_id=job_id, progress=submit.progress, output=submit.output)
     return pb.Watch(
         job_id=job_id,
         progress=submit.progress,

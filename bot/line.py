@@ -22,8 +22,8 @@ from bot.patience import Patience
 from proto import atelier_pb2 as pb
 from server.clock import Clock, Timer
 from server.errors import Code, StreamBroken
-from server.wire.codec import decode_failure
 from server.wire.connection import PROTOCOL_VERSION, Connection, Received, Rejected, Role, State
+from server.wire.telling import decode_failure
 
 log = structlog.get_logger("atelier.client")
 

@@ -1,10 +1,12 @@
-"""What may be asked for with a Submit, as plain Python values."""
+"""What may be asked for with a Submit or a Predict, as plain Python values."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from ai.types import Json
 from proto import atelier_pb2 as pb
 
 
@@ -38,6 +40,25 @@ class SubmitFields(TypedDict, total=False):
     preview_every_steps: int
     inline_pictures: bool
     cancel_on_disconnect: bool
+
+
+class PredictFields(TypedDict, total=False):
+    """Those of Predict, beside the model and its input. Progress and the text as it is written are asked for unless declined."""
+
+    idempotency_key: str
+    priority: int
+    deadline_seconds: float | None
+    webhook: pb.Webhook | None
+    progress: bool
+    output: bool
+    cancel_on_disconnect: bool
+
+
+def predict_message(model: str, given: Mapping[str, Json], fields: PredictFields) -> pb.Predict:
+    """The Predict. Raises ValueError or TypeError for what is no JSON."""
+    text = json.dumps(dict(given), allow_nan=False)
+    wishes: dict[str, Any] = {"progress": True, "output": True, **fields}
+    return pb.Predict(model=model, input=text, **wishes)
 
 
 def submit_message(prompt: str, fields: SubmitFields) -> pb.Submit:

@@ -70,6 +70,10 @@ class PaintingSettings(BaseSettings):
         32, "MAX_PARKED", ge=0, le=10_000,
         why="Pictures parked at a time; each keeps its latents and adapters in the device's memory.",
     )  # fmt: skip
+    max_texts: int = setting(
+        32, "MAX_TEXTS", ge=1, le=10_000,
+        why="Texts of one model that are written together: a pass reads all weights, however many rows it serves.",
+    )  # fmt: skip
     max_passed_over: int = setting(
         9, "MAX_PASSED_OVER", ge=1, le=10_000,
         why="So many seats in a row may go past a lower priority that waits; the next is its. No priority starves.",

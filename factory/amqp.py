@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from config import Settings, SettingsError
 from server.clock import Clock
-from server.commands import Submit
+from server.commands import Predict, Submit
 from server.doors.amqp.broker import Broker
 from server.doors.amqp.canceling import Canceling
 from server.doors.amqp.connection import BrokerAddress, RabbitMQ
@@ -44,7 +44,7 @@ _chance = SystemRandom().random
 class AmqpParts:
     """What the door is joined to. `set_going` runs jobs of which this node has the lease."""
 
-    submit: Callable[[Submit], Awaitable[Admitted]]
+    submit: Callable[[Submit | Predict], Awaitable[Admitted]]
     set_going: Callable[[Sequence[Job]], None]
     lifecycle: Lifecycle
     board: Board

@@ -10,10 +10,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from ai.cards import ModelCard
+from ai.cards import Card
 from ai.engine import Engine
 from ai.fleet import Fleet
-from ai.types import Deliver, EngineEvent, EngineNumbers, EngineSettings, GenerationRequest
+from ai.types import Deliver, EngineEvent, EngineNumbers, EngineSettings, Request
 
 log = structlog.get_logger("atelier.gpu")
 
@@ -24,7 +24,7 @@ class DeviceThreads:
     """An engine and its three threads. `start` and `stop` are called on the reactor thread and on one that may wait."""
 
     def __init__(
-        self, reactor: Any, cards: Sequence[ModelCard], settings: EngineSettings, deliver: Deliver, name: str
+        self, reactor: Any, cards: Sequence[Card], settings: EngineSettings, deliver: Deliver, name: str
     ) -> None:
         self._reactor = reactor
         self._steps = ThreadPool(minthreads=0, maxthreads=1, name=f"gpu{name}")
@@ -74,7 +74,7 @@ class EngineThreads:
     def __init__(
         self,
         reactor: Any,
-        cards: Sequence[ModelCard],
+        cards: Sequence[Card],
         settings: Sequence[EngineSettings],
         *,
         on_events: Callable[[Sequence[EngineEvent]], None],
@@ -113,11 +113,11 @@ class EngineThreads:
             threads.stop()
 
     @property
-    def cards(self) -> Sequence[ModelCard]:
+    def cards(self) -> Sequence[Card]:
         """Every model, the default first."""
         return self._cards
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take a request."""
         self._fleet.submit(request)
 

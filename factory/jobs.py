@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ai.cards import ModelCard
+from ai.cards import Card, pictures_of
 from config import Settings
 from factory.artists import read_artists
 from factory.cards import check_defaults
@@ -21,9 +21,11 @@ from server.jobs.board import Board
 from server.jobs.canceling import RecordedCanceling
 from server.jobs.cleaning import Cleaning, Keep
 from server.jobs.elsewhere import Elsewhere
+from server.jobs.entering import Entrance
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
+from server.jobs.predicting import PredictAdmission
 from server.jobs.recovery import Recovery
 from server.jobs.retrying import Retries
 from server.metering.rates import Rates
@@ -33,7 +35,7 @@ from server.metering.rates import Rates
 class JobParts:
     """What jobs are joined to."""
 
-    cards: Sequence[ModelCard]
+    cards: Sequence[Card]
     store: JobStore
     artifacts: ArtifactStore
     board: Board
@@ -91,23 +93,42 @@ class Jobs:
             announcer=parts.announcer,
             clock=clock,
         )
-        self.admission = Admission(
+        entrance = Entrance(
             store=parts.store,
             places=self.places,
-            cards=parts.cards,
-            artists=read_artists(parts.cards),
-            adapters=parts.adapters.source,
-            limits=job_limits(settings),
             rates=parts.rates,
-            pool=parts.pool,
-            clock=clock,
             announcer=parts.announcer,
-            check_webhook=parts.webhooks.check,
-            new_id=new_job_id,
-            new_seed=lambda: secrets.randbelow(2**32),  # as long as a person cares to type
             leased=settings.role != "gateway",
         )
-        check_defaults(self.admission, parts.cards)
+        pictures = pictures_of(parts.cards)
+        self.admission = Admission(
+            entrance=entrance,
+            places=self.places,
+            cards=parts.cards,
+            artists=read_artists(pictures),
+            adapters=parts.adapters.source,
+            limits=job_limits(settings),
+            pool=parts.pool,
+            clock=clock,
+            check_webhook=parts.webhooks.check,
+            new_id=new_job_id,
+            new_seed=new_seed,
+        )
+        check_defaults(self.admission, pictures)
+        self.predictions = PredictAdmission(
+            entrance=entrance,
+            places=self.places,
+            cards=parts.cards,
+            clock=clock,
+            check_webhook=parts.webhooks.check,
+            new_id=new_job_id,
+            new_seed=new_seed,
+        )
+
+
+def new_seed() -> int:
+    """For who names none: as long as a person cares to type."""
+    return secrets.randbelow(2**32)
 
 
 def new_job_id() -> str:

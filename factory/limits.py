@@ -20,6 +20,7 @@ def engine_settings(settings: Settings, device: str) -> EngineSettings:
         max_passed_over=settings.max_passed_over,
         parking=settings.parking,
         max_parked=settings.max_parked,
+        max_texts=settings.max_texts,
         torch_threads=settings.torch_threads,
         adapter_slots=settings.adapter_slots,
         max_adapter_bytes=settings.max_adapter_bytes,

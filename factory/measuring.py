@@ -10,7 +10,7 @@ import structlog
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 
-from ai.cards import ModelCard
+from ai.cards import Card
 from config import Settings, SettingsError
 from factory.fetching import AdapterFetching
 from factory.joining import joined
@@ -62,7 +62,7 @@ class Measured:
 class Measuring:
     """`metrics` is the registry and its text, `access` who may read it, `web` the HTTP door's part."""
 
-    def __init__(self, settings: Settings, reactor: Any, cards: Sequence[ModelCard]) -> None:
+    def __init__(self, settings: Settings, reactor: Any, cards: Sequence[Card]) -> None:
         clock = cast(Clock, reactor)
         self._settings = settings
         self._reactor = reactor

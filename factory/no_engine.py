@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai.cards import ModelCard
-from ai.types import EngineNumbers, EngineStopped, GenerationRequest
+from ai.cards import Card
+from ai.types import EngineNumbers, EngineStopped, Request
 
 
 class NoEngine:
     """Knows the models, whose limits a gateway checks, and loads none."""
 
-    def __init__(self, cards: Sequence[ModelCard]) -> None:
+    def __init__(self, cards: Sequence[Card]) -> None:
         self.cards = cards
 
     def start(self, model: str) -> None:
@@ -20,7 +20,7 @@ class NoEngine:
     def stop(self) -> None:
         """Nor to stop."""
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Raises EngineStopped."""
         raise EngineStopped("this node paints nothing")
 

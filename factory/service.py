@@ -8,7 +8,7 @@ from typing import Any, cast
 import structlog
 from twisted.internet.error import CannotListenError
 
-from ai.cards import ModelCard
+from ai.cards import Card
 from ai.types import EngineEvent, ModelReady, ModelUnavailable, ModelUnloaded
 from config import Settings, SettingsError
 from factory.cards import read_cards
@@ -137,7 +137,7 @@ class AtelierService:
         board.when_strange(follow)
         dispatched = Dispatched(board, jobs.places, follow)
         board.tap(dispatched)
-        submit = SubmitHandler(jobs.admission, jobs.lifecycle if paints else dispatched, self._health)
+        submit = SubmitHandler(jobs.admission, jobs.predictions, jobs.lifecycle if paints else dispatched, self._health)
         handlers = make_handlers(
             HandlerParts(
                 submit=submit,
@@ -196,7 +196,7 @@ class AtelierService:
             )
         )
 
-    def _engine(self, cards: Sequence[ModelCard]) -> EngineThreads:
+    def _engine(self, cards: Sequence[Card]) -> EngineThreads:
         return EngineThreads(
             self._reactor,
             cards,

@@ -19,8 +19,8 @@ from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal
 from server.futures import as_future
 from server.protocol import CLOSING_GRACE, AtelierProtocol
-from server.wire.codec import encode_goodbye
 from server.wire.connection import Connection, Role
+from server.wire.telling import encode_goodbye
 
 
 class TcpDoor(Factory):

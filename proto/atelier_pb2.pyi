@@ -48,6 +48,7 @@ class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DECODING: _ClassVar[Phase]
     FINISHING: _ClassVar[Phase]
     PARKED: _ClassVar[Phase]
+    WRITING: _ClassVar[Phase]
     RETRYING: _ClassVar[Phase]
 
 class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -112,6 +113,7 @@ DENOISING: Phase
 DECODING: Phase
 FINISHING: Phase
 PARKED: Phase
+WRITING: Phase
 RETRYING: Phase
 JOB_STATE_UNSPECIFIED: JobState
 JOB_QUEUED: JobState
@@ -133,7 +135,7 @@ DRAINING: ServerState
 FAILED: ServerState
 
 class Envelope(_message.Message):
-    __slots__ = ("request_id", "hello", "ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status", "welcome", "pong", "error", "accepted", "progress", "preview", "chunk", "result", "failed", "canceled", "cancel_requested", "job", "models", "server_status", "goodbye")
+    __slots__ = ("request_id", "hello", "ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status", "predict", "welcome", "pong", "error", "accepted", "progress", "preview", "chunk", "result", "failed", "canceled", "cancel_requested", "job", "models", "server_status", "goodbye", "output")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +145,7 @@ class Envelope(_message.Message):
     GET_JOB_FIELD_NUMBER: _ClassVar[int]
     LIST_MODELS_FIELD_NUMBER: _ClassVar[int]
     GET_SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    PREDICT_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +161,7 @@ class Envelope(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     hello: Hello
     ping: Ping
@@ -167,6 +171,7 @@ class Envelope(_message.Message):
     get_job: GetJob
     list_models: ListModels
     get_server_status: GetServerStatus
+    predict: Predict
     welcome: Welcome
     pong: Pong
     error: Error
@@ -182,7 +187,8 @@ class Envelope(_message.Message):
     models: Models
     server_status: ServerStatus
     goodbye: Goodbye
-    def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    output: Output
+    def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., predict: _Optional[_Union[Predict, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "token", "client_name", "exclusive")
@@ -396,6 +402,42 @@ class Signature(_message.Message):
     artist: str
     def __init__(self, text: _Optional[str] = ..., image: _Optional[bytes] = ..., position: _Optional[_Union[Signature.Position, str]] = ..., size: _Optional[_Union[Signature.Size, str]] = ..., opacity: _Optional[float] = ..., artist: _Optional[str] = ...) -> None: ...
 
+class Predict(_message.Message):
+    __slots__ = ("idempotency_key", "model", "input", "priority", "deadline_seconds", "progress", "output", "cancel_on_disconnect", "webhook", "traceparent")
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    WEBHOOK_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    idempotency_key: str
+    model: str
+    input: str
+    priority: int
+    deadline_seconds: float
+    progress: bool
+    output: bool
+    cancel_on_disconnect: bool
+    webhook: Webhook
+    traceparent: str
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., input: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., progress: _Optional[bool] = ..., output: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+
+class Output(_message.Message):
+    __slots__ = ("job_id", "event_number", "offset", "text")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    event_number: int
+    offset: int
+    text: str
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., offset: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
 class Accepted(_message.Message):
     __slots__ = ("job_id", "duplicate", "seed")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -453,20 +495,31 @@ class Chunk(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., image_index: _Optional[int] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("job_id", "event_number", "artifacts", "warnings", "queued_seconds", "processing_seconds")
+    __slots__ = ("job_id", "event_number", "artifacts", "warnings", "queued_seconds", "processing_seconds", "output", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     QUEUED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     PROCESSING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     event_number: int
     artifacts: _containers.RepeatedCompositeFieldContainer[Artifact]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     queued_seconds: float
     processing_seconds: float
-    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., queued_seconds: _Optional[float] = ..., processing_seconds: _Optional[float] = ...) -> None: ...
+    output: str
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, job_id: _Optional[str] = ..., event_number: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., queued_seconds: _Optional[float] = ..., processing_seconds: _Optional[float] = ..., output: _Optional[str] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("image_index", "key", "url", "size", "sha256", "content_type", "width", "height", "seed")
@@ -523,18 +576,20 @@ class CancelRequested(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ...) -> None: ...
 
 class Watch(_message.Message):
-    __slots__ = ("job_id", "from_event", "progress", "previews", "inline_pictures")
+    __slots__ = ("job_id", "from_event", "progress", "previews", "inline_pictures", "output")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     FROM_EVENT_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
     INLINE_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     from_event: int
     progress: bool
     previews: bool
     inline_pictures: bool
-    def __init__(self, job_id: _Optional[str] = ..., from_event: _Optional[int] = ..., progress: _Optional[bool] = ..., previews: _Optional[bool] = ..., inline_pictures: _Optional[bool] = ...) -> None: ...
+    output: bool
+    def __init__(self, job_id: _Optional[str] = ..., from_event: _Optional[int] = ..., progress: _Optional[bool] = ..., previews: _Optional[bool] = ..., inline_pictures: _Optional[bool] = ..., output: _Optional[bool] = ...) -> None: ...
 
 class GetJob(_message.Message):
     __slots__ = ("job_id",)
@@ -543,7 +598,14 @@ class GetJob(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event", "adapters", "strength", "refiner_strength")
+    __slots__ = ("job_id", "state", "model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale", "seed", "num_images", "solver", "priority", "percent", "created_at_us", "started_at_us", "completed_at_us", "artifacts", "warnings", "error", "last_event", "adapters", "strength", "refiner_strength", "input", "output", "figures")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -568,6 +630,9 @@ class Job(_message.Message):
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     REFINER_STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     state: JobState
     model: str
@@ -592,7 +657,10 @@ class Job(_message.Message):
     adapters: _containers.RepeatedCompositeFieldContainer[AdapterUse]
     strength: float
     refiner_strength: float
-    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., strength: _Optional[float] = ..., refiner_strength: _Optional[float] = ...) -> None: ...
+    input: str
+    output: str
+    figures: _containers.ScalarMap[str, float]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., strength: _Optional[float] = ..., refiner_strength: _Optional[float] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ListModels(_message.Message):
     __slots__ = ()
@@ -605,7 +673,7 @@ class Models(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "family", "description", "state", "default_width", "default_height", "default_num_inference_steps", "default_guidance_scale", "size_multiple", "min_size", "solvers", "adapters", "problem")
+    __slots__ = ("name", "family", "description", "state", "default_width", "default_height", "default_num_inference_steps", "default_guidance_scale", "size_multiple", "min_size", "solvers", "adapters", "problem", "model_type", "input_schema")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -619,6 +687,8 @@ class Model(_message.Message):
     SOLVERS_FIELD_NUMBER: _ClassVar[int]
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    MODEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     name: str
     family: str
     description: str
@@ -632,7 +702,9 @@ class Model(_message.Message):
     solvers: _containers.RepeatedScalarFieldContainer[str]
     adapters: _containers.RepeatedScalarFieldContainer[str]
     problem: str
-    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., default_num_inference_steps: _Optional[int] = ..., default_guidance_scale: _Optional[float] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., solvers: _Optional[_Iterable[str]] = ..., adapters: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ...) -> None: ...
+    model_type: str
+    input_schema: str
+    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., default_num_inference_steps: _Optional[int] = ..., default_guidance_scale: _Optional[float] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., solvers: _Optional[_Iterable[str]] = ..., adapters: _Optional[_Iterable[str]] = ..., problem: _Optional[str] = ..., model_type: _Optional[str] = ..., input_schema: _Optional[str] = ...) -> None: ...
 
 class GetServerStatus(_message.Message):
     __slots__ = ()

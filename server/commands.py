@@ -9,10 +9,13 @@ contract, NaN). What depends on this server's limits or models is checked by `se
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
+from ai.types import Json
 from server.errors import Refusal
 from server.listing import JobPage
 from server.webhook import Webhook
@@ -25,6 +28,9 @@ DEFAULT_STRENGTH = 0.75  # keeps the init image's composition, and repaints what
 MAX_PRIORITY = 100
 MAX_PREVIEW_EVERY = 2**32 - 1  # what the wire can say; beyond the number of steps it means: never
 MAX_IDEMPOTENCY_KEY = 200  # characters; a UUID has 36
+MAX_INPUT_BYTES = (
+    1_000_000  # of a Predict's input as JSON: a frame of the TCP door, and more text than a model's context
+)
 MAX_ADAPTERS = 8  # on one picture; more than a few styles at once paint mud
 
 
@@ -64,7 +70,7 @@ class Submit:
             raise Refusal.invalid("prompt", "at least 1 character other than space", self.prompt)
         _within("num_images", self.num_images, 1, MAX_IMAGES)
         _within("preview_every_steps", self.preview_every_steps, 0, MAX_PREVIEW_EVERY)
-        _within("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
+        _check_wishes(self.priority, self.deadline_seconds, self.idempotency_key)
         if self.seed is not None:
             _within("seed", self.seed, 0, MAX_SEED - MAX_IMAGES)
         if self.guidance_scale is not None:
@@ -73,10 +79,6 @@ class Submit:
             self._check_strength(self.strength)
         if self.refiner_strength is not None:
             _within("refiner_strength", self.refiner_strength, 0, 1)
-        if self.deadline_seconds is not None and not 0 < self.deadline_seconds < math.inf:
-            raise Refusal.invalid("deadline_seconds", "more than 0", self.deadline_seconds)
-        if len(self.idempotency_key) > MAX_IDEMPOTENCY_KEY:
-            raise Refusal.invalid("idempotency_key", f"at most {MAX_IDEMPOTENCY_KEY} characters", self.idempotency_key)
         check_adapter_count(len(self.adapters))
         for index, adapter in enumerate(self.adapters):
             if not adapter.name:
@@ -89,6 +91,31 @@ class Submit:
             raise Refusal.invalid("strength", "left out without an init_image", strength)
         if not 0 < strength <= 1:
             raise Refusal.invalid("strength", "more than 0 and at most 1", strength)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predict:
+    """Ask a model that paints nothing. `input` is what its input_schema names, as JSON has it; left out: the model's default."""
+
+    owner: str
+    model: str
+    input: Mapping[str, Json] = field(default_factory=dict)
+    priority: int = 0
+    deadline_seconds: float | None = None
+    webhook: Webhook | None = None
+    idempotency_key: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise Refusal for what no server would take."""
+        if not self.model:
+            raise Refusal.invalid("model", "the name of a model", self.model)
+        _check_wishes(self.priority, self.deadline_seconds, self.idempotency_key)
+        try:
+            size = len(json.dumps(dict(self.input), allow_nan=False, ensure_ascii=False).encode())
+        except (ValueError, TypeError, RecursionError):  # NaN, half a surrogate pair, nesting beyond reason
+            raise Refusal.invalid("input", "a JSON object of sound text and finite numbers", "something else") from None
+        if size > MAX_INPUT_BYTES:
+            raise Refusal.invalid("input", f"at most {MAX_INPUT_BYTES} bytes as JSON", size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +169,22 @@ class Ping:
     client_time_us: int
 
 
-Command = Submit | Cancel | Watch | GetJob | ListJobs | ListModels | GetServerStatus | Ping
+Command = Submit | Predict | Cancel | Watch | GetJob | ListJobs | ListModels | GetServerStatus | Ping
 
 
 def check_adapter_count(count: int) -> None:
     """Raise Refusal for more adapters than a picture may have."""
     if count > MAX_ADAPTERS:
         raise Refusal.invalid("adapters", f"at most {MAX_ADAPTERS}", count)
+
+
+def _check_wishes(priority: int, deadline_seconds: float | None, idempotency_key: str) -> None:
+    """What every request for a job may say."""
+    _within("priority", priority, -MAX_PRIORITY, MAX_PRIORITY)
+    if deadline_seconds is not None and not 0 < deadline_seconds < math.inf:
+        raise Refusal.invalid("deadline_seconds", "more than 0", deadline_seconds)
+    if len(idempotency_key) > MAX_IDEMPOTENCY_KEY:
+        raise Refusal.invalid("idempotency_key", f"at most {MAX_IDEMPOTENCY_KEY} characters", idempotency_key)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

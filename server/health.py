@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ai.cards import ModelCard
+from ai.cards import Card
 from ai.types import EngineEvent, ModelLoading, ModelReady, ModelUnavailable, ModelUnloaded
 from server.replies import ModelState, ModelView, ServerState
 
@@ -12,7 +12,7 @@ from server.replies import ModelState, ModelView, ServerState
 class Health:
     """The server's state and its models'."""
 
-    def __init__(self, cards: Sequence[ModelCard], *, paints: bool = True) -> None:
+    def __init__(self, cards: Sequence[Card], *, paints: bool = True) -> None:
         self._paints = paints  # a gateway loads no model, and is ready without
         self._views = {card.name: ModelView(card, ModelState.ON_DISK) for card in cards}
         self._default = cards[0].name

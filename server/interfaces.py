@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-from ai.cards import ModelCard
-from ai.types import EngineNumbers, GenerationRequest, SavedImage
+from ai.cards import Card
+from ai.types import EngineNumbers, Request, SavedImage
 from server.events import Event
 from server.job import Job
 from server.listing import JobPage
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class Painter(Protocol):
-    """The engine as the jobs see it. Its events come back by `ai.types.Deliver`."""
+    """The engines as the jobs see them: whatever a job asks for. Their events come back by `ai.types.Deliver`."""
 
     @property
-    def cards(self) -> Sequence[ModelCard]:
+    def cards(self) -> Sequence[Card]:
         """Every model, the default first."""
         ...
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take a request; returns at once."""
         ...
 

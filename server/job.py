@@ -6,10 +6,11 @@ queued → starting → processing → succeeded | failed | canceled
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ai.types import GenerationRequest
+from ai.types import GenerationRequest, Json, Request
 from server.errors import JobFailure
 from server.events import Artifact
 from server.webhook import Webhook
@@ -71,14 +72,15 @@ class Job:
     `body_hash` is a hash of what was asked, to tell a repeated request from another one under the same key;
     `last_event` is the number of the latest event that was recorded here; `attempts` counts how often work was begun, but for
     what ended in one of the `retries`; a job that is retrying has its last `failure`. Whoever runs the job knows its `fence`,
-    which rises with each holder.
+    which rises with each holder. A job that paints nothing has an `output` (JSON) when it has succeeded, with `figures` of how
+    that came about.
     """
 
     id: str
     owner: str
     idempotency_key: str
     body_hash: str
-    request: GenerationRequest
+    request: Request
     signature: Signature | None
     deadline_seconds: float | None
     created_at: float
@@ -94,6 +96,15 @@ class Job:
     fence: int = 1
     webhook: Webhook | None = None
     object_key: str = ""
+    output: Json = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def pictures_asked(self) -> GenerationRequest:
+        """The request of a job that paints. Raises TypeError for another's."""
+        if not isinstance(self.request, GenerationRequest):
+            raise TypeError(f"job {self.id} paints nothing")
+        return self.request
 
     @property
     def signature_bytes(self) -> int:
@@ -120,6 +131,8 @@ def moved(
     artifacts: tuple[Artifact, ...] = (),
     warnings: tuple[str, ...] = (),
     failure: JobFailure | None = None,
+    output: Json = None,
+    figures: Mapping[str, float] | None = None,
 ) -> Job:
     """The job after a transition at time `at`."""
     began, begins, ended = job.state in BEGUN, state in BEGUN, state in TERMINAL
@@ -128,7 +141,9 @@ def moved(
         attempts += 1
     elif state is JobState.RETRYING and began:
         attempts -= 1
-    if ended and request.init_image is not None:  # like the signature's, a picture that nobody needs any more
+    if (
+        ended and isinstance(request, GenerationRequest) and request.init_image is not None
+    ):  # like the signature's, a picture that nobody needs any more
         request = replace(request, init_image=None)
     return replace(
         job,
@@ -143,4 +158,6 @@ def moved(
         failure=failure,
         signature=None if ended else job.signature,
         request=request,
+        output=output,
+        figures=figures or {},
     )

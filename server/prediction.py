@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ai.types import GenerationRequest, Json
 from server.job import Job, JobState
 from server.listing import is_overdue
 from server.model_names import full_name, version_of
@@ -27,22 +28,24 @@ BAR = 10  # characters of the bar in a line of progress
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far a job is: `fraction` (0 to 1) over all its images, `step` of its slowest one."""
+    """How far a job is: `fraction` (0 to 1) over all its images, `step` of its slowest one; `text` is what is written so far."""
 
     fraction: float = 0.0
     step: int = 0
+    text: str = ""
 
 
 def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dict[str, Any]:
     """The whole job. `base_url` is where this server answers HTTP; without one there are no `urls`.
 
     Times are ISO 8601 in UTC, durations seconds; `output` has an address for each picture: the storage's, else this server's, and
-    without either its storage key. Its last line of `logs` says how far it is, as Replicate's client reads it.
+    without either its storage key; of another kind of model it is what that gives: a text, also on its way. Its last line of
+    `logs` says how far it is, as Replicate's client reads it.
     """
     request = job.request
-    steps = request.num_inference_steps - request.first_step
+    steps = request.steps
     if job.state is JobState.SUCCEEDED:
-        done = Done(1.0, steps)
+        done = Done(1.0, int(job.figures.get("output_token_count", steps)))
     done = done or Done()
     failure = job.failure if job.state is JobState.FAILED else None  # one that is retrying has its last failure, too
     return {
@@ -52,7 +55,7 @@ def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dic
         "model_id": request.model,
         "version": version_of(request.model),
         "input": _input(job),
-        "output": _output(job, base_url),
+        "output": _output(job, done, base_url),
         "error": failure.message if failure else None,
         "error_code": failure.code.name if failure else None,
         "logs": "\n".join([*job.warnings, *([progress_line(done, steps)] if done.step else [])]),
@@ -79,7 +82,9 @@ def progress_line(done: Done, steps: int) -> str:
     return f"{int(done.fraction * 100 + 1e-9):3d}%|{'█' * full}{' ' * (BAR - full)}| {done.step}/{steps}"
 
 
-def _output(job: Job, base_url: str) -> list[str] | None:
+def _output(job: Job, done: Done, base_url: str) -> Json:
+    if not isinstance(job.request, GenerationRequest):
+        return job.output if job.state is JobState.SUCCEEDED else done.text or None
     door = base_url.rstrip("/")
     return [
         one.url or (f"{door}{picture_path(job.id, one.image_index)}" if door else one.key) for one in job.artifacts
@@ -88,6 +93,8 @@ def _output(job: Job, base_url: str) -> list[str] | None:
 
 def _input(job: Job) -> dict[str, Any]:
     request = job.request
+    if not isinstance(request, GenerationRequest):
+        return request.input
     return {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -105,12 +112,12 @@ def _input(job: Job) -> dict[str, Any]:
 
 
 def _metrics(job: Job) -> dict[str, float]:
-    """Of an ended job: how long it was painted, and how long it took in all."""
+    """Of an ended job: how long it was worked at, and how long it took in all; of a text, its tokens."""
     if job.completed_at is None:
         return {}
     total = max(0.0, job.completed_at - job.created_at)
     painted = 0.0 if job.started_at is None else max(0.0, job.completed_at - job.started_at)
-    return {"predict_time": round(painted, 3), "total_time": round(total, 3)}
+    return {"predict_time": round(painted, 3), "total_time": round(total, 3), **job.figures}
 
 
 def _urls(job: Job, base_url: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from server.commands import (
     ListJobs,
     ListModels,
     Ping,
+    Predict,
     Submit,
     Watch,
 )
@@ -70,6 +71,7 @@ class Principal:
 
 SCOPES: Mapping[type[Command], Scope | None] = {
     Submit: Scope.GENERATE,
+    Predict: Scope.GENERATE,
     Cancel: Scope.GENERATE,
     Watch: Scope.READ,
     GetJob: Scope.READ,

@@ -28,9 +28,11 @@ from server.incoming import over_tcp
 from server.principal import Principal, check_command
 from server.pump import Pump
 from server.replies import Admitted, Watched
-from server.wire.codec import DECODERS, REPLY_ENCODERS, encode_error, encode_goodbye
+from server.wire.answers import REPLY_ENCODERS
+from server.wire.codec import DECODERS
 from server.wire.connection import Connection, LocalProtocolError, Received, Rejected, Role
-from server.wire.stream import JobStream, Wishes
+from server.wire.stream import JobStream, wishes_of
+from server.wire.telling import encode_error, encode_goodbye
 
 log = structlog.get_logger("atelier.tcp")
 
@@ -275,15 +277,10 @@ class AtelierProtocol(Protocol):
             if leave_behind:
                 self._cancel_unattended(reply.job.id)
             return
-        wishes = Wishes(
-            progress=message.progress,
-            previews=message.preview_every_steps > 0 if submitted else message.previews,
-            inline_pictures=message.inline_pictures,
-        )
         stream = JobStream(
             request_id,
             reply.job.id,
-            wishes,
+            wishes_of(message),
             duplicate=isinstance(reply, Admitted) and reply.duplicate,
             chunk_bytes=self._limits.chunk_bytes,
             on_news=self._pump.news,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ai.cards import ModelCard
+from ai.cards import Card
 from ai.types import EngineNumbers
 from server.job import Job, JobState
 
@@ -70,9 +70,9 @@ class ModelState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model, its state, and why it is unavailable if it is."""
+    """A model of any kind, its state, and why it is unavailable if it is."""
 
-    card: ModelCard
+    card: Card
     state: ModelState
     problem: str = ""
 

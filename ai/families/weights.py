@@ -19,7 +19,7 @@ def expected_bytes(source: str, settings: EngineSettings) -> int:
     """
     item = find_place(settings).dtype.itemsize
     try:
-        return sum(_numbers(file) for file in _files(Path(source))) * item
+        return sum(numbers_in(file) for file in _files(Path(source))) * item
     except (ModelLoadError, OSError, KeyError, TypeError, AttributeError):
         return 0
 
@@ -36,6 +36,7 @@ def _files(source: Path) -> Iterator[Path]:
                     yield file
 
 
-def _numbers(file: Path) -> int:
+def numbers_in(file: Path) -> int:
+    """How many numbers a .safetensors file holds. Raises ModelLoadError."""
     header = tensor_header(file)
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

@@ -1,6 +1,7 @@
 """A job as rows, and back.
 
-What was asked is JSON: a field that a later version adds has its default in older rows. Bytes (pictures that came with the
+What was asked is JSON: a field that a later version adds has its default in older rows. A request for anything but pictures says
+its `kind`; one that says none, as all older ones, is for pictures. Bytes (pictures that came with the
 request) are rows of `job_inputs`, and a note of their name in the JSON; when the job has ended they are gone, and the object
 that held them is None.
 """
@@ -15,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
-from ai.types import GenerationRequest
+from ai.types import GenerationRequest, Json, Request, TextRequest
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState
@@ -24,10 +25,14 @@ from watermark import Signature
 
 _NOTE = "job_inputs"  # a JSON object of this one key stands for bytes; no dataclass of ours has a field so named
 _GONE = object()
+_KIND = "kind"
 _UNRECORDED = {"saved", "adapter_files"}
 REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
 _ARTIFACT = tuple(field.name for field in fields(Artifact))
 _REQUEST = TypeAdapter(GenerationRequest)
+_KINDS: dict[str, TypeAdapter[Any]] = {"text": TypeAdapter(TextRequest)}
+"""Requests that paint nothing, by their kind as it is recorded. What is in them is the caller's own JSON, and holds no bytes."""
+_KIND_OF: dict[type, str] = {TextRequest: "text"}
 _SIGNATURE = TypeAdapter(Signature)
 _WEBHOOK = TypeAdapter(Webhook)
 
@@ -43,10 +48,7 @@ class JobRows:
 def rows_of(job: Job) -> JobRows:
     """A job that was not kept before."""
     inputs: dict[str, bytes] = {}
-    if job.request.init_image is None:
-        request = _REQUEST.dump_json(job.request, exclude=_UNRECORDED, ensure_ascii=True).decode()
-    else:
-        request = _text(_without_bytes(_REQUEST.dump_python(job.request, exclude=_UNRECORDED), "request", inputs))
+    request = _request_text(job.request, inputs)
     signature = None
     if job.signature is not None:
         signature = _text(_without_bytes(_SIGNATURE.dump_python(job.signature), "signature", inputs))
@@ -69,6 +71,15 @@ def rows_of(job: Job) -> JobRows:
         "object_key": job.object_key,
     }
     return JobRows(row, [{"job_id": job.id, "name": name, "data": data} for name, data in inputs.items()])
+
+
+def _request_text(request: Request, inputs: dict[str, bytes]) -> str:
+    if not isinstance(request, GenerationRequest):
+        kind = _KIND_OF[type(request)]
+        return _text({_KIND: kind, **_KINDS[kind].dump_python(request, mode="json")})
+    if request.init_image is None:
+        return _REQUEST.dump_json(request, exclude=_UNRECORDED, ensure_ascii=True).decode()
+    return _text(_without_bytes(_REQUEST.dump_python(request, exclude=_UNRECORDED), "request", inputs))
 
 
 def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact]) -> Job:
@@ -94,17 +105,31 @@ def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact])
         fence=row.fence,
         webhook=_WEBHOOK.validate_json(row.webhook) if row.webhook else None,
         object_key=row.object_key,
+        output=_json(row.output),
+        figures=_json(row.figures) or {},
     )
 
 
-def _request(text: str, inputs: Mapping[str, bytes]) -> GenerationRequest:
-    return _REQUEST.validate_python(_with_bytes(from_json(text), inputs)) if _NOTE in text else _known_request(text)
+def _request(text: str, inputs: Mapping[str, bytes]) -> Request:
+    if _NOTE not in text or _KIND in (found := from_json(text)):
+        return _known_request(text)
+    picture: GenerationRequest = _REQUEST.validate_python(_with_bytes(found, inputs))
+    return picture
 
 
 @lru_cache(REQUESTS_KEPT)
-def _known_request(text: str) -> GenerationRequest:
+def _known_request(text: str) -> Request:
     """A job is read at each of its transitions, and what it asked for never changes."""
-    return _REQUEST.validate_json(text)
+    if not text.startswith(f'{{"{_KIND}":'):  # as it is written; no field of a request for pictures is so named
+        picture: GenerationRequest = _REQUEST.validate_json(text)
+        return picture
+    found = from_json(text)
+    request: Request = _KINDS[found.pop(_KIND)].validate_python(found)
+    return request
+
+
+def _json(text: str | None) -> Json:
+    return None if text is None else from_json(text)
 
 
 def has_inputs(row: Any) -> bool:
@@ -165,6 +190,8 @@ def move_values(job: Job) -> dict[str, Any]:
         "to_completed": job.completed_at,
         "to_warnings": _text(list(job.warnings)) if job.warnings else "[]",
         "to_failure": failure,
+        "to_output": None if job.output is None else _text(job.output),
+        "to_figures": _text(dict(job.figures)) if job.figures else None,
     }
 
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0004"  # the newest migration's; a test compares it with the folder
+REVISION = "0005"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -73,6 +73,8 @@ jobs = Table(
     Column("retries", Integer, nullable=False, server_default="0"),
     Column("webhook", Text),  # JSON; NULL: nobody is called
     Column("object_key", Text, nullable=False, server_default=""),
+    Column("output", Text),  # JSON; NULL: pictures, or none yet
+    Column("figures", Text),  # JSON, of how the output came about
     UniqueConstraint("owner", "idempotency_key", name="one_job_for_a_key"),
     CheckConstraint(f"state IN ({one_of(frozenset(JobState))})", name="state_is_known"),
     CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({one_of(TERMINAL)}))", name="completed_when_ended"),

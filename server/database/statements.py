@@ -81,6 +81,8 @@ def _move(state: JobState) -> Update:
         "completed_at": bindparam("to_completed"),
         "warnings": bindparam("to_warnings"),
         "failure": bindparam("to_failure"),
+        "output": bindparam("to_output"),
+        "figures": bindparam("to_figures"),
     }
     if state in TERMINAL:
         values["signature"] = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from server.commands import Cancel, Command, GetJob, GetServerStatus, ListJobs, ListModels, Ping, Submit, Watch
+from server.commands import Cancel, Command, GetJob, GetServerStatus, ListJobs, ListModels, Ping, Predict, Submit, Watch
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
@@ -36,6 +36,7 @@ def handler_table(
     """Which handler carries out which command."""
     return {
         Submit: submit,
+        Predict: submit,
         Cancel: cancel,
         Watch: watch,
         GetJob: get_job,

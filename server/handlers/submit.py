@@ -1,14 +1,15 @@
-"""Submit: a job is admitted, and set going."""
+"""Submit and Predict: a job is admitted, and set going."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from server.commands import Submit
+from server.commands import Predict, Submit
 from server.errors import Code, Refusal
 from server.health import Health
 from server.job import Job
 from server.jobs.admission import Admission
+from server.jobs.predicting import PredictAdmission
 from server.replies import Admitted
 
 
@@ -23,18 +24,22 @@ class Begins(Protocol):
 class SubmitHandler:
     """Refuses while the server stops; what is admitted is durable before anyone is told."""
 
-    def __init__(self, admission: Admission, lifecycle: Begins, health: Health) -> None:
+    def __init__(self, admission: Admission, predictions: PredictAdmission, lifecycle: Begins, health: Health) -> None:
         self._admission = admission
+        self._predictions = predictions
         self._lifecycle = lifecycle
         self._health = health
 
-    async def __call__(self, command: Submit) -> Admitted:
+    async def __call__(self, command: Submit | Predict) -> Admitted:
         """Raises Refusal."""
         if self._health.draining:
             raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
         if self._health.dead:
             raise Refusal(Code.UNAVAILABLE, f"nothing can be painted any more: {self._health.problem}")
-        admitted = await self._admission.admit(command)
+        if isinstance(command, Predict):
+            admitted = await self._predictions.admit(command)
+        else:
+            admitted = await self._admission.admit(command)
         if not admitted.duplicate:
             self._lifecycle.begin(admitted.job)
         return admitted

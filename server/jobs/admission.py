@@ -12,19 +12,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from typing import TypeVar
 
-from ai.cards import ModelCard
+from ai.cards import Card, ModelCard, pictures_of
 from ai.types import GenerationRequest
 from server.adapter_names import is_fetched
 from server.clock import Clock
 from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
-from server.interfaces import AdapterSource, Announcer, JobStore, Pool
+from server.interfaces import AdapterSource, Pool
 from server.job import Job
 from server.jobs.artists import Artists
+from server.jobs.entering import Entrance
 from server.jobs.init_images import InitImages
 from server.jobs.places import Places
-from server.metering.cost import cost_of
-from server.metering.rates import Charge, Rates
 from server.replies import Admitted
 from server.webhook import Webhook
 from watermark import ImageMark, Signature, SignatureError
@@ -61,36 +60,30 @@ class Admission:
     def __init__(
         self,
         *,
-        store: JobStore,
+        entrance: Entrance,
         places: Places,
-        cards: Sequence[ModelCard],
+        cards: Sequence[Card],
         artists: Artists,
         adapters: AdapterSource,
         limits: Limits,
-        rates: Rates,
         pool: Pool,
         clock: Clock,
-        announcer: Announcer,
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
-        leased: bool = True,
     ) -> None:
-        self._store = store
+        self._entrance = entrance
         self._places = places
         self._cards = cards
         self._artists = artists
         self._adapters = adapters
         self._limits = limits
-        self._rates = rates
         self._pool = pool
         self._images = InitImages(pool, limits.max_init_image_pixels)
         self._clock = clock
-        self._announcer = announcer
         self._check_webhook = check_webhook
         self._new_id = new_id
         self._new_seed = new_seed
-        self._leased = leased  # whether a job is this node's, or waits for one to take it
 
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
@@ -98,28 +91,13 @@ class Admission:
         if command.webhook is not None:
             self._check_webhook(command.webhook)
         body_hash = hash_of(command)
-        # To decode its images again would cost whoever repeats nothing, and us much; and what is repeated is not charged again.
-        known = _has_images(command) or self._rates.limits_jobs
-        if known and (older := await self._store.find(command.owner, command.idempotency_key)):
-            return _same(older, body_hash)
-        try:
-            job = await self._prepared(command, request, body_hash)
-        except Refusal:  # a repeated request needs no place, nor anything else that may have changed since
-            older = await self._store.find(command.owner, command.idempotency_key)
-            if older is None:
-                raise
-            return _same(older, body_hash)
-        kept: Job | None = None
-        charge: Charge | None = None
-        try:
-            charge = await self._rates.charge(command.owner, cost_of(job.request))
-            kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
-        finally:
-            if kept is None or kept.id != job.id:  # it failed, or there is one with this key
-                self._places.release(command.owner, job.id)
-                if charge is not None:
-                    await charge.give_back()
-        return Admitted(kept, duplicate=False) if kept.id == job.id else _same(kept, body_hash)
+        return await self._entrance.enter(
+            command.owner,
+            command.idempotency_key,
+            body_hash,
+            lambda: self._prepared(command, request, body_hash),
+            costly=_has_images(command),  # to decode them again would cost whoever repeats nothing, and us much
+        )
 
     async def _prepared(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:
         """The job with all that it needs, and a place. Raises Refusal."""
@@ -229,12 +207,13 @@ class Admission:
             raise Refusal(refusal.code, f"{field}: {refusal.message}", field=field, limit=refusal.limit) from None
 
     def _card(self, name: str) -> ModelCard:
-        if not name:
-            return self._cards[0]
-        for card in self._cards:
-            if card.name == name:
+        cards = pictures_of(self._cards)
+        for card in cards:
+            if name in ("", card.name):
                 return card
-        limit = f"one of {', '.join(card.name for card in self._cards)}"
+        if any(card.name == name for card in self._cards):
+            raise Refusal.invalid("model", "a model that paints; others are asked by Predict", name)
+        limit = f"one of {', '.join(card.name for card in cards) or 'none: no model here paints'}"
         shown = name if len(name) <= 60 else f"{name[:57]}..."
         raise Refusal(
             Code.MODEL_NOT_FOUND, f"model {shown!r} is not here; model must be {limit}", field="model", limit=limit
@@ -275,17 +254,6 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return hashlib.sha256(value).hexdigest() if value else ""
     return [asdict(use) for use in value] if isinstance(value, tuple) else value
-
-
-def _same(older: Job, body_hash: str) -> Admitted:
-    if older.body_hash == body_hash:
-        return Admitted(older, duplicate=True)
-    raise Refusal(
-        Code.IDEMPOTENCY_CONFLICT,
-        f"idempotency_key {older.idempotency_key!r} belongs to job {older.id}, which asked for something else",
-        field="idempotency_key",
-        limit="a key that is new, or the same request again",
-    )
 
 
 def _check_length(name: str, text: str, limit: int) -> None:

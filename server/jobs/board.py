@@ -1,17 +1,18 @@
 """Who follows which job, and the numbers of its events.
 
-Of a job that is under way the board keeps what a late watcher needs: Accepted and the latest Progress. A job that has
-ended says Accepted and its terminal event, made again from its record.
+Of a job that is under way the board keeps what a late watcher needs: Accepted, the latest Progress, and all that was told of its
+text. A job that has ended says Accepted and its terminal event, made again from its record.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from server.errors import Code, JobFailure, Refusal
-from server.events import Accepted, Canceled, Event, Failed, Progress, Succeeded, TerminalEvent
+from server.events import Accepted, Canceled, Event, Failed, Output, Progress, Succeeded, TerminalEvent, joined
 from server.interfaces import JobStore, Watcher
 from server.job import TERMINAL, Job, JobState
 from server.replies import JobView
@@ -22,12 +23,13 @@ log = structlog.get_logger("atelier.jobs")
 class _Sheet:
     """One live job on the board."""
 
-    __slots__ = ("accepted", "key", "next_number", "progress", "watchers")
+    __slots__ = ("accepted", "key", "next_number", "progress", "said", "watchers")
 
     def __init__(self, accepted: Accepted, next_number: int, key: str) -> None:
         self.accepted = accepted
         self.key = key
         self.progress: Progress | None = None
+        self.said: Output | None = None
         self.next_number = next_number
         self.watchers: list[tuple[Watcher, int]] = []  # each with the first event it wants
 
@@ -61,10 +63,15 @@ class Board:
         return number
 
     def publish(self, event: Event) -> None:
-        """Tell all who follow the job."""
+        """Tell all who follow the job; of a text nothing that was told here before."""
         sheet = self._sheets[event.job_id]
         if isinstance(event, Progress):
             sheet.progress = event
+        elif isinstance(event, Output):
+            more = _news(sheet.said, event)
+            if more is None:
+                return
+            sheet.said, event = joined(sheet.said, more), more
         for watcher, from_event in tuple(sheet.watchers):  # a watcher may leave when it hears
             try:
                 _tell(watcher, [event], from_event)
@@ -77,7 +84,7 @@ class Board:
             except Exception:
                 log.exception("watcher.broken", job_id=event.job_id)
 
-    def relay(self, event: Progress) -> None:
+    def relay(self, event: Progress | Output) -> None:
         """Tell what another node has said of a job, unless it is old."""
         sheet = self._sheets.get(event.job_id)
         if sheet is not None and event.number >= sheet.next_number:
@@ -107,6 +114,11 @@ class Board:
         sheet = self._sheets.get(job_id)
         return sheet.key if sheet else ""
 
+    def said(self, job_id: str) -> str:
+        """The text of a live job as far as it was told here."""
+        sheet = self._sheets.get(job_id)
+        return sheet.said.text if sheet and sheet.said else ""
+
     def last_number(self, job: Job) -> int:
         """The number of the job's latest event."""
         sheet = self._sheets.get(job.id)
@@ -130,15 +142,24 @@ class Board:
             self.open(job)  # it is recorded, and about to begin, or runs elsewhere
             self._strange(job_id)
         sheet = self._sheets[job_id]
-        kept: list[Event] = [sheet.accepted, sheet.progress] if sheet.progress else [sheet.accepted]
+        kept = [event for event in (sheet.progress, sheet.said) if event is not None]
         sheet.watchers.append((watcher, from_event))
-        _tell(watcher, kept, from_event)
+        _tell(watcher, [sheet.accepted, *sorted(kept, key=lambda event: event.number)], from_event)
 
     def leave(self, job_id: str, watcher: Watcher) -> None:
         """Tell `watcher` no more."""
         sheet = self._sheets.get(job_id)
         if sheet is not None:
             sheet.watchers = [entry for entry in sheet.watchers if entry[0] is not watcher]
+
+
+def _news(said: Output | None, event: Output) -> Output | None:
+    """What of a piece was not told yet; None where there is nothing, or where what comes before it is not known: it will be told
+    with the end."""
+    told = said.end if said else 0
+    if event.offset > told or event.end <= told:
+        return None
+    return replace(event, offset=told, text=event.text[told - event.offset :])
 
 
 def _tell(watcher: Watcher, events: list[Event], from_event: int) -> None:
@@ -161,6 +182,8 @@ _TERMINAL_EVENTS: dict[JobState, Callable[[Job], TerminalEvent]] = {
         warnings=job.warnings,
         queued_seconds=max(0.0, (job.started_at or job.created_at) - job.created_at),
         processing_seconds=max(0.0, (job.completed_at or 0.0) - (job.started_at or job.created_at)),
+        output=job.output,
+        figures=job.figures,
     ),
     JobState.FAILED: lambda job: Failed(
         number=job.last_event,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from ai.types import GenerationRequest
 from server.clock import Clock, Pauses
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
@@ -70,6 +71,8 @@ class Cleaning:
 
         Also those of a job that did not succeed, which a server that was killed may have left.
         """
+        if not isinstance(job.request, GenerationRequest):
+            return
         keys = [artifact.key for artifact in job.artifacts]
         for key in keys or [artifact_key(job, index) for index in range(job.request.num_images)]:
             if is_ours(key):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 
+from ai.types import Answered, Json
 from server.clock import Clock
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Artifact
@@ -64,6 +67,13 @@ class Endings:
         live.ending = True
         await self._end(live, JobState.SUCCEEDED, artifacts=artifacts, warnings=warnings)
 
+    async def answered(self, live: LiveJob, answer: Answered) -> None:
+        """It has an output."""
+        live.ending = True
+        await self._end(
+            live, JobState.SUCCEEDED, warnings=answer.warnings, output=answer.output, figures=answer.figures
+        )
+
     async def _end(
         self,
         live: LiveJob,
@@ -72,6 +82,8 @@ class Endings:
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
+        output: Json = None,
+        figures: Mapping[str, float] | None = None,
     ) -> None:
         """Record the terminal state, then tell it: in this order, so that what was told stays true."""
         await live.is_begun()
@@ -79,7 +91,15 @@ class Endings:
             return
         job = live.job
         try:
-            ended = await self._transitions.end(job, state, artifacts=artifacts, warnings=warnings, failure=failure)
+            ended = await self._transitions.end(
+                job,
+                state,
+                artifacts=artifacts,
+                warnings=warnings,
+                failure=failure,
+                output=output,
+                figures=figures,
+            )
         except LeaseLost:
             self._leaving.lose(live)
             return

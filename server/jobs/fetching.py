@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ai.types import GenerationRequest
 from server.adapter_names import is_fetched
 from server.interfaces import AdapterSource, FetchedAdapter
 from server.job import Job
@@ -42,7 +43,7 @@ class Fetching:
 
     def needs(self, job: Job) -> bool:
         """Whether anything has to be fetched for the job."""
-        return any(is_fetched(use.name) for use in job.request.adapters)
+        return bool(_fetched(job))
 
     async def bring(self, job: Job) -> dict[str, str]:
         """Name → path of what the job wears, there until `let_go`; nothing if that came meanwhile. Raises JobFailure."""
@@ -51,7 +52,7 @@ class Fetching:
             return {}
         begun = self._begun[job.id]
         files: dict[str, str] = {}
-        for name in dict.fromkeys(use.name for use in job.request.adapters if is_fetched(use.name)):
+        for name in _fetched(job):
             try:
                 fetched = await self._source.fetch(name)
             except BaseException:
@@ -87,3 +88,10 @@ class Fetching:
             del self._waiting[first.job.id]
             self._begun[first.job.id] = _Begun(first.job.owner)
             first.turn.set_result(True)
+
+
+def _fetched(job: Job) -> tuple[str, ...]:
+    """The names of what has to be fetched for it, each once."""
+    request = job.request
+    uses = request.adapters if isinstance(request, GenerationRequest) else ()
+    return tuple(dict.fromkeys(use.name for use in uses if is_fetched(use.name)))

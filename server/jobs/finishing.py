@@ -126,7 +126,7 @@ def encode_preview(width: int, height: int, rgb: bytes) -> bytes:
 
 def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
     """What a picture says of itself, as PNG text chunks."""
-    request = job.request
+    request = job.pictures_asked
     return {
         "job_id": job.id,
         "image_index": str(index),

@@ -1,6 +1,7 @@
 """The way of an accepted job: the engine's events in, the job's states and events out.
 
     begin → fetch what it wears → give it to the engine → started, steps, previews → finished → pictures stored → ended
+                                                          … or pieces of a text → answered → ended
     what may go well later is retried: the job waits, and begins again from its first step; or, where its pictures could not be
     stored and there is room to keep them, from there
 
@@ -43,7 +44,7 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.EngineError, Code.GENERATION_FAILED),
 )
 
-_LAST_EVENTS = (engine.Finished, engine.Failed, engine.Canceled)
+_LAST_EVENTS = (engine.Finished, engine.Answered, engine.Failed, engine.Canceled)
 
 
 class Lifecycle:
@@ -212,9 +213,9 @@ class Lifecycle:
 
     def _paint(self, live: LiveJob, saved: tuple[engine.SavedImage, ...], files: Mapping[str, str]) -> None:
         job = live.job
-        request = replace(
-            job.request, owner=job.owner, deadline_seconds=self._seconds_left(job), saved=saved, adapter_files=files
-        )
+        request = replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job))
+        if isinstance(request, engine.GenerationRequest):
+            request = replace(request, saved=saved, adapter_files=files)
         live.left_engine = False
         try:
             self._painter.submit(request)
@@ -273,7 +274,17 @@ class Lifecycle:
         self._transitions.progress(live, Phase.FINISHING, live.steps, 1.0, 0.0)
         live.then(partial(self._finish, live, event))
 
+    def _spoke(self, live: LiveJob, event: engine.Spoke) -> None:
+        self._transitions.output(live, event.offset, event.text)
+
+    def _answered(self, live: LiveJob, event: engine.Answered) -> None:
+        live.then(partial(self._answer, live, event))
+
     def _failed(self, live: LiveJob, event: engine.Failed) -> None:
+        if isinstance(event.error, engine.InputError):
+            field, limit = event.error.field, event.error.limit
+            self._fail(live, JobFailure(Code.INVALID_PARAMETER, str(event.error), field=field, limit=limit))
+            return
         code = next(code for kind, code in _FAILURE_CODES if isinstance(event.error, kind))
         self._fail(live, JobFailure(code, str(event.error)))
 
@@ -287,7 +298,9 @@ class Lifecycle:
         engine.Parked: _parked,
         engine.Saved: _saved,
         engine.Previewed: _previewed,
+        engine.Spoke: _spoke,
         engine.Finished: _finished,
+        engine.Answered: _answered,
         engine.Failed: _failed,
         engine.Canceled: _canceled,
     }
@@ -329,6 +342,10 @@ class Lifecycle:
             await self._endings.succeeded(live, artifacts, warnings)
         elif not live.left:  # a cancel or a deadline was faster
             await self._finisher.discard(artifacts)
+
+    async def _answer(self, live: LiveJob, event: engine.Answered) -> None:
+        if not live.ending:
+            await self._endings.answered(live, event)
 
     # Once more
 

@@ -56,7 +56,7 @@ class LiveJob:
     @property
     def steps(self) -> int:
         """How many it takes."""
-        return self.job.request.num_inference_steps - self.job.request.first_step
+        return self.job.request.steps
 
     def then(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do this after all that was asked before, unless the job's end comes first."""

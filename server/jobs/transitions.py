@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
 
+from ai.types import Json
 from server.clock import Clock
 from server.errors import Code, JobFailure, RecordsUnavailable
-from server.events import Artifact, Phase, Preview, Progress
+from server.events import Artifact, Output, Phase, Preview, Progress
 from server.interfaces import Announcer, JobStore
 from server.job import Job, JobState, LeaseLost, moved
 from server.jobs.board import Board
@@ -45,13 +47,25 @@ class Transitions:
         artifacts: tuple[Artifact, ...] = (),
         warnings: tuple[str, ...] = (),
         failure: JobFailure | None = None,
+        output: Json = None,
+        figures: Mapping[str, float] | None = None,
     ) -> Job:
         """The job as recorded; where its end cannot be recorded, it has failed, and if need be only says so.
 
         Raises LeaseLost, RecordsUnavailable.
         """
         at, number = self._clock.seconds(), self._board.next_number(job.id)
-        ended = moved(job, state, at=at, last_event=number, artifacts=artifacts, warnings=warnings, failure=failure)
+        ended = moved(
+            job,
+            state,
+            at=at,
+            last_event=number,
+            artifacts=artifacts,
+            warnings=warnings,
+            failure=failure,
+            output=output,
+            figures=figures,
+        )
         unrecorded = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
         failed = moved(job, JobState.FAILED, at=at, last_event=number, warnings=warnings, failure=unrecorded)
         for end in (ended, failed):
@@ -81,6 +95,11 @@ class Transitions:
         """How one of its images looks."""
         number = self._board.next_number(live.job.id)
         self._board.publish(Preview(number=number, job_id=live.job.id, image_index=image_index, step=step, png=png))
+
+    def output(self, live: LiveJob, offset: int, text: str) -> None:
+        """More of its text."""
+        number = self._board.next_number(live.job.id)
+        self._board.publish(Output(number=number, job_id=live.job.id, offset=offset, text=text))
 
     async def _record(self, job: Job) -> Job:
         return await self._store.move(job, self._announcer.calls(job))

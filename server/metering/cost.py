@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ai.types import GenerationRequest
+from ai.types import GenerationRequest, Request
 
 PIXELS = 1_000_000  # a megapixel, as photographers have it
 
 
-def cost_of(request: GenerationRequest) -> float:
-    """Megapixels × steps made × images: 20 steps of one 512 × 512 picture cost 5.24."""
-    steps = request.num_inference_steps - request.first_step
-    return request.width * request.height / PIXELS * steps * request.num_images
+def cost_of(request: Request) -> float:
+    """Megapixels × steps made × images: 20 steps of one 512 × 512 picture cost 5.24. What paints nothing costs nothing: it is
+    counted by the rates of requests."""
+    if not isinstance(request, GenerationRequest):
+        return 0.0
+    return request.width * request.height / PIXELS * request.steps * request.num_images

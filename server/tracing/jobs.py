@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ai.types import Finished
+from ai.types import Finished, GenerationRequest
 from server import __version__
 from server.events import Artifact, Canceled, Event, Failed, Phase, Progress, Succeeded
 from server.incoming import INCOMING, Incoming
@@ -29,6 +29,7 @@ from server.webhooks.delivery import Sender
 from server.webhooks.sending import Answered, Outcome
 
 KEPT = 20_000  # jobs whose context is known, for calls that are made long after their end; 200 bytes each
+_STEPPING = (Phase.DENOISING, Phase.DECODING, Phase.WRITING)
 _FINISHING: ContextVar[str] = ContextVar("finishing", default="")  # the job whose pictures are being stored
 
 
@@ -145,7 +146,7 @@ class JobTracer:
             self._end_part(course)
             return
         at = _ns(self._seconds())
-        if event.phase in (Phase.DENOISING, Phase.DECODING, Phase.FINISHING):
+        if event.phase in (*_STEPPING, Phase.FINISHING):
             self._paint(course, None)
         if event.phase is Phase.FINISHING:
             course.part.set_attribute("atelier.steps", event.step)
@@ -153,7 +154,7 @@ class JobTracer:
         elif event.phase is Phase.PARKED:
             course.parked = True
             course.part.add_event("parked", {"atelier.step": event.step}, at)
-        elif event.phase in (Phase.DENOISING, Phase.DECODING):
+        elif event.phase in _STEPPING:
             if not course.stepped:
                 course.stepped = True
                 course.part.add_event("first step", timestamp=at)
@@ -259,17 +260,21 @@ def _callers(incoming: Incoming) -> Context:
 
 def _attributes(job: Job, incoming: Incoming) -> dict[str, Any]:
     request = job.request
-    return {
+    told = {
         "atelier.job_id": job.id,
         "atelier.door": incoming.door,
         "atelier.model": request.model,
+        "atelier.steps": request.steps,
+        "atelier.priority": request.priority,
+    }
+    if not isinstance(request, GenerationRequest):
+        return told
+    return told | {
         "atelier.width": request.width,
         "atelier.height": request.height,
         "atelier.images": request.num_images,
-        "atelier.steps": request.num_inference_steps - request.first_step,
         "atelier.solver": request.solver,
         "atelier.adapters": len(request.adapters),
-        "atelier.priority": request.priority,
     }
 
 

@@ -188,7 +188,7 @@ def _backend_calls(job: Job, hook: Webhook, backend_url: str) -> list[OutboxCall
 def _backend_progress(job: Job, hook: Webhook, milestone: int, event: Progress | None, backend_url: str) -> OutboxCall:
     progress = {
         "current_step": event.step if event else 0,
-        "total_steps": event.total_steps if event else job.request.num_inference_steps - job.request.first_step,
+        "total_steps": event.total_steps if event else job.request.steps,
         "progress_percent": _per_cent(event.fraction) if event else 0,
         "estimated_seconds": math.ceil(event.eta_seconds) if event else 0,
     }
@@ -201,8 +201,8 @@ def _complete(job: Job, hook: Webhook) -> dict[str, Any]:
     first = job.artifacts[0]
     metadata: dict[str, Any] = {
         "seed": first.seed,
-        "steps": job.request.num_inference_steps,
-        "guidance_scale": job.request.guidance_scale,
+        "steps": job.pictures_asked.num_inference_steps,
+        "guidance_scale": job.pictures_asked.guidance_scale,
     }
     if hook.prompt_tags:
         metadata["prompt_tags"] = list(hook.prompt_tags)

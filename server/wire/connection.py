@@ -50,7 +50,7 @@ class State(Enum):
 
 
 REQUESTS: Final = frozenset(
-    {"ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status"},
+    {"ping", "submit", "predict", "cancel", "watch", "get_job", "list_models", "get_server_status"},
 )
 ANSWERS: Final = frozenset(
     {
@@ -59,6 +59,7 @@ ANSWERS: Final = frozenset(
         "accepted",
         "progress",
         "preview",
+        "output",
         "chunk",
         "result",
         "failed",

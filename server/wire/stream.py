@@ -1,6 +1,7 @@
 """What one request of a connection still has to say about its job: sans-IO, and bounded in memory.
 
-Kept for a slow reader: the latest Progress, the latest Preview of each image, Accepted and the terminal event. Pictures are
+Kept for a slow reader: the latest Progress, the latest Preview of each image, a text's pieces as one, Accepted and the terminal
+event. Pictures are
 never held: they are asked for piece by piece (`ReadWanted`) when the reader is ready for them.
 """
 
@@ -10,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from proto import atelier_pb2 as pb
-from server.events import Accepted, Artifact, Canceled, Event, Failed, Preview, Progress, Succeeded
+from server.events import Accepted, Artifact, Canceled, Event, Failed, Output, Preview, Progress, Succeeded
 from server.latest import LatestEvents
-from server.wire.codec import EVENT_ENCODERS, encode_accepted, encode_chunk
+from server.wire.telling import EVENT_ENCODERS, encode_accepted, encode_chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,18 @@ class Wishes:
     progress: bool = False
     previews: bool = False
     inline_pictures: bool = False
+    output: bool = False
+
+
+def wishes_of(message: pb.Submit | pb.Predict | pb.Watch) -> Wishes:
+    """What a request says of how it is to be told."""
+    if isinstance(message, pb.Predict):
+        return Wishes(progress=message.progress, output=message.output)
+    if isinstance(message, pb.Watch):
+        wants = {"previews": message.previews, "output": message.output}
+    else:
+        wants = {"previews": message.preview_every_steps > 0}
+    return Wishes(progress=message.progress, inline_pictures=message.inline_pictures, **wants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,8 @@ class JobStream:
         if isinstance(event, Progress) and not self._wishes.progress:
             return
         if isinstance(event, Preview) and not self._wishes.previews:
+            return
+        if isinstance(event, Output) and not self._wishes.output:
             return
         self._unsaid.add(event)
         self._on_news(self)

@@ -265,7 +265,7 @@ async def test_watching_a_job_that_has_ended(reactor: Any) -> None:
         connection.says(asked.request_id, job=pb.Job(job_id="job-1", state=pb.JOB_SUCCEEDED, seed=11))
         handle = await watching
         watch = await connection.hears("watch")
-        assert watch.message == pb.Watch(job_id="job-1", from_event=4)
+        assert watch.message == pb.Watch(job_id="job-1", from_event=4, output=True)
         connection.says(watch.request_id, result=result("job-1", 9, PICTURE))
         outcome = await handle.result()
         assert (outcome.pictures, len(outcome.artifacts), handle.seed) == ((), 1, 11)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from ai.cards import ModelCard
+from ai.cards import Card, ModelCard
 from ai.families.known import Defaults
+from ai.text.cards import TextCard
 from ai.types import (
+    Answered,
     Canceled,
     EngineError,
     EngineEvent,
@@ -22,10 +24,13 @@ from ai.types import (
     Phase,
     Picture,
     Previewed,
+    Request,
     Saved,
     SavedImage,
+    Spoke,
     Started,
     Stepped,
+    TextRequest,
 )
 from server import events
 from server.errors import Code, JobFailure, Refusal
@@ -44,6 +49,7 @@ STYLES = {name: Path(f"models/other/adapters/{name}") for name in ("chalk", "ink
 OTHER_CARD = ModelCard(
     name="other", source="models/other", size_multiple=64, min_size=128, adapters=STYLES, most_steps={"lcm": 8}
 )
+TEXT_CARD = TextCard(name="words", source="models/words", context=64)
 
 
 async def settle() -> None:
@@ -66,32 +72,37 @@ async def finished(task: asyncio.Future[Any]) -> bool:
 class FakePainter:
     """A `Painter` that paints when it is told to. It knows a request from submit to its last event, as the engine does."""
 
-    def __init__(self, cards: Sequence[ModelCard] = (CARD, OTHER_CARD)) -> None:
+    def __init__(self, cards: Sequence[Card] = (CARD, OTHER_CARD)) -> None:
         self._cards = tuple(cards)
         self.known: dict[str, GenerationRequest] = {}
+        self.texts: dict[str, TextRequest] = {}
         self.cancels: list[str] = []
         self.saves: dict[str, tuple[SavedImage, ...]] = {}  # by request
         self.refuses: EngineError | None = None  # raised by the next submit
         self.deliver: Callable[[Sequence[EngineEvent]], None] | None = None
 
     @property
-    def cards(self) -> Sequence[ModelCard]:
+    def cards(self) -> Sequence[Card]:
         """Every model, the default first."""
         return self._cards
 
-    def submit(self, request: GenerationRequest) -> None:
+    def submit(self, request: Request) -> None:
         """Take a request; its id must be new, and its values complete."""
-        assert isinstance(request, GenerationRequest)
         assert request.request_id not in self.known
-        assert request.model in {card.name for card in self._cards}
+        assert request.request_id not in self.texts
+        kinds = {card.name: card.model_type for card in self._cards}
+        assert kinds[request.model] == ("text-generation" if isinstance(request, TextRequest) else "text-to-image")
         if self.refuses is not None:
             raise self.refuses
-        self.known[request.request_id] = request
+        if isinstance(request, TextRequest):
+            self.texts[request.request_id] = request
+        else:
+            self.known[request.request_id] = request
 
     def cancel(self, request_id: str) -> None:
         """Note it; `confirm_cancel` answers it. Unknown ones are ignored."""
         assert isinstance(request_id, str)
-        if request_id in self.known:
+        if request_id in self.known or request_id in self.texts:
             self.cancels.append(request_id)
 
     def save(self, request_id: str) -> None:
@@ -107,7 +118,7 @@ class FakePainter:
 
     def start(self, request_id: str) -> None:
         """Seat it."""
-        assert request_id in self.known
+        assert request_id in self.known or request_id in self.texts
         self._tell(Started(request_id))
 
     def step(self, request_id: str, step: int) -> None:
@@ -134,15 +145,25 @@ class FakePainter:
         )
         self._tell(Finished(request_id, pictures, warnings))
 
+    def speak(self, request_id: str, offset: int, text: str) -> None:
+        """Say more of a text."""
+        assert request_id in self.texts
+        self._tell(Spoke(request_id, offset, text))
+
+    def answer(self, request_id: str, text: str) -> None:
+        """End a text; a word is a token."""
+        del self.texts[request_id]
+        self._tell(Answered(request_id, text, {"input_token_count": 2, "output_token_count": len(text.split())}))
+
     def fail(self, request_id: str, error: EngineError) -> None:
         """Fail it."""
-        del self.known[request_id]
+        self.known.pop(request_id, None) or self.texts.pop(request_id)
         self._tell(Failed(request_id, error))
 
     def confirm_cancel(self, request_id: str) -> None:
         """Free its row, as it was asked to."""
         assert request_id in self.cancels, "nobody asked for that"
-        del self.known[request_id]
+        self.known.pop(request_id, None) or self.texts.pop(request_id)
         self._tell(Canceled(request_id))
 
     def paint(self, request_id: str) -> None:

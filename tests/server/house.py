@@ -9,8 +9,8 @@ from typing import Any, cast
 from pydantic import SecretStr
 from twisted.internet.task import Clock
 
-from ai.cards import ModelCard
-from server.commands import Submit
+from ai.cards import Card
+from server.commands import Predict, Submit
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
@@ -28,10 +28,12 @@ from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
 from server.jobs.artists import Artists
 from server.jobs.board import Board
+from server.jobs.entering import Entrance
 from server.jobs.fetching import Fetching
 from server.jobs.finishing import Finisher
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
+from server.jobs.predicting import PredictAdmission
 from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.limits import Rate
@@ -78,8 +80,9 @@ class House:
         retry_delays: Sequence[float] = (),
         unstored_bytes: int = 1_000_000,
         announcer: Announcer = SILENT,
+        leased: bool = True,
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
-        cards: Sequence[ModelCard] = (CARD, OTHER_CARD),
+        cards: Sequence[Card] = (CARD, OTHER_CARD),
         rates: Sequence[Rate] = (),
     ) -> None:
         self.clock: Any = Clock()
@@ -115,22 +118,32 @@ class House:
         self.painter.deliver = self.lifecycle.engine_events
         self.reached: list[str] = []  # limits, by name
         self.rates = Rates(OwnCounters(self.clock.seconds), rates, self.reached.append)
+        self.entrance = Entrance(
+            store=self.store, places=self.places, rates=self.rates, announcer=announcer, leased=leased
+        )
         self.admission = Admission(
-            store=self.store,
+            entrance=self.entrance,
             places=self.places,
             cards=self.painter.cards,
             artists=artists,
             adapters=self.adapters,
             limits=limits,
-            rates=self.rates,
             pool=admission_pool or InlinePool(),
             clock=self.clock,
-            announcer=announcer,
             check_webhook=check_webhook,
             new_id=lambda: f"job-{next(ids)}",
             new_seed=lambda: next(seeds),
         )
-        self.submit = SubmitHandler(self.admission, self.lifecycle, self.health)
+        self.predictions = PredictAdmission(
+            entrance=self.entrance,
+            places=self.places,
+            cards=self.painter.cards,
+            clock=self.clock,
+            check_webhook=check_webhook,
+            new_id=lambda: f"job-{next(ids)}",
+            new_seed=lambda: next(seeds),
+        )
+        self.submit = SubmitHandler(self.admission, self.predictions, self.lifecycle, self.health)
         self.cancel = CancelHandler(self.store, self.lifecycle)
         self.watch = WatchHandler(self.store)
         self.get_job = GetJobHandler(self.store, self.board)
@@ -162,6 +175,11 @@ class House:
         """A job of Ada's that was just accepted."""
         return (await self.submit(Submit(owner=wishes.pop("owner", ADA), prompt=prompt, **wishes))).job
 
+    async def text(self, prompt: str = "once", **wishes: Any) -> Job:
+        """A job for a text, of Ada's, that was just accepted; the house must have TEXT_CARD."""
+        given = {"prompt": prompt, **wishes.pop("given", {})}
+        return (await self.submit(Predict(owner=wishes.pop("owner", ADA), model="words", input=given, **wishes))).job
+
     async def followed(self, prompt: str = "a red star", **wishes: Any) -> tuple[Job, Recorder]:
         """A new job, and someone who follows it."""
         job = await self.job(prompt, **wishes)
@@ -183,6 +201,6 @@ class House:
     def is_free(self) -> bool:
         """Whether no job lives, no place is held and no timer is left, once the engine has let go of what it was asked to."""
         for job_id in self.painter.cancels:
-            if job_id in self.painter.known:
+            if job_id in self.painter.known or job_id in self.painter.texts:
                 self.painter.confirm_cancel(job_id)
         return (self.lifecycle.live, self.places.taken, self.clock.getDelayedCalls()) == (0, 0, [])

@@ -70,5 +70,5 @@ def test_an_attempt_that_is_retried_does_not_count() -> None:
 def test_an_ended_job_holds_no_picture_that_came_with_it() -> None:
     """Its time, its artifacts and its warnings are there instead."""
     ended = moved(a_job(), JobState.SUCCEEDED, at=20.0, last_event=4, artifacts=(ARTIFACT,), warnings=("cut",))
-    assert (ended.signature, ended.request.init_image) == (None, None)
+    assert (ended.signature, ended.pictures_asked.init_image) == (None, None)
     assert (ended.completed_at, ended.artifacts, ended.warnings) == (20.0, (ARTIFACT,), ("cut",))

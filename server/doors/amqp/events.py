@@ -1,7 +1,8 @@
 """What jobs say, as messages of the topic exchange `atelier.events`: JSON under the routing key job.{id}.{event}.
 
     job.{id}.progress   {job_id, event, number, idempotency_key, phase, step, total_steps, fraction, eta_seconds}
-    job.{id}.succeeded  {job_id, event, number, idempotency_key, artifacts[], warnings[], queued_seconds, …}
+    job.{id}.output     {job_id, event, number, idempotency_key, text}, all of it so far
+    job.{id}.succeeded  {job_id, event, number, idempotency_key, artifacts[], warnings[], output, figures{}, …}
     job.{id}.failed     {job_id, event, number, idempotency_key, code, message, field, limit}
     job.{id}.canceled   {job_id, event, number, idempotency_key}
     message.refused     {event, message_id, idempotency_key, code, message, field, limit}
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from typing import Any
 
 from server.errors import AtelierError, Refusal
-from server.events import Canceled, Event, Failed, Phase, Progress, Succeeded
+from server.events import Canceled, Event, Failed, Output, Phase, Progress, Succeeded
 
 
 def _progress(event: Progress) -> dict[str, Any]:
@@ -31,12 +32,18 @@ def _progress(event: Progress) -> dict[str, Any]:
     }
 
 
+def _output(event: Output) -> dict[str, Any]:
+    return {"text": event.text}
+
+
 def _succeeded(event: Succeeded) -> dict[str, Any]:
     return {
         "artifacts": [asdict(artifact) for artifact in event.artifacts],
         "warnings": list(event.warnings),
         "queued_seconds": event.queued_seconds,
         "processing_seconds": event.processing_seconds,
+        "output": event.output,
+        "figures": dict(event.figures),
     }
 
 
@@ -54,11 +61,13 @@ def _canceled(event: Canceled) -> dict[str, Any]:
 
 TOLD: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     Progress: ("progress", _progress),
+    Output: ("output", _output),
     Succeeded: ("succeeded", _succeeded),
     Failed: ("failed", _failed),
     Canceled: ("canceled", _canceled),
 }
-"""The name and the body of each event that is told. Accepted is told to whoever submits, a Preview to whoever asked for it."""
+"""The name and the body of each event that is told; an Output with all that came before it (`Teller`).
+Accepted is told to whoever submits, a Preview to whoever asked for it."""
 
 
 REFUSED = "message.refused"
@@ -82,13 +91,15 @@ def keys_of(job_id: str) -> str:
     return f"job.{job_id}.*"
 
 
-def heard(body: bytes) -> tuple[str, Progress | None]:
-    """Of which job a message is, and its progress if that is what it tells. Raises ValueError for what is no message of ours."""
+def heard(body: bytes) -> tuple[str, Progress | Output | None]:
+    """Of which job a message is, and its progress or text if that is what it tells. Raises ValueError for no message of ours."""
     try:
         told = json.loads(body)
         job_id = told["job_id"]
         if not isinstance(job_id, str):
             raise TypeError
+        if told["event"] == "output":
+            return job_id, Output(number=int(told["number"]), job_id=job_id, offset=0, text=str(told["text"]))
         if told["event"] != "progress":
             return job_id, None
         return job_id, Progress(

@@ -98,6 +98,13 @@ class Fields:
             raise self.refused(name, "an object")
         return Fields(value, f"{self.path(name)}.")
 
+    def plain(self, name: str) -> dict[str, Any]:
+        """An object as it is, for somebody else to read; empty where it is left out."""
+        value = self._given(name, {})
+        if not isinstance(value, dict):
+            raise self.refused(name, "an object")
+        return value
+
     def objects(self, name: str, most: int) -> list[Fields]:
         """A list of objects; none where it is left out."""
         value = self._given(name, [])

@@ -51,8 +51,10 @@ def _read(message: dict[str, Any], properties: Properties, owner: str) -> Order:
         kind = fields.text("type", "") or (properties.type if not fields.has("data", "generation_id") else "")
         if kind == own.TYPE:
             return own.read_json(fields, owner, properties.message_id)
+        if kind == own.PREDICT:
+            return own.read_predict(fields, owner, properties.message_id)
         if kind and kind != licensing.TYPE:
-            raise Refusal.invalid("type", f"{licensing.TYPE} or {own.TYPE}", kind)
+            raise Refusal.invalid("type", f"{licensing.TYPE}, {own.TYPE} or {own.PREDICT}", kind)
         if kind or fields.has("data"):
             today = licensing.is_a3(fields)
             names = licensing.A3_NAMES if today else licensing.A1_NAMES

@@ -72,17 +72,17 @@ class EventEar:
 
     def _hear(self, body: bytes) -> None:
         try:
-            job_id, progress = heard(body)
+            job_id, event = heard(body)
         except ValueError as error:
             log.warning("amqp.not_an_event", reason=str(error))
             return
         if not self._elsewhere.has(job_id):
             return
-        if progress is None:
+        if event is None:
             self._elsewhere.ended(job_id)
         else:
             self._elsewhere.heard(job_id)
-            self._board.relay(progress)
+            self._board.relay(event)
 
     async def _bind(self, channel: Channel, job_id: str) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from server.clock import Clock
-from server.commands import Submit
+from server.commands import Predict, Submit
 from server.doors.amqp.broker import Link, NotPublished, Properties, Publishes
 from server.doors.amqp.consuming import Consuming
 from server.doors.amqp.dead_letters import bury
@@ -68,7 +68,7 @@ class IntakeParts:
     will be painted here any more.
     """
 
-    submit: Callable[[Submit], Awaitable[Admitted]]
+    submit: Callable[[Submit | Predict], Awaitable[Admitted]]
     board: Board
     store: JobStore
     pictures: Pictures
@@ -162,7 +162,7 @@ class Intake:
             else:
                 return
 
-    async def _signed(self, order: Order) -> Submit:
+    async def _signed(self, order: Order) -> Submit | Predict:
         """The Submit with the picture of its signature, which may take a few tries to be read."""
         if order.signature is None:
             return order.submit

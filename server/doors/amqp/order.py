@@ -1,4 +1,4 @@
-"""What a message asks for: a Submit, or one that still lacks the picture of its signature."""
+"""What a message asks for: a Submit, or one that still lacks the picture of its signature, or a Predict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from server.commands import Submit
+from server.commands import Predict, Submit
 from server.errors import Code, Refusal
 from watermark import ImageMark, Position, Signature, SignatureError, Size
 
@@ -26,13 +26,19 @@ class SignatureWish:
 class Order:
     """`names` says what a field of Submit is called in the message, for refusals."""
 
-    submit: Submit
+    submit: Submit | Predict
     signature: SignatureWish | None = None
     names: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def pictures(self) -> Submit:
+        """The Submit, of an order for pictures."""
+        assert isinstance(self.submit, Submit)
+        return self.submit
+
     def signed(self, png: bytes) -> Submit:
         """The Submit, with the picture of its signature. Raises Refusal."""
-        wish = self.signature
+        wish, submit = self.signature, self.pictures
         assert wish is not None
         try:
             mark = ImageMark(png)
@@ -41,7 +47,7 @@ class Order:
             )
         except SignatureError as error:
             raise signature_refusal(error) from None
-        return replace(self.submit, signature=signature)
+        return replace(submit, signature=signature)
 
     def in_its_words(self, refusal: Refusal) -> Refusal:
         """A refusal with the message's own name of the field."""

@@ -1,6 +1,7 @@
-"""Atelier's own message: a Submit as JSON, or as the protobuf message that the TCP door speaks.
+"""Atelier's own messages: a Submit as JSON, or as the protobuf message that the TCP door speaks; a Predict as JSON.
 
     {"type": "atelier.submit", "idempotency_key": "order-17", "prompt": "a red fox", "width": 512, …}
+    {"type": "atelier.predict", "idempotency_key": "poem-3", "model": "text-demo", "input": {"prompt": "a big"}}
 
 Every field but `type`, `idempotency_key` and `prompt` may be left out; the names are those of Submit in proto/atelier.proto.
 Beside those: `webhook` {url, events?} tells the job's course to an address. A delivery may come twice, so that a key is asked
@@ -17,7 +18,7 @@ from dataclasses import replace
 from google.protobuf.message import DecodeError
 
 from proto import atelier_pb2 as pb
-from server.commands import MAX_ADAPTERS, AdapterUse, Submit
+from server.commands import MAX_ADAPTERS, AdapterUse, Predict, Submit
 from server.doors.amqp.fields import Fields
 from server.doors.amqp.order import Order, SignatureWish, signature_refusal
 from server.errors import Code, Refusal
@@ -27,6 +28,7 @@ from watermark import ImageMark, Position, Signature, SignatureError, Size, Text
 from watermark.signature import DEFAULT_OPACITY
 
 TYPE = "atelier.submit"
+PREDICT = "atelier.predict"
 PROTOBUF = frozenset({"application/x-protobuf", "application/protobuf"})
 MAX_URL = 2000  # characters
 
@@ -37,6 +39,7 @@ FIELDS = frozenset(
         "init_image", "strength", "use_refiner", "refiner_strength", "webhook",
     }
 )  # fmt: skip
+PREDICT_FIELDS = frozenset({"type", "idempotency_key", "model", "input", "priority", "deadline_seconds", "webhook"})
 NAMES: Mapping[str, str] = {
     **{name: name for name in FIELDS - {"type"}},
     **dict.fromkeys(("owner", "preview_every_steps", "object_key"), ""),
@@ -71,6 +74,21 @@ def read_json(message: Fields, owner: str, message_id: str) -> Order:
         webhook=_webhook(message.fields("webhook")) if message.has("webhook") else None,
     )
     return Order(submit=submit, signature=signature if isinstance(signature, SignatureWish) else None, names=NAMES)
+
+
+def read_predict(message: Fields, owner: str, message_id: str) -> Order:
+    """The JSON form of a Predict. Raises Refusal."""
+    message.only(PREDICT_FIELDS)
+    predict = Predict(
+        owner=owner,
+        model=message.text("model"),
+        input=message.plain("input"),
+        priority=message.whole("priority", 0),
+        deadline_seconds=message.number("deadline_seconds", None),
+        idempotency_key=keyed(message.text("idempotency_key", ""), message_id),
+        webhook=_webhook(message.fields("webhook")) if message.has("webhook") else None,
+    )
+    return Order(submit=predict)
 
 
 def read_protobuf(body: bytes, owner: str, message_id: str) -> Order:

@@ -1,6 +1,7 @@
 """Telling everyone what the jobs of this node say, by the exchange `atelier.events`: as fast as the broker takes it.
 
-A job's latest progress takes the place of one that was not told yet, and its end the place of all of it; progress is gathered for
+A job's latest progress takes the place of one that was not told yet, all of its text so far that of what it was, and its end the
+place of all of it; progress is gathered for
 a moment, since half of what jobs say is overtaken by then. When the broker was away for long the oldest are left out: whoever
 waits for an end finds it in the records.
 """
@@ -18,7 +19,7 @@ from server.clock import Clock, Pauses, Timer
 from server.doors.amqp.broker import NotPublished, Properties, Publishes, Unroutable
 from server.doors.amqp.events import TOLD, message_of
 from server.doors.amqp.queues import EVENTS
-from server.events import Event, Progress
+from server.events import Event, Output, Progress, Succeeded, joined
 
 log = structlog.get_logger("atelier.amqp")
 
@@ -27,6 +28,9 @@ AT_ONCE = 50  # not yet confirmed
 GATHERED = 0.05  # seconds; nobody sees progress move more often than 20 times a second
 QUIET = 1.0  # seconds in which a job's progress is not told again, when nobody listened
 TRY_AGAIN = 1.0  # seconds
+
+Fleeting = Progress | Output
+"""What is overtaken: by the next of its kind, and by the end."""
 
 _PROGRESS = Properties(content_type="application/json", type="atelier.event")
 _END = replace(_PROGRESS, mandatory=False)  # each job has one, and nothing follows from there being no listener
@@ -43,9 +47,12 @@ class Teller:
         self._key_of = key_of
         self._clock = clock
         self._pauses = Pauses(clock)
-        # By job, and whether it is the end: the event, and the job's key.
-        self._untold: OrderedDict[tuple[str, bool], tuple[Event, str]] = OrderedDict()
-        self._gathering: dict[str, Progress] = {}
+        # By job, and what it is (ends are alike): the event, and the job's key.
+        self._untold: OrderedDict[tuple[str, type[Event]], tuple[Event, str]] = OrderedDict()
+        self._gathering: dict[tuple[str, type[Event]], Fleeting] = {}
+        self._texts: dict[
+            str, Output
+        ] = {}  # what each job has said: who comes late, or missed a message, has all of it
         self._gathered: Timer | None = None
         self._unheard: dict[str, float] = {}  # when each job's progress was told to nobody
         self._news = asyncio.Event()
@@ -68,24 +75,29 @@ class Teller:
         """Something has happened."""
         if type(event) not in TOLD or self._is_elsewhere(event.job_id) or self._pauses.stopped:
             return
-        if not isinstance(event, Progress):
-            self._gathering.pop(event.job_id, None)
-            self._untold.pop((event.job_id, False), None)
+        if isinstance(event, Output):
+            event = self._texts[event.job_id] = joined(self._texts.get(event.job_id), event)
+        if not isinstance(event, Fleeting):
+            for kind in (Progress, Output):
+                self._gathering.pop((event.job_id, kind), None)
+                self._untold.pop((event.job_id, kind), None)
+            self._texts.pop(event.job_id, None)
             self._unheard.pop(event.job_id, None)
             self._add(event)
         elif self._clock.seconds() - self._unheard.get(event.job_id, 0.0) >= QUIET:
-            self._gathering[event.job_id] = event
+            self._gathering[event.job_id, type(event)] = event
             if self._gathered is None:
                 self._gathered = self._clock.callLater(GATHERED, self._tell_gathered)
 
     def _tell_gathered(self) -> None:
         self._gathered = None
-        for event in self._gathering.values():
+        for event in sorted(self._gathering.values(), key=lambda event: event.number):
             self._add(event)
         self._gathering.clear()
 
     def _add(self, event: Event) -> None:
-        self._untold[event.job_id, not isinstance(event, Progress)] = (event, self._key_of(event.job_id))
+        kind = type(event) if isinstance(event, Fleeting) else Succeeded
+        self._untold[event.job_id, kind] = (event, self._key_of(event.job_id))
         while len(self._untold) > MOST_UNTOLD:
             self._untold.popitem(last=False)
         self._news.set()
@@ -106,9 +118,9 @@ class Teller:
     async def _publish(self, event: Event, job_key: str) -> None:
         key, body = message_of(event, job_key)
         try:
-            await self._publisher.publish(EVENTS, key, body, _PROGRESS if isinstance(event, Progress) else _END)
+            await self._publisher.publish(EVENTS, key, body, _PROGRESS if isinstance(event, Fleeting) else _END)
         except Unroutable:  # nobody listens
-            if isinstance(event, Progress):
+            if isinstance(event, Fleeting):
                 self._unheard[event.job_id] = self._clock.seconds()
         except NotPublished as error:
             log.debug("amqp.untold", job_id=event.job_id, reason=str(error))

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from server.doors.http.following import Attention, Listeners, Unsaid
-from server.events import Accepted, Event, Preview, Progress, TerminalEvent
+from server.events import Event, TerminalEvent
 from server.jobs.board import Board
+from server.latest import Most
 
 
 class Voice:
@@ -84,7 +85,7 @@ class Choir(Attention):
             self._line.append(voice)
         self.wake()
 
-    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    def take(self) -> Most | TerminalEvent | None:
         """The next event of the job whose turn it is."""
         while self._line:
             voice = self._line.popleft()

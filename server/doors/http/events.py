@@ -4,8 +4,9 @@
     event: progress
     data: {"job_id": "…", "event": "progress", "number": 7, "phase": "denoising", "step": 3, …}
 
-Names: accepted, progress, preview, and one of succeeded, failed, canceled, after which nothing comes. Comments (lines that begin
-with a colon) say only that we live. A browser's EventSource that comes back says by Last-Event-ID what it heard last.
+Names: accepted, progress, preview, output (more of a text: its characters from `offset` on), and one of succeeded, failed,
+canceled, after which nothing comes. Comments (lines that begin with a colon) say only that we live. A browser's
+EventSource that comes back says by Last-Event-ID what it heard last.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.websockets import WebSocket
 from server.doors.http.following import Hearing, Listener
 from server.doors.http.parts import watch_client
 from server.doors.http.schemas import artifact_body, failure_body
-from server.events import Accepted, Canceled, Event, Failed, Preview, Progress, Succeeded
+from server.events import Accepted, Canceled, Event, Failed, Output, Preview, Progress, Succeeded
 
 RETRY_MS = 2000  # after which EventSource comes back to a server that stopped
 ALIVE = b": here\n\n"
@@ -49,6 +50,7 @@ TOLD: dict[type, tuple[str, Callable[[Any, str], dict[str, Any]]]] = {
             "png": base64.b64encode(event.png).decode(),
         },
     ),
+    Output: ("output", lambda event, base_url: {"offset": event.offset, "text": event.text}),
     Succeeded: (
         "succeeded",
         lambda event, base_url: {
@@ -56,6 +58,8 @@ TOLD: dict[type, tuple[str, Callable[[Any, str], dict[str, Any]]]] = {
             "warnings": list(event.warnings),
             "queued_seconds": round(event.queued_seconds, 3),
             "processing_seconds": round(event.processing_seconds, 3),
+            "output": event.output,
+            "figures": dict(event.figures),
         },
     ),
     Failed: (

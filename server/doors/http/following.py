@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from server.clock import Clock, Timer
-from server.events import Accepted, Event, Preview, Progress, TerminalEvent
+from server.events import Event, Preview, Progress, TerminalEvent
 from server.jobs.board import Board
-from server.latest import LatestEvents
+from server.latest import LatestEvents, Most
 
 SHARES = 15  # of all listeners; one is nudged at a time, so that thousands do not speak up in the same moment
 
@@ -52,7 +52,7 @@ class Hearing(Protocol):
         """Whether nothing more is to be told."""
         ...
 
-    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    async def next(self) -> Most | TerminalEvent | None:
         """The next event; None where it is over, or where a nudge came first."""
         ...
 
@@ -77,11 +77,11 @@ class Attention:
         """Whether nothing more is to be told."""
         raise NotImplementedError
 
-    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    def take(self) -> Most | TerminalEvent | None:
         """What is to be told next; None where there is nothing now."""
         raise NotImplementedError
 
-    async def next(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    async def next(self) -> Most | TerminalEvent | None:
         """The next event; None where it is `over`, or where a nudge came first."""
         while True:
             event = self.take()
@@ -138,7 +138,7 @@ class Unsaid:
         self._events.add(event)
         return True
 
-    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    def take(self) -> Most | TerminalEvent | None:
         """Its next event; None where there is none yet, or no more."""
         event = self._events.take()
         if event is None and self.ended and not self.told_end:
@@ -199,14 +199,14 @@ class Listener(Attention):
         """Whether nothing more is to be heard: the end was told, or the listener was let go."""
         return self._unsaid.told_end or (self._gone and not self.ended)
 
-    def take(self) -> Accepted | Progress | Preview | TerminalEvent | None:
+    def take(self) -> Most | TerminalEvent | None:
         """The job's next event."""
         return self._unsaid.take()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Accepted | Progress | Preview | TerminalEvent:
+    async def __anext__(self) -> Most | TerminalEvent:
         while (event := await self.next()) is None:
             if self.over:
                 raise StopAsyncIteration

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from ai.cards import pictures_of
 from server.doors.http.errors import answer, documented
 from server.doors.http.generate_schemas import (
     GenerateBody,
@@ -145,7 +146,7 @@ def routes(parts: HttpParts) -> APIRouter:
     async def get_output_meta(job_id: OutputId) -> Response:
         """What a picture was made from, to whoever may see the picture."""
         job = await parts.store.get(job_id)
-        if job is None or job.state is not JobState.SUCCEEDED:
+        if job is None or job.state is not JobState.SUCCEEDED or not job.artifacts:
             raise job_not_found(job_id)
         return _json(meta_of(job, device.kind))
 
@@ -186,7 +187,7 @@ async def _painted(
     """The answer to a request for a picture. Raises Refusal, or what the job failed with."""
     prefers = preference_of(request.headers.getlist("prefer"))
     seconds = parts.waits.generation_timeout
-    refines = parts.health.models()[0].card.refiner is not None
+    refines = any(card.refiner is not None for card in pictures_of(view.card for view in parts.health.models())[:1])
     try:
         command = asked.command(owner, refines=refines, seconds=seconds, idempotency_key=idempotency_key, **more)
         job = (await submit(parts, command)).job

@@ -113,7 +113,7 @@ class GenerateBody(BaseModel):
 
 def meta_of(job: Job, device: str) -> MetaBody:
     """Of a job that has succeeded."""
-    request = job.request
+    request = job.pictures_asked
     told: dict[str, Any] = {
         "id": job.id,
         "created_at": time_text(job.created_at),

@@ -103,7 +103,7 @@ def routes(parts: HttpParts) -> APIRouter:
         previews: bool = True,
         last_event_id: LastEventId = None,
     ) -> Response:
-        """Server-sent events: accepted, progress, preview, and one of succeeded, failed, canceled."""
+        """Server-sent events: accepted, progress, preview, output, and one of succeeded, failed, canceled."""
         heard = heard_last(last_event_id)
         if heard is not None:
             view = await look_at(parts, owner, job_id)

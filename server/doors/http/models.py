@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from ai.cards import ModelCard
+from ai.cards import Card, ModelCard
 from server.commands import ListModels
 from server.doors.http.errors import documented, time_text
 from server.doors.http.identity import Owner
@@ -129,7 +129,7 @@ def model_body(view: ModelView, limits: Limits, offered_since: float) -> dict[st
         "owned_by": OWNED_BY,
         "name": card.name,
         "description": card.description,
-        "model_type": "text-to-image",
+        "model_type": card.model_type,
         "version": VERSION,
         "model_path": card.name,
         "input_schema": inputs_of(card, limits),
@@ -140,11 +140,11 @@ def model_body(view: ModelView, limits: Limits, offered_since: float) -> dict[st
         "state": view.state.value,
         "problem": view.problem,
         "adapters": list(card.adapters),
-        "solvers": list(card.solvers),
+        "solvers": list(card.solvers) if isinstance(card, ModelCard) else [],
     }
 
 
-def inputs_of(card: ModelCard, limits: Limits) -> dict[str, dict[str, Any]]:
+def inputs_of(card: Card, limits: Limits) -> dict[str, dict[str, Any]]:
     """What a prediction's `input` takes, in the words of the platform; the whole is in a version's schema."""
     described = input_properties(card, limits)
     return {

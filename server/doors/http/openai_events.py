@@ -38,7 +38,7 @@ class ImageEvents:
         clock: Clock,
         usage: Mapping[str, Any],
     ) -> None:
-        request = job.request
+        request = job.pictures_asked
         self._kind = kind
         self._steps = max(1, int(request.num_inference_steps * (request.strength or 1)))
         self._wanted = partial_images

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
+from ai.cards import pictures_of
 from server.commands import MAX_IDEMPOTENCY_KEY, ListModels, Submit
 from server.doors.http.base64_pictures import JsonWithPictures
 from server.doors.http.errors import STATUSES, answer, documented, explained
@@ -189,8 +190,10 @@ async def _preview_every(parts: HttpParts, wishes: ImageWishes, partial_images: 
     if not partial_images:
         return 0
     listed: ModelList = await carry_out(parts, ListModels())
-    cards = {view.card.name: view.card for view in listed.models}
-    card = cards.get(wishes.model or "", listed.models[0].card)
+    cards = pictures_of(view.card for view in listed.models)
+    card = next((card for card in cards if wishes.model in (None, "", card.name)), None)
+    if card is None:
+        return 0  # it is refused in a moment
     steps = wishes.num_inference_steps or card.defaults.num_inference_steps
     return steps_between(_steps_made(steps, getattr(wishes, "strength", None)), partial_images)
 
@@ -249,7 +252,7 @@ def _frame(wishes: ImageWishes, job: Job, created: int) -> tuple[bytes, bytes]:
     """What comes before the pictures, and after them."""
     rest = {
         "output_format": "png",
-        "size": f"{job.request.width}x{job.request.height}",
+        "size": f"{job.pictures_asked.width}x{job.pictures_asked.height}",
         "background": "opaque",
         "usage": USAGE,
         "warnings": [*wishes.unheeded(), *job.warnings],

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ai.types import EngineNumbers
 from server.clock import Clock
-from server.commands import Cancel, Command, GetJob, Submit, Watch
+from server.commands import Cancel, Command, GetJob, Predict, Submit, Watch
 from server.doors.http.following import Hearing, Listener, Listeners
 from server.futures import Tasks
 from server.handlers import HandlerTable
@@ -95,7 +95,7 @@ async def carry_out(parts: HttpParts, command: Command) -> Any:
     return await reply if inspect.isawaitable(reply) else reply
 
 
-async def submit(parts: HttpParts, command: Submit) -> Admitted:
+async def submit(parts: HttpParts, command: Submit | Predict) -> Admitted:
     """A job, durable when this returns. Runs to its end though the client goes away: what was accepted is accepted.
 
     Raises Refusal.

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from ai.types import GenerationRequest, Request
 from server.commands import (
     DEFAULT_STRENGTH,
     MAX_ADAPTERS,
@@ -218,7 +219,7 @@ class FailureBody(BaseModel):
 
 
 class JobBody(BaseModel):
-    """A job as it stands. Times are ISO 8601 in UTC."""
+    """A job as it stands. Times are ISO 8601 in UTC. One that paints nothing has an `input`, and no sizes or steps."""
 
     id: str
     state: Annotated[str, Field(json_schema_extra={"enum": [state.value for state in JobState]})]
@@ -245,6 +246,9 @@ class JobBody(BaseModel):
     warnings: list[str]
     error: FailureBody | None
     last_event: int = Field(description="The number of its latest event.")
+    input: dict[str, Any] | None = Field(None, description="Of a job that paints nothing: what was asked for.")
+    output: Any = Field(None, description="What came of it: a text.")
+    figures: dict[str, float] = Field({}, description="Of how it came about: input_token_count, output_token_count.")
 
 
 class JobsBody(BaseModel):
@@ -284,23 +288,12 @@ def failure_body(failure: JobFailure) -> FailureBody:
 def job_body(view: JobView, base_url: str) -> JobBody:
     """The whole job."""
     job = view.job
-    request = job.request
     return JobBody(
         id=job.id,
         state=job.state.value,
-        model=request.model,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=request.width,
-        height=request.height,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
-        seed=request.seed,
-        num_images=request.num_images,
-        solver=request.solver,
-        priority=request.priority,
-        adapters=[AdapterChoice.model_construct(name=use.name, scale=use.scale) for use in request.adapters],
-        refiner_strength=request.refiner_strength or 0.0,
+        model=job.request.model,
+        seed=job.request.seed,
+        priority=job.request.priority,
         progress=view.fraction,
         created_at=time_text(job.created_at),
         started_at=None if job.started_at is None else time_text(job.started_at),
@@ -309,4 +302,27 @@ def job_body(view: JobView, base_url: str) -> JobBody:
         warnings=list(job.warnings),
         error=failure_body(job.failure) if job.failure else None,
         last_event=view.last_event,
+        output=job.output,
+        figures=dict(job.figures),
+        **_asked(job.request),
     )
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """What was asked for."""
+    if not isinstance(request, GenerationRequest):
+        none = {"width": 0, "height": 0, "num_inference_steps": 0, "guidance_scale": 0.0, "num_images": 0}
+        words = {"prompt": str(request.input.get("prompt", "")), "negative_prompt": "", "solver": ""}
+        return {**none, **words, "adapters": [], "refiner_strength": 0.0, "input": request.input}
+    return {
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "width": request.width,
+        "height": request.height,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "num_images": request.num_images,
+        "solver": request.solver,
+        "adapters": [AdapterChoice.model_construct(name=use.name, scale=use.scale) for use in request.adapters],
+        "refiner_strength": request.refiner_strength or 0.0,
+    }

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from ai.types import AdapterUse, GenerationRequest, InitImage, SavedImage
+from ai.types import AdapterUse, GenerationRequest, InitImage, SavedImage, TextRequest
 from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
@@ -103,6 +103,29 @@ class JobStoreContract:
         assert await store.admit(job) == job
         assert await store.get("job-1") == job
         assert await store.find("ada", "key") == job
+
+    async def test_a_text_s_job_is_kept_as_it_is(self, store: JobStore) -> None:
+        """What was asked for, and what came of it: whatever characters both hold, also those that our own notes are made of."""
+        request = TextRequest(
+            request_id="job-1", model="words", prompt='{"job_inputs": "request"} \0 \u2028', max_length=9, temperature=0.5,
+            top_p=0.9, top_k=3, seed=2**63 - 1, stop=("\n", "kind"),
+        )  # fmt: skip
+        job = a_job(request=request, signature=None)
+        assert await store.admit(job) == job
+        assert await store.get("job-1") == job
+        begun = await move_job(store, "job-1", JobState.PROCESSING, fence=1, at=job.created_at + 1, last_event=1)
+        ended = moved(
+            begun,
+            JobState.SUCCEEDED,
+            at=job.created_at + 2,
+            last_event=2,
+            output="once\0\n\u2028 upon 🌳",
+            figures={"output_token_count": 3},
+        )
+        assert await store.move(ended) == ended
+        kept = await store.get("job-1")
+        assert kept == ended
+        assert await store.page("ada", JobPage()) == ([ended], False)
 
     async def test_what_is_not_there_is_none(self, store: JobStore) -> None:
         """By id and by key; an empty key finds nothing."""
@@ -242,9 +265,9 @@ class JobStoreContract:
             await move_job(store, "job-1", state, fence=1, at=number + 1.0, last_event=number)
         kept = await store.get("job-1")
         assert kept is not None
-        assert (kept.signature, kept.request) == (job.signature, job.request)
+        assert (kept.signature, kept.request) == (job.signature, job.pictures_asked)
         ended = await move_job(store, "job-1", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9)
-        assert (ended.signature, ended.request.init_image) == (None, None)
+        assert (ended.signature, ended.pictures_asked.init_image) == (None, None)
         assert await store.get("job-1") == ended
 
     async def test_jobs_do_not_touch_each_other(self, store: JobStore) -> None:
@@ -321,7 +344,7 @@ class JobStoreContract:
         job = a_job(signature=Signature(ImageMark(a_png(40, 30))), webhook=hook)
         await store.admit(job)
         (live,), _ = await store.page("ada", JobPage())
-        assert live == replace(job, signature=None, request=replace(job.request, init_image=None))
+        assert live == replace(job, signature=None, request=replace(job.pictures_asked, init_image=None))
         await brought_to(store, JobState.PROCESSING, a_job("job-2", created_at=job.created_at + 9))
         await move_job(store, "job-2", JobState.SUCCEEDED, fence=1, at=9.0, last_event=9, artifacts=(ARTIFACT,))
         (ended, _), _ = await store.page("ada", JobPage())

@@ -102,7 +102,7 @@ async def test_a_row_of_an_earlier_version_has_today_s_defaults(database: Opened
         connection.commit()
     kept = await database.store.get("job-1")
     assert kept is not None
-    assert (kept.request.prompt, kept.request.num_images, kept.request.adapters) == ("a", 1, ())
+    assert (kept.pictures_asked.prompt, kept.pictures_asked.num_images, kept.pictures_asked.adapters) == ("a", 1, ())
 
 
 async def test_a_job_id_that_no_database_takes_is_no_job(database: Opened) -> None:

@@ -77,14 +77,14 @@ async def test_what_this_server_does_not_take_is_refused_by_name(
 )  # fmt: skip
 async def test_the_limits_themselves_are_taken(wishes: dict[str, Any]) -> None:
     """As they were asked for, nothing clamped."""
-    request = (await House().job(**wishes)).request
+    request = (await House().job(**wishes)).pictures_asked
     for name, value in wishes.items():
         assert getattr(request, name) == value
 
 
 async def test_what_is_not_said_comes_from_the_card() -> None:
     """The default model, its sizes, steps, guidance and first solver; the seed is the server's."""
-    request = (await House().job()).request
+    request = (await House().job()).pictures_asked
     assert (request.model, request.width, request.height) == ("demo", 64, 72)
     assert (request.num_inference_steps, request.guidance_scale) == (20, 4.0)
     assert (request.solver, request.num_images, request.seed) == ("dpmpp_2m", 1, 1001)
@@ -96,9 +96,9 @@ async def test_the_server_s_settings_come_before_the_card_and_the_request_before
         LIMITS, default_width=128, default_height=136, default_num_inference_steps=9, default_guidance_scale=2.5
     )
     house = House(limits=limits)
-    request = (await house.job()).request
+    request = (await house.job()).pictures_asked
     assert (request.width, request.height, request.num_inference_steps, request.guidance_scale) == (128, 136, 9, 2.5)
-    asked = (await house.job(width=64, height=64, num_inference_steps=3, guidance_scale=0.0, seed=0)).request
+    asked = (await house.job(width=64, height=64, num_inference_steps=3, guidance_scale=0.0, seed=0)).pictures_asked
     assert (asked.width, asked.height, asked.num_inference_steps, asked.guidance_scale, asked.seed) == (64, 64, 3, 0, 0)
 
 
@@ -114,7 +114,11 @@ async def test_a_job_is_kept_before_it_is_told() -> None:
     assert job == admitted.job
     assert (job.owner, job.state, job.created_at) == (ADA, JobState.QUEUED, 1_000_000.0)
     assert (job.signature, job.deadline_seconds) == (signature, 5)
-    assert (job.request.request_id, job.request.priority, job.request.preview_every) == ("job-1", 3, 2)
+    assert (job.pictures_asked.request_id, job.pictures_asked.priority, job.pictures_asked.preview_every) == (
+        "job-1",
+        3,
+        2,
+    )
 
 
 async def test_a_sound_signature_image_is_taken() -> None:

@@ -31,7 +31,7 @@ async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
     store = FakeArtifacts()
     await Finisher(store, InlinePool()).finish(a_job(), painted(2))
     metadata = read_metadata(store.stored["jobs/job-1/1.png"])
-    request = a_job().request
+    request = a_job().pictures_asked
     assert {key: metadata[key] for key in metadata if key != "parameters"} == {
         "job_id": "job-1",
         "image_index": "1",

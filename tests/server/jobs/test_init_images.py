@@ -103,23 +103,23 @@ async def test_a_job_starts_from_its_image() -> None:
     house = House(admission_pool=pool)
     job = await house.job(init_image=a_file(), width=128, num_inference_steps=10)
     assert pool.asked == 1
-    image = job.request.init_image
+    image = job.pictures_asked.init_image
     assert image is not None
     assert (image.width, image.height, len(image.rgb)) == (128, 64, 128 * 64 * 3)
-    assert (job.request.width, job.request.height, job.request.strength) == (128, 64, 0.75)
+    assert (job.pictures_asked.width, job.pictures_asked.height, job.pictures_asked.strength) == (128, 64, 0.75)
     assert house.painter.known[job.id].init_image is image
     house.painter.paint(job.id)
     await house.pass_time(0)
     ended = await house.kept(job.id)
-    assert ended.request.init_image is None
-    assert ended.request.strength == 0.75
+    assert ended.pictures_asked.init_image is None
+    assert ended.pictures_asked.strength == 0.75
 
 
 async def test_progress_counts_the_steps_that_are_made() -> None:
     """Of ten steps at a strength of 0.35 three."""
     house = House()
     job = await house.job(init_image=a_file(), num_inference_steps=10, strength=0.35)
-    assert job.request.num_inference_steps - job.request.first_step == 3
+    assert job.pictures_asked.num_inference_steps - job.pictures_asked.first_step == 3
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
@@ -215,8 +215,8 @@ async def test_jobs_of_one_file_and_size_share_its_pixels(decoded: list[bytes]) 
     jobs = [await one for one in coming]
     jobs.append(await house.job(init_image=file, width=64, height=64))
     assert len(decoded) == 1
-    assert len({id(job.request.init_image) for job in jobs}) == 1
-    wider = (await house.job(init_image=file, width=128, height=64)).request.init_image
+    assert len({id(job.pictures_asked.init_image) for job in jobs}) == 1
+    wider = (await house.job(init_image=file, width=128, height=64)).pictures_asked.init_image
     assert wider is not None
     assert wider.width == 128
     assert len(decoded) == 2
@@ -247,4 +247,4 @@ async def test_who_gives_up_waiting_spoils_it_for_nobody() -> None:
     first.cancel()
     await settle()
     pool.gate.set()
-    assert (await second).request.init_image is not None
+    assert (await second).pictures_asked.init_image is not None

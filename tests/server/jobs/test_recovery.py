@@ -124,7 +124,7 @@ async def test_an_init_image_that_was_left_takes_its_room() -> None:
     """Even where there is none any more: what is new is refused until it has ended."""
     scene, image = Scene(image_bytes=3), InitImage(2, 1, bytes(6))
     left = await scene.left()
-    scene.leases.expired = [replace(left, request=replace(left.request, init_image=image, strength=0.5))]
+    scene.leases.expired = [replace(left, request=replace(left.pictures_asked, init_image=image, strength=0.5))]
     await scene.begin()
     assert scene.house.places.image_bytes == 6
     scene.house.painter.paint(left.id)
@@ -172,7 +172,7 @@ async def test_a_job_for_a_model_that_is_gone_fails() -> None:
     """With the names of those that are there."""
     scene = Scene()
     left = await scene.left()
-    scene.leases.expired = [replace(left, request=replace(left.request, model="sold"))]
+    scene.leases.expired = [replace(left, request=replace(left.pictures_asked, model="sold"))]
     watcher = await scene.begin()
     assert watcher.failure.code is Code.MODEL_NOT_FOUND
     assert watcher.failure.limit == "one of demo, other"

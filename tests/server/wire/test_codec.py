@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,16 @@ from typing import Any, get_args
 import pytest
 
 from ai.histogram import NO_SECONDS
-from ai.types import EngineNumbers, MemoryNumbers
+from ai.types import EngineNumbers, MemoryNumbers, TextRequest
 from proto import atelier_pb2 as pb
 from server import commands, events, replies
 from server.errors import Code, JobFailure, Refusal
 from server.job import JobState
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
-from server.wire import codec
+from server.wire import answers, codec, telling
 from server.wire.connection import REQUESTS
 from tests.server.database.contract import ARTIFACT, a_job
-from tests.server.fakes import CARD
+from tests.server.fakes import CARD, TEXT_CARD
 from tests.server.pictures import a_png
 from watermark import ImageMark, Position, Signature, Size, TextMark
 
@@ -36,9 +37,9 @@ def test_every_request_has_a_decoder() -> None:
     """And nothing else has one; each makes a command of its own type."""
     assert set(codec.DECODERS) == REQUESTS
     messages = {
-        kind: getattr(pb.Envelope(), kind)
-        if kind != "submit"
-        else pb.Submit(prompt="a star")
+        kind: {"submit": pb.Submit(prompt="a star"), "predict": pb.Predict(model="words")}.get(
+            kind, getattr(pb.Envelope(), kind)
+        )
         for kind in codec.DECODERS
     }  # fmt: skip
     made = {type(codec.DECODERS[kind](message, "ada")) for kind, message in messages.items()}
@@ -52,18 +53,18 @@ def test_every_reply_and_event_has_an_encoder() -> None:
     }
     enums = {replies.ModelState, replies.ServerState}
     parts = {replies.ModelView, replies.OutboxView, replies.Admitted, replies.Watched, replies.JobList}
-    assert set(codec.REPLY_ENCODERS) == answered - enums - parts
+    assert set(answers.REPLY_ENCODERS) == answered - enums - parts
     told = {kind for group in get_args(events.Event) for kind in (get_args(group) or (group,))}
-    assert set(codec.EVENT_ENCODERS) == told - {events.Accepted}
+    assert set(telling.EVENT_ENCODERS) == told - {events.Accepted}
 
 
 @pytest.mark.parametrize(
     ("table", "ours", "theirs", "unspecified"),
     [
-        (codec._JOB_STATES, JobState, pb.JobState, {"JOB_STATE_UNSPECIFIED"}),
-        (codec._MODEL_STATES, replies.ModelState, pb.ModelState, {"MODEL_STATE_UNSPECIFIED"}),
-        (codec._SERVER_STATES, replies.ServerState, pb.ServerState, {"SERVER_STATE_UNSPECIFIED"}),
-        (codec._PHASES, events.Phase, pb.Phase, set()),
+        (answers._JOB_STATES, JobState, pb.JobState, {"JOB_STATE_UNSPECIFIED"}),
+        (answers._MODEL_STATES, replies.ModelState, pb.ModelState, {"MODEL_STATE_UNSPECIFIED"}),
+        (answers._SERVER_STATES, replies.ServerState, pb.ServerState, {"SERVER_STATE_UNSPECIFIED"}),
+        (telling._PHASES, events.Phase, pb.Phase, set()),
     ],
     ids=["job states", "model states", "server states", "phases"],
 )
@@ -219,21 +220,21 @@ def test_half_a_million_adapters_are_refused_unread() -> None:
 def test_an_error_survives_the_way_there_and_back(code: Code) -> None:
     """Code, field, limit, text and time."""
     error = Refusal(code, "no", field="width", limit="64", retry_after_seconds=1.5)
-    envelope = codec.encode_error(7, error)
+    envelope = telling.encode_error(7, error)
     assert envelope.request_id == 7
-    back = codec.decode_failure(envelope.error)
+    back = telling.decode_failure(envelope.error)
     assert vars(back) == vars(error)
 
 
 def test_a_code_of_a_later_version_is_an_internal_error() -> None:
     """A client older than its server is told something rather than nothing."""
     message = pb.Error.FromString(pb.Error(message="new").SerializeToString() + b"\x08\xff\xff\x03")
-    assert codec.decode_failure(message).code is Code.INTERNAL_ERROR
+    assert telling.decode_failure(message).code is Code.INTERNAL_ERROR
 
 
 def test_a_goodbye_carries_code_and_text() -> None:
     """And no request's number."""
-    envelope = codec.encode_goodbye(Refusal(Code.IDLE_TIMEOUT, "too quiet"))
+    envelope = telling.encode_goodbye(Refusal(Code.IDLE_TIMEOUT, "too quiet"))
     assert (envelope.request_id, envelope.goodbye.code, envelope.goodbye.message) == (0, pb.IDLE_TIMEOUT, "too quiet")
 
 
@@ -242,7 +243,7 @@ def test_a_goodbye_carries_code_and_text() -> None:
 
 def said(reply: object) -> Any:
     """A reply as its message."""
-    envelope = codec.REPLY_ENCODERS[type(reply)](5, reply)
+    envelope = answers.REPLY_ENCODERS[type(reply)](5, reply)
     assert envelope.request_id == 5
     return getattr(envelope, envelope.WhichOneof("message") or "")
 
@@ -260,11 +261,35 @@ def test_a_job_is_told_whole() -> None:
     assert (message.error.code, message.error.message) == (pb.STORAGE_FAILED, "full")
     for name in ("model", "prompt", "negative_prompt", "width", "height", "num_inference_steps", "guidance_scale",
                  "seed", "num_images", "solver", "priority", "strength", "refiner_strength"):  # fmt: skip
-        assert getattr(message, name) == getattr(job.request, name)
+        assert getattr(message, name) == getattr(job.pictures_asked, name)
     assert [(use.name, use.scale) for use in message.adapters] == [
-        (use.name, use.scale) for use in job.request.adapters
+        (use.name, use.scale) for use in job.pictures_asked.adapters
     ]
     assert not said(replies.JobView(a_job(), 0.0, 0)).HasField("error")
+
+
+def test_a_text_s_job_is_told_whole() -> None:
+    """What was asked for and what came of it are JSON; nothing is said of pictures."""
+    request = TextRequest(
+        request_id="job-1", model="words", prompt="a", max_length=5, temperature=0.5, top_p=0.9, top_k=3, seed=8
+    )
+    job = a_job(request=request, state=JobState.SUCCEEDED, output="a text", figures={"output_token_count": 2})
+    message = said(replies.JobView(job, 1.0, 9))
+    assert (message.model, message.seed, message.width, message.prompt) == ("words", 8, 0, "")
+    assert json.loads(message.input) == request.input
+    assert (json.loads(message.output), dict(message.figures)) == ("a text", {"output_token_count": 2})
+
+
+def test_an_input_is_a_json_object() -> None:
+    """Anything else is refused by name; nothing at all is an empty one."""
+    assert codec.DECODERS["predict"](pb.Predict(model="words", input='{"a": [1, "x"]}'), "ada") == commands.Predict(
+        owner="ada", model="words", input={"a": [1, "x"]}
+    )
+    assert codec.DECODERS["predict"](pb.Predict(model="words"), "ada") == commands.Predict(owner="ada", model="words")
+    for text in ("[1]", "{", '{"a": NaN}', "3"):
+        with pytest.raises(Refusal) as refused:
+            codec.DECODERS["predict"](pb.Predict(model="words", input=text), "ada")
+        assert (refused.value.code, refused.value.field) == (Code.INVALID_PARAMETER, "input")
 
 
 A_DEVICE = EngineNumbers(
@@ -281,7 +306,12 @@ def test_models_and_status_and_the_rest_are_told_whole() -> None:
     )
     view = replies.ModelView(card, replies.ModelState.UNAVAILABLE, "no files")
     (model,) = said(replies.ModelList((view,))).models
-    assert {field.name for field, _ in model.ListFields()} == {field.name for field in pb.Model.DESCRIPTOR.fields}
+    said_of_it = {field.name for field, _ in model.ListFields()}
+    assert said_of_it == {field.name for field in pb.Model.DESCRIPTOR.fields} - {"input_schema"}
+    writing = replies.ModelView(TEXT_CARD, replies.ModelState.READY)
+    (words,) = said(replies.ModelList((writing,))).models
+    assert (words.name, words.model_type, words.default_width) == ("words", "text-generation", 0)
+    assert json.loads(words.input_schema) == TEXT_CARD.input_schema
     assert list(model.adapters) == ["chalk", "ink"]
     status = said(
         replies.StatusReply(
@@ -322,7 +352,8 @@ EVENTS: list[events.Event] = [
                     fraction=0.25, eta_seconds=1.5),
     events.Preview(number=3, job_id="job-1", image_index=1, step=5, png=b"png"),
     events.Succeeded(number=3, job_id="job-1", artifacts=(ARTIFACT,), warnings=("cut",), queued_seconds=1.0,
-                     processing_seconds=2.0),
+                     processing_seconds=2.0, output="once", figures={"output_token_count": 1}),
+    events.Output(number=3, job_id="job-1", offset=4, text=" upon"),
     events.Failed(number=3, job_id="job-1", failure=JobFailure(Code.STORAGE_FAILED, "full")),
     events.Canceled(number=3, job_id="job-1"),
 ]  # fmt: skip
@@ -331,7 +362,7 @@ EVENTS: list[events.Event] = [
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_is_told_whole(event: events.Event) -> None:
     """Under its request, with its number, and no field left at its zero."""
-    envelope = codec.EVENT_ENCODERS[type(event)](5, event)
+    envelope = telling.EVENT_ENCODERS[type(event)](5, event)
     message: Any = getattr(envelope, envelope.WhichOneof("message") or "")
     assert (envelope.request_id, message.event_number, message.job_id) == (5, 3, "job-1")
     assert {field.name for field, _ in message.ListFields()} == {field.name for field in message.DESCRIPTOR.fields}
@@ -339,15 +370,15 @@ def test_an_event_is_told_whole(event: events.Event) -> None:
 
 def test_accepted_and_chunk_have_their_own_ways() -> None:
     """With what only the request knows."""
-    accepted = codec.encode_accepted(5, events.Accepted(number=0, job_id="job-1", seed=7), duplicate=True).accepted
+    accepted = telling.encode_accepted(5, events.Accepted(number=0, job_id="job-1", seed=7), duplicate=True).accepted
     assert (accepted.job_id, accepted.duplicate, accepted.seed) == ("job-1", True, 7)
-    chunk = codec.encode_chunk(5, "job-1", ARTIFACT, 100, b"data").chunk
+    chunk = telling.encode_chunk(5, "job-1", ARTIFACT, 100, b"data").chunk
     assert (chunk.job_id, chunk.image_index, chunk.offset, chunk.size, chunk.data) == ("job-1", 3, 100, 123, b"data")
 
 
 def test_an_artifact_is_told_whole() -> None:
     """Every field as it was stored."""
-    (artifact,) = codec.EVENT_ENCODERS[events.Succeeded](5, EVENTS[2]).result.artifacts
+    (artifact,) = telling.EVENT_ENCODERS[events.Succeeded](5, EVENTS[2]).result.artifacts
     for field in pb.Artifact.DESCRIPTOR.fields:
         assert getattr(artifact, field.name) == getattr(ARTIFACT, field.name)
 

@@ -21,7 +21,7 @@ Status = Annotated[str, Field(json_schema_extra={"enum": list(dict.fromkeys(STAT
 
 
 class PredictionBody(BaseModel):
-    """A prediction. Times are ISO 8601 in UTC; `output` has the address of each picture."""
+    """A prediction. Times are ISO 8601 in UTC; `output` has the address of each picture, or what another kind of model gives."""
 
     id: str
     status: Status
@@ -29,7 +29,7 @@ class PredictionBody(BaseModel):
     model_id: str = Field(description="The model's own name.")
     version: str
     input: dict[str, Any] = Field(description="What was asked for, with every default filled in.")
-    output: list[str] | None
+    output: Any = Field(description="A list of addresses; a text, as far as it is written.")
     error: str | None
     error_code: str | None
     logs: str
@@ -56,7 +56,9 @@ class PredictionsBody(BaseModel):
 def prediction_body(view: JobView, board: Board, base_url: str) -> dict[str, Any]:
     """One."""
     progress = board.progress(view.job.id)
-    return prediction(view.job, Done(view.fraction, progress.step if progress else 0), base_url=base_url)
+    return prediction(
+        view.job, Done(view.fraction, progress.step if progress else 0, board.said(view.job.id)), base_url=base_url
+    )
 
 
 def page_body(found: JobList, board: Board, base_url: str, path: str, query: dict[str, str]) -> Response:

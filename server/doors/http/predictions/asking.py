@@ -1,10 +1,12 @@
-"""What a prediction is asked for with, as a Submit. Nothing is clamped, and no field is left out in silence."""
+"""What a prediction is asked for with, as a Submit, or as a Predict of a model that paints nothing. Nothing is clamped, and no
+field is left out in silence."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from server.commands import (
     DEFAULT_STRENGTH,
@@ -13,6 +15,7 @@ from server.commands import (
     MAX_IMAGES,
     MAX_SEED,
     AdapterUse,
+    Predict,
     Submit,
 )
 from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, StrictRequest
@@ -62,10 +65,18 @@ class PredictionInput(StrictRequest):
     lora_scale: float | None = Field(None, description="Its scale; 1 where it is left out.")
 
 
+def _schema_of_inputs() -> dict[str, Any]:
+    """Of `input`, for the documentation: what a model that paints takes, spelled out."""
+    pictures = PredictionInput.model_json_schema(ref_template="#/components/schemas/{model}")
+    pictures.pop("$defs", None)
+    text = "Of a model that paints: these. Of any other: what its version's `openapi_schema` names."
+    return {"anyOf": [pictures, {"type": "object"}], "description": text}
+
+
 class ModelPredictionRequest(StrictRequest):
     """Of a model that the path names."""
 
-    input: PredictionInput
+    input: Annotated[dict[str, Any], WithJsonSchema(_schema_of_inputs())]
     webhook: str | None = Field(None, max_length=MAX_URL, pattern=r"^(?i:https?)://[^\x00-\x20]+$")
     webhook_events_filter: list[HookName] | None = Field(None, max_length=10, description="None: all of them.")
     webhook_completed: str | None = Field(
@@ -99,8 +110,32 @@ def model_asked_for(asked: PredictionRequest, models: tuple[str, ...]) -> str:
     return found[0]
 
 
+def picture_input(asked: ModelPredictionRequest) -> PredictionInput:
+    """What is to be painted. Raises RequestValidationError, as if it were told from the body at once."""
+    try:
+        return PredictionInput.model_validate(asked.input)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise RequestValidationError([{**one, "loc": ("body", "input", *one["loc"])} for one in problems]) from None
+
+
+def predict_of(
+    asked: ModelPredictionRequest, *, owner: str, model: str, deadline_seconds: float | None, idempotency_key: str
+) -> Predict:
+    """The Predict, of a model that paints nothing. Raises Refusal."""
+    return Predict(
+        owner=owner,
+        model=model,
+        input=asked.input,
+        deadline_seconds=deadline_seconds,
+        webhook=_webhook(asked, streams=True),
+        idempotency_key=idempotency_key,
+    )
+
+
 def command_of(
     asked: ModelPredictionRequest,
+    given: PredictionInput,
     *,
     owner: str,
     model: str,
@@ -109,7 +144,6 @@ def command_of(
     idempotency_key: str,
 ) -> Submit:
     """The Submit. Raises Refusal in the words of `input`."""
-    given = asked.input
     if given.lora_scale is not None and given.lora is None:
         raise Refusal.invalid("input.lora_scale", "left out without a lora", given.lora_scale)
     return Submit(
@@ -160,7 +194,8 @@ def _adapters(given: PredictionInput) -> tuple[AdapterUse, ...]:
     return tuple(uses)
 
 
-def _webhook(asked: ModelPredictionRequest) -> Webhook | None:
+def _webhook(asked: ModelPredictionRequest, *, streams: bool = False) -> Webhook | None:
+    """Whom to tell; what `streams` has an output before its end, which is told as it grows."""
     if asked.webhook is None:
         if asked.webhook_events_filter is not None:
             raise Refusal.invalid("webhook_events_filter", "left out without a webhook", asked.webhook_events_filter)
@@ -169,5 +204,8 @@ def _webhook(asked: ModelPredictionRequest) -> Webhook | None:
         return Webhook(kind=HookKind.GENERIC, url=asked.webhook_completed, events=frozenset({HookEvent.COMPLETED}))
     if asked.webhook_completed is not None:
         raise Refusal.invalid("webhook_completed", "left out beside a webhook", "another address")
-    events: Any = frozenset(HOOK_EVENTS[name] for name in asked.webhook_events_filter or ())
+    names = asked.webhook_events_filter or ()
+    events: Any = frozenset(HOOK_EVENTS[name] for name in names)
+    if streams and "output" in names:
+        events |= {HookEvent.PROGRESS}
     return Webhook(kind=HookKind.GENERIC, url=asked.webhook, events=events or ALL_EVENTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ai.cards import ModelCard
+from ai.cards import Card, ModelCard
 from server.commands import (
     DEFAULT_STRENGTH,
     MAX_ADAPTERS,
@@ -40,7 +40,7 @@ def model_body(view: ModelView, limits: Limits, base_url: str, since: float) -> 
     }
 
 
-def version_body(card: ModelCard, limits: Limits, since: float) -> dict[str, Any]:
+def version_body(card: Card, limits: Limits, since: float) -> dict[str, Any]:
     """The one version of a model."""
     return {
         "id": version_of(card.name),
@@ -50,11 +50,16 @@ def version_body(card: ModelCard, limits: Limits, since: float) -> dict[str, Any
     }
 
 
-def openapi_schema(card: ModelCard, limits: Limits) -> dict[str, Any]:
+def openapi_schema(card: Card, limits: Limits) -> dict[str, Any]:
     """Of Input and Output: each field with its type, default and limits, in the order in which a form shows them."""
     properties = input_properties(card, limits)
     for order, described in enumerate(properties.values()):
         described["x-order"] = order
+    if isinstance(card, ModelCard):
+        required, output = ["prompt"], {"type": "array", "items": {"type": "string", "format": "uri"}}
+    else:
+        required = [name for name, described in properties.items() if described.pop("required", False) is True]
+        output = card.output_schema
     return {
         "openapi": "3.1.0",
         "info": {"title": full_name(card.name), "version": version_of(card.name)},
@@ -64,18 +69,25 @@ def openapi_schema(card: ModelCard, limits: Limits) -> dict[str, Any]:
                 "Input": {
                     "title": "Input",
                     "type": "object",
-                    "required": ["prompt"],
+                    "required": required,
                     "properties": properties,
                     "additionalProperties": False,
                 },
-                "Output": {"title": "Output", "type": "array", "items": {"type": "string", "format": "uri"}},
+                "Output": {"title": "Output", **output},
             }
         },
     }
 
 
-def input_properties(card: ModelCard, limits: Limits) -> dict[str, dict[str, Any]]:
+def input_properties(card: Card, limits: Limits) -> dict[str, dict[str, Any]]:
     """Every field of `input`, by what the card and the server's settings say."""
+    if isinstance(card, ModelCard):
+        return _picture_properties(card, limits)
+    titles = {name: {"title": name.replace("_", " ").title()} for name in card.input_schema}
+    return {name: {**titles[name], **described} for name, described in card.input_schema.items()}
+
+
+def _picture_properties(card: ModelCard, limits: Limits) -> dict[str, dict[str, Any]]:
     own = card.defaults
     text = {"type": "string", "maxLength": limits.max_prompt_characters}
     sides = {"type": "integer", "minimum": card.min_size, "multipleOf": card.size_multiple}

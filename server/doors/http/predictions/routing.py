@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels
+from ai.cards import ModelCard
+from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels, Predict, Submit
 from server.doors.http.errors import documented
 from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.identity import Identify, Owner
@@ -28,6 +29,8 @@ from server.doors.http.predictions.asking import (
     command_of,
     in_words_of_input,
     model_asked_for,
+    picture_input,
+    predict_of,
 )
 from server.doors.http.predictions.images import Images
 from server.doors.http.predictions.models import model_body, version_body
@@ -105,19 +108,32 @@ class Predictions:
         """Admit it, and wait as long as is wished for, counted from here."""
         began = self.parts.clock.seconds()
         wish, deadline = preference(prefer), cancel_after(after)
+        command = await self._command(asked, owner, model, deadline, key)
         try:
-            image = await self.images.read(asked.input.image) if asked.input.image else b""
-            command = command_of(
-                asked, owner=owner, model=model, image=image, deadline_seconds=deadline, idempotency_key=key
-            )
             admitted = await submit(self.parts, command)
         except Refusal as refusal:
-            raise in_words_of_input(refusal) from refusal
+            raise (in_words_of_input(refusal) if isinstance(command, Submit) else refusal) from None
         view = self.parts.board.view(admitted.job)
         if wish.wait and not has_ended(view):
             left = max(0.0, wish.wait - (self.parts.clock.seconds() - began))
             view = await wait_for_end(self.parts, request, owner, admitted.job.id, left)
         return self._created(request, view, wish, duplicate=admitted.duplicate)
+
+    async def _command(
+        self, asked: ModelPredictionRequest, owner: str, model: str, deadline: float | None, key: str
+    ) -> Submit | Predict:
+        """By the kind of the model. Raises Refusal, RequestValidationError."""
+        paints = any(view.card.name == model and isinstance(view.card, ModelCard) for view in await self.models())
+        if not paints:
+            return predict_of(asked, owner=owner, model=model, deadline_seconds=deadline, idempotency_key=key)
+        given = picture_input(asked)
+        try:
+            image = await self.images.read(given.image) if given.image else b""
+            return command_of(
+                asked, given, owner=owner, model=model, image=image, deadline_seconds=deadline, idempotency_key=key
+            )
+        except Refusal as refusal:
+            raise in_words_of_input(refusal) from refusal
 
     def _created(self, request: Request, view: JobView, wish: Preference, *, duplicate: bool) -> Response:
         body = prediction_body(view, self.parts.board, base_url(self.parts, request))
@@ -165,7 +181,8 @@ def _add_predictions(router: APIRouter, here: Predictions) -> None:
         cancel_after: CancelAfterHeader = "",
         idempotency_key: KeyHeader = "",
     ) -> Response:
-        """Ask for pictures. Answers when that is recorded, or, with `Prefer: wait`, when they are painted."""
+        """Ask for pictures, or for what another kind of model gives. Answers when that is recorded, or, with `Prefer: wait`, when
+        it is there."""
         model = model_asked_for(asked, tuple(view.card.name for view in await here.models()))
         return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
 
@@ -256,9 +273,10 @@ def _add_streams(router: APIRouter, here: Predictions) -> None:
         job = (view := await here.find(owner, prediction_id)).job
         heard = heard_last(last_event_id) or Heard()
         told_as_failed = status_of(job) == STATUSES[JobState.FAILED]
-        if has_ended(view) and has_heard_all(heard, view.last_event, len(job.artifacts), failed=told_as_failed):
+        outputs = len(job.artifacts) or (job.output is not None)
+        if has_ended(view) and has_heard_all(heard, view.last_event, outputs, failed=told_as_failed):
             return Response(status_code=204)
-        from_event = heard.number + (heard.part < 0)
+        from_event = heard.number + (heard.part < 0 and heard.told == 0)
         listener = await listen_to(parts, owner, job.id, max(0, from_event), previews=False)
         return EventStream(listener, encoding(base_url(parts, request), progress=progress, heard=heard))
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proto import atelier_pb2 as pb
-from server.commands import AdapterUse, Submit
+from server.commands import AdapterUse, Predict, Submit
 from server.doors.amqp import licensing, own
 from server.doors.amqp.broker import Properties
 from server.doors.amqp.forms import FormRefusal, read_order
@@ -172,8 +172,8 @@ def test_the_form_of_today() -> None:
 def test_a_signature_that_is_empty_is_none() -> None:
     """An empty signature_path, and a message without an artist, leave the picture to the server's own rule."""
     assert order_of(but(A3, "data.signature_path", "")).signature is None
-    assert order_of(but(A3, "data.signature_path", "")).submit.signature is None
-    assert order_of(but(A2, "artist_name", " ")).submit.signature is None
+    assert order_of(but(A3, "data.signature_path", "")).pictures.signature is None
+    assert order_of(but(A2, "artist_name", " ")).pictures.signature is None
 
 
 @pytest.mark.parametrize("form", [A1, A2, A3])
@@ -186,7 +186,7 @@ def test_what_may_be_left_out(form: dict[str, Any]) -> None:
         if envelope
         else {**data, "prompt_tags": ["fox"]}
     )
-    submit = order_of(smallest).submit
+    submit = order_of(smallest).pictures
     assert (submit.prompt, submit.width, submit.height, submit.num_inference_steps) == ("fox", 512, 512, 50)
     assert (submit.guidance_scale, submit.seed) == (7.5, None if form is A3 else 42)
     assert (submit.adapters, submit.idempotency_key) == ((AdapterUse("storage:style:2"),), "generation-1")
@@ -198,23 +198,23 @@ def test_what_may_be_left_out(form: dict[str, Any]) -> None:
 )
 def test_aspect_ratios(ratio: str, size: tuple[int, int]) -> None:
     """Each ratio of the contract has its size."""
-    submit = order_of(but(A3, "data.aspect_ratio", ratio)).submit
+    submit = order_of(but(A3, "data.aspect_ratio", ratio)).pictures
     assert (submit.width, submit.height) == size
 
 
 @pytest.mark.parametrize(("given", "share"), [(0, 0.0), (255, 1.0), (51, 0.2), (0.5, 0.5), (1.0, 1.0)])
 def test_the_flat_form_s_opacity_is_a_share_or_a_byte(given: float, share: float) -> None:
     """A whole number is 255ths, one with a point is a share."""
-    signature = order_of(but(A2, "signature_config.opacity", given)).submit.signature
+    signature = order_of(but(A2, "signature_config.opacity", given)).pictures.signature
     assert signature is not None
     assert signature.opacity == pytest.approx(share)
 
 
 def test_two_to_four_pictures_may_be_asked_for() -> None:
     """num_images stands where each form has its parameters."""
-    assert order_of(but(A1, "data.parameters.num_images", 4)).submit.num_images == 4
-    assert order_of(but(A2, "num_images", 2)).submit.num_images == 2
-    assert order_of(but(A3, "data.num_images", 3)).submit.num_images == 3
+    assert order_of(but(A1, "data.parameters.num_images", 4)).pictures.num_images == 4
+    assert order_of(but(A2, "num_images", 2)).pictures.num_images == 2
+    assert order_of(but(A3, "data.num_images", 3)).pictures.num_images == 3
 
 
 BAD = [
@@ -356,7 +356,7 @@ def test_our_own_json() -> None:
         signature=Signature(TextMark("Ada"), position=Position.TOP_CENTER, size=Size.SMALL, opacity=1.0, artist="Ada L."),
         webhook=Webhook(kind=HookKind.GENERIC, url="https://hooks.test/1", events=frozenset({HookEvent.COMPLETED})),
     )  # fmt: skip
-    assert order_of({**OWN, "webhook": {"url": "https://hooks.test/1"}}).submit.webhook == Webhook(
+    assert order_of({**OWN, "webhook": {"url": "https://hooks.test/1"}}).pictures.webhook == Webhook(
         kind=HookKind.GENERIC, url="https://hooks.test/1", events=ALL_EVENTS
     )
 
@@ -364,10 +364,10 @@ def test_our_own_json() -> None:
 def test_our_own_signatures_of_pictures() -> None:
     """A signature's picture stands in the message, or in the storage."""
     png = a_png()
-    inline = order_of({**OWN, "signature": {"image": base64.b64encode(png).decode()}}).submit.signature
+    inline = order_of({**OWN, "signature": {"image": base64.b64encode(png).decode()}}).pictures.signature
     assert inline == Signature(ImageMark(png))
     order = order_of({**OWN, "signature": {"image_key": "signatures/a.png", "artist": "Ada"}})
-    assert order.submit.signature is None
+    assert order.pictures.signature is None
     assert order.signature == SignatureWish(
         key="signatures/a.png", position=Position.BOTTOM_RIGHT, size=Size.MEDIUM, opacity=0.7, artist="Ada"
     )
@@ -454,3 +454,22 @@ def test_a_refusal_of_the_server_is_told_in_the_message_s_words() -> None:
     assert (adapter.field, adapter.message) == ("data.style_id", "data.style_id: none")
     model = Refusal(Code.MODEL_NOT_FOUND, "no model", field="model")
     assert order.in_its_words(model) is model
+
+
+def test_a_text_is_asked_for_by_a_message_of_its_own() -> None:
+    """The model's input is an object as it stands; its key is asked for as any."""
+    given = {"prompt": "once", "stop": ["."], "top_k": 3}
+    message = {"type": "atelier.predict", "idempotency_key": "p-1", "model": "words", "input": given, "priority": 2}
+    assert order_of(message).submit == Predict(owner="shop", model="words", input=given, priority=2)
+    assert order_of(message).submit.idempotency_key == "p-1"
+    told = {**message, "webhook": {"url": "https://shop.test/hook", "events": ["completed"]}, "deadline_seconds": 4}
+    hook = order_of(told).submit.webhook
+    assert hook is not None
+    assert hook.events == frozenset({HookEvent.COMPLETED})
+    for wrong, field in (
+        ({"input": "once"}, "input"),
+        ({"model": None}, "model"),
+        ({"prompt": "once"}, "prompt"),
+        ({"idempotency_key": ""}, "idempotency_key"),
+    ):
+        assert refusal_of({**message, **wrong}).field == field

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ai import types as engine
-from server.commands import Submit
+from server.commands import Predict, Submit
 from server.doors.amqp.broker import Properties
 from server.doors.amqp.dead_letters import CODE, FIELD, REASON
 from server.doors.amqp.events import REFUSED
@@ -75,7 +75,7 @@ class Inn:
         self.broker = FakeBroker()
         self.shelf = Shelf()
         self.told: list[tuple[int, Code, str]] = []
-        self.submit: Callable[[Submit], Awaitable[Admitted]] = self._submit
+        self.submit: Callable[[Submit | Predict], Awaitable[Admitted]] = self._submit
         self.publisher = Publisher(self.broker, clock=self.clock, chance=lambda: 1.0, declare=exchanges)
         self.intake = Intake(
             IntakeSettings(queues=QUEUES, owner=OWNER, prefetch=prefetch, max_bytes=10_000, retry_delays=DELAYS),
@@ -93,8 +93,9 @@ class Inn:
         )
         self.lasting = Lasting(self.broker, "consuming", self.intake.use, clock=self.clock, chance=lambda: 1.0)
 
-    async def _submit(self, command: Submit) -> Admitted:
-        return await self.house.submit(replace(command, adapters=()))  # which lie in a storage that is not here
+    async def _submit(self, command: Submit | Predict) -> Admitted:
+        bare = replace(command, adapters=()) if isinstance(command, Submit) else command
+        return await self.house.submit(bare)  # which lie in a storage that is not here
 
     async def _tell(self, generation_id: int, failure: JobFailure, url: str) -> None:
         if self.store.away:
@@ -408,7 +409,7 @@ async def test_a_mistake_of_ours_is_not_made_for_ever() -> None:
     """A message that the server errs on is buried as INTERNAL_ERROR, not delivered again and again."""
     inn = await Inn().opened()
 
-    async def err(command: Submit) -> Admitted:
+    async def err(command: Submit | Predict) -> Admitted:
         raise ZeroDivisionError
 
     inn.submit = err
@@ -475,7 +476,12 @@ def with_picture(number: int = 1) -> dict[str, Any]:
 async def test_a_signature_s_picture_is_fetched_before_the_job_is_admitted() -> None:
     """A storage that is away is asked again after each delay; then the job has the picture."""
     inn = await Inn().opened()
-    inn.submit = lambda command: inn.house.submit(replace(command, adapters=(), width=64, height=64))
+
+    async def submit(command: Submit | Predict) -> Admitted:
+        assert isinstance(command, Submit)
+        return await inn.house.submit(replace(command, adapters=(), width=64, height=64))
+
+    inn.submit = submit
     inn.shelf.kept["signatures/ada.png"] = ConnectionError("away")
     await inn.post_body(with_picture())
     await inn.house.pass_time(0)

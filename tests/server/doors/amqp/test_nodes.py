@@ -137,8 +137,7 @@ class Node:
     """A house with all that a node does with the broker, whatever its role."""
 
     def __init__(self, name: str, broker: FakeBroker, store: Claims, *, gateway: bool = False) -> None:
-        self.house = House(store=store, announcer=DispatchCalls() if gateway else SILENT)
-        self.house.admission._leased = not gateway
+        self.house = House(store=store, announcer=DispatchCalls() if gateway else SILENT, leased=not gateway)
         self.clock = self.house.clock
         self.board = self.house.board
         self._name, self._store = name, store

@@ -183,7 +183,7 @@ async def test_the_refiner_is_used_as_asked(asked: dict[str, Any], used: bool, s
     door = a_door(house=House(cards=(REFINED, OTHER_CARD)))
     meta = (await ask(door, {"prompt": "a star", **asked})).json()["meta"]
     assert (meta["refiner_used"], meta["refiner_strength"]) == (used, strength)
-    assert (await door.house.kept("job-1")).request.refiner_strength == strength
+    assert (await door.house.kept("job-1")).pictures_asked.refiner_strength == strength
 
 
 async def test_a_model_without_a_refiner_does_without() -> None:
@@ -432,7 +432,7 @@ async def test_a_picture_is_painted_from_a_picture() -> None:
     assert told["meta"]["strength"] == 0.75
     assert list(told["meta"])[-1] == "strength"
     assert (await door.ask("GET", told["meta_url"])).json() == told["meta"]
-    request = (await door.house.kept("job-1")).request
+    request = (await door.house.kept("job-1")).pictures_asked
     assert request.strength == 0.75
 
 

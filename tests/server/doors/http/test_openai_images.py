@@ -79,7 +79,7 @@ async def test_several_pictures_are_one_job_with_seeds_in_a_row() -> None:
     ]
     assert "b64_json" not in body["data"][0]
     job = await door.house.kept("job-1")
-    assert job.request.num_images == 3
+    assert job.pictures_asked.num_images == 3
 
 
 async def test_what_changes_nothing_is_said() -> None:
@@ -96,7 +96,7 @@ async def test_our_own_words_reach_the_job() -> None:
         "adapters": [{"name": "ink", "scale": 0.5}], "solver": "euler",
     }  # fmt: skip
     await painted(door, **wishes)
-    request = (await door.house.kept("job-1")).request
+    request = (await door.house.kept("job-1")).pictures_asked
     assert (request.model, request.seed, request.negative_prompt, request.solver) == ("other", 9, "moon", "euler")
     assert (request.num_inference_steps, request.guidance_scale) == (3, 2.0)
     assert [(use.name, use.scale) for use in request.adapters] == [("ink", 0.5)]

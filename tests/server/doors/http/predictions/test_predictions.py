@@ -116,7 +116,7 @@ async def test_everything_that_is_asked_reaches_the_job() -> None:
     }
     job_id = (await door.ask("POST", "/v1/predictions", body, headers={"cancel-after": "1m30s"})).json()["id"]
     job = await door.house.kept(job_id)
-    asked = job.request
+    asked = job.pictures_asked
     assert (asked.prompt, asked.negative_prompt, asked.num_inference_steps, asked.guidance_scale) == (
         "a star",
         "moon",

@@ -35,8 +35,9 @@ async def asked(door: Door, **given: Any) -> str:
 
 def test_every_event_has_its_form() -> None:
     """The table is total; progress has two."""
-    assert set(_PARTS) | {events.Progress} == {
+    assert set(_PARTS) | {events.Progress, events.Output} == {
         events.Accepted, events.Progress, events.Preview, events.Succeeded, events.Failed, events.Canceled,
+        events.Output,
     }  # fmt: skip
 
 
