@@ -84,7 +84,7 @@ PEERS = (
 )
 SETTINGS = {
     "LitServe": Settings(workers=2, threads=1, batch=10),
-    "Ray Serve": Settings(workers=2, threads=1, batch=10),
+    "Ray Serve": Settings(workers=2, threads=1, batch=10, wait=0.2),
     "FastAPI with a lock": Settings(workers=1, threads=1, batch=1),
 }
 CANDIDATES = (

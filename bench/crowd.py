@@ -119,7 +119,7 @@ def memory(server: Server) -> float:
     return memory_kb(server.pid)["Rss"] / 1e3
 
 
-def measure(connections: int, active: int, seconds: float) -> dict[str, float]:
+def measure(connections: int, active: int, seconds: float, settling: float = SETTLING) -> dict[str, float]:
     """Alone, then in the crowd."""
     raise_open_files(connections + SPARE)
     settings = {
@@ -137,7 +137,7 @@ def measure(connections: int, active: int, seconds: float) -> dict[str, float]:
         jobs = [other.job(progress=False) for _ in range(JOBS)]
         with running("bench.crowd_clients", str(server.port)) as crowd:
             held = crowd.ask({"idle": connections - active, "good": active - slow, "slow": slow, "jobs": jobs})
-            time.sleep(SETTLING)
+            time.sleep(settling)
             memory_begin = memory(server)
             before = crowd.ask("report")
             good.drain()
