@@ -18,6 +18,7 @@ import itertools
 import socket
 import struct
 import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from bench.atelier_server import Server, atelier
@@ -86,6 +87,10 @@ class GoodClient:
             before = now
         return Seen(sorted(gaps), sorted(late))
 
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
     def drain(self) -> None:
         """Read what has come meanwhile, so that the window begins now."""
         try:
@@ -127,13 +132,16 @@ def measure(connections: int, active: int, seconds: float, settling: float = SET
         "MAX_PENDING_JOBS_PER_OWNER": 500,
     }  # fmt: skip
     slow = active // 3
-    with atelier(settings=settings, module="bench.http_server", arguments=("metronome",)) as server:
-        good = GoodClient(server.port)
+    with (
+        atelier(settings=settings, module="bench.http_server", arguments=("metronome",)) as server,
+        ExitStack() as stack,
+    ):
+        good = stack.enter_context(closing(GoodClient(server.port)))
         good.job(progress=True)
         good.watched(2.0)
         alone = good.watched(seconds)
         memory_alone = memory(server)
-        other = GoodClient(server.port)
+        other = stack.enter_context(closing(GoodClient(server.port)))
         jobs = [other.job(progress=False) for _ in range(JOBS)]
         with running("bench.crowd_clients", str(server.port)) as crowd:
             held = crowd.ask({"idle": connections - active, "good": active - slow, "slow": slow, "jobs": jobs})

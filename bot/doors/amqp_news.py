@@ -86,6 +86,7 @@ class News:
             visit.on_accepted(told["job_id"], None)
         if name == "progress":
             visit.on_event(name, told["number"])
+        if name not in ENDS:  # a later server's, or of jobs that paint nothing
             return
         visit.on_terminal(ENDS[name])
         if name == "succeeded":
