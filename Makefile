@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-speedups bench-engine bench-durable bench-http bench-peers bench-crowd bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
+.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-parts bench-speedups bench-engine bench-durable bench-http bench-peers bench-crowd bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -55,6 +55,9 @@ bench-previews: .dev ## what a preview costs, as a share of a step
 
 bench-wearing: .dev ## what wearing adapters adds to a step, and what it must
 	@$(BIN)/python -m bench.wearing
+
+bench-parts: .dev ## steps made in parts side by side, beside threads that share each operation
+	@$(BIN)/python -m bench.parts
 
 bench-speedups: .dev ## what makes a pass quicker and what does not: layouts, threads, attention, warming up
 	@$(BIN)/python -m bench.speedups

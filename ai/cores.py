@@ -1,90 +1,134 @@
-"""How many CPU threads a pass is given: as many as make it quickest, which is tried on the first passes of each kind.
+"""How a pass uses the CPU's cores: on how many threads, whole or in parts side by side. The quickest way is found by trying.
 
-Each operation wakes its threads and waits for the last of them; in a small network that takes longer than what they share,
-and the same pass on one thread is quicker and leaves the other cores to the rest of the server (docs/benchmarks.md,
-"What was tried to make a step shorter"). In a large one it is nothing beside the work.
+A library's operation wakes its threads and waits for the last of them, each time; in a small network that takes longer than what
+they share. Then the same pass is quicker on one thread; and where it has rows enough, quicker still in parts of fewer rows, each
+on a thread of its own from its first operation to its last (docs/benchmarks.md, "What makes a pass quicker"). In a large network
+an operation is work enough to be shared.
 
-Plain Python; `take` sets the calling thread's number of threads. Everything here runs on the loop's thread.
+Plain Python; `take` sets the calling thread's number of threads. Everything but the parts themselves runs on the loop's thread.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-# Counted passes of each number of threads, of which the quickest tells; the first of each, in which the libraries prepare
-# themselves, is not counted.
+# Counted passes of each way, of which the quickest tells; the first of each, in which the libraries prepare themselves, is not
+# counted.
 TRIES = 3
 
 # What another core must gain: a twentieth of a pass. It is missing elsewhere: to the reactor, and where pictures are signed.
 WORTH = 1.05
 
-# Seconds from which on a pass is not tried with fewer threads: waking them takes a tenth of a second where it takes much.
+# Seconds from which on a pass is tried in no other way: waking threads takes a tenth of a second where it takes much.
 LONG = 0.5
+
+# Seconds up to which a pass is not tried in parts: to hand a part to a thread and wait for it takes up to a millisecond.
+SHORT = 0.005
 
 # Passes after which it is tried again: what else the machine does may have changed.
 AGAIN = 500
 
 
+class Way(NamedTuple):
+    """How a pass is made: in so many parts at the same time, each on so many threads."""
+
+    threads: int
+    parts: int = 1
+
+
 class Cores:
-    """Numbers of threads for one device's passes, from `most` downwards by halves."""
+    """The ways of one device's passes, with at most so many threads in all."""
 
     def __init__(self, most: int, take: Callable[[int], None], clock: Callable[[], float] = time.perf_counter) -> None:
         self._most = most
         self._take = take
         self._clock = clock
         self._trials: dict[Hashable, Trial] = {}
+        self._others = ThreadPoolExecutor(
+            max(1, most - 1), thread_name_prefix="part"
+        )  # no thread before its first part
 
-    def run(self, kind: Hashable, work: Callable[[], T]) -> T:
-        """Do `work`, a pass of this kind. One that fails says nothing about the others."""
-        trial = self._trials.get(kind)
+    def run(self, kind: Hashable, work: Callable[[int], T], most_parts: int = 1) -> T:
+        """Do `work`, a pass of this kind, in as many parts as it is told. One that fails says nothing about the others."""
+        most_parts = min(self._most, most_parts)
+        trial = self._trials.get((kind, most_parts))
         if trial is None or trial.passes >= AGAIN:
-            trial = self._trials[kind] = Trial(self._most)
-        threads, began = trial.threads, self._clock()
-        self._take(threads)
+            trial = self._trials[kind, most_parts] = Trial(self._most, most_parts)
+        way, began = trial.way, self._clock()
+        self._take(way.threads)
         try:
-            result = work()
+            result = work(way.parts)
         finally:
             self._take(self._most)
-        trial.note(threads, self._clock() - began)
+        trial.note(way, self._clock() - began)
         return result
+
+    def abreast(self, parts: Sequence[Callable[[], T]]) -> list[T]:
+        """What each part makes: the first on this thread, each other on one of its own with as many library threads.
+
+        Raises what the first of them raised that failed, when none is under way any more.
+        """
+        threads = max(1, self._most // len(parts))
+        others = [self._others.submit(self._part, threads, part) for part in parts[1:]]
+        try:
+            first = parts[0]()
+        finally:
+            wait(others)
+        return [first, *(other.result() for other in others)]
+
+    def _part(self, threads: int, part: Callable[[], T]) -> T:
+        self._take(threads)
+        return part()
 
 
 class Trial:
-    """The best number of threads until now against half as many, in turns, until halving does not win."""
+    """The best way until now against a rival: first half as many threads, until that does not win, then twice as many parts."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_parts: int) -> None:
         self.passes = 0
-        self._best = most
-        self._rival = most // 2  # 0: there is none any more
-        self._seconds: dict[int, list[float]] = {self._best: [], self._rival: []}
+        self._most = most
+        self._most_parts = most_parts
+        self._best = Way(most)
+        self._rival: Way | None = self._fewer()
+        self._seconds: dict[Way, list[float]] = {}
 
     @property
-    def threads(self) -> int:
-        """How many the next pass takes."""
-        if not self._rival:
+    def way(self) -> Way:
+        """The next pass's."""
+        if self._rival is None or len(self._seconds.get(self._best, ())) <= TRIES:
             return self._best
-        best, rival = self._seconds[self._best], self._seconds[self._rival]
-        return self._best if len(best) < 2 or len(best) <= len(rival) else self._rival
+        return self._rival
 
-    def note(self, threads: int, seconds: float) -> None:
+    def note(self, way: Way, seconds: float) -> None:
         """What such a pass took."""
         self.passes += 1
-        if not self._rival:
+        if self._rival is None:
             return
-        self._seconds[threads].append(seconds)
-        best, rival = self._seconds[self._best], self._seconds[self._rival]
-        if len(best) >= 2 and min(best[1:]) > LONG:
-            self._rival = 0
-        elif min(len(best), len(rival)) > TRIES:
-            self._decide(min(best[1:]), min(rival[1:]))
+        self._seconds.setdefault(way, []).append(seconds)
+        best = self._seconds[self._best][1:]
+        if len(best) >= TRIES - 1 and min(best) > LONG:
+            self._rival = None
+        elif len(self._seconds.get(self._rival, ())) > TRIES:
+            self._decide(self._rival, min(best), min(self._seconds[self._rival][1:]))
 
-    def _decide(self, best: float, rival: float) -> None:
-        if rival <= best * WORTH:
-            self._best, self._rival = self._rival, self._rival // 2
-        else:
-            self._rival = 0
-        self._seconds = {self._best: self._seconds[self._best], self._rival: []}
+    def _decide(self, rival: Way, best: float, seconds: float) -> None:
+        saves_cores = rival.parts == 1
+        won = seconds <= best * WORTH if saves_cores else seconds * WORTH <= best
+        if won:
+            self._best, best = rival, seconds
+        self._rival = self._fewer() if won and saves_cores else None
+        if self._rival is None and (won or saves_cores) and best > SHORT:
+            self._rival = self._more()
+
+    def _fewer(self) -> Way | None:
+        threads = self._best.threads // 2
+        return Way(threads) if threads else None
+
+    def _more(self) -> Way | None:
+        parts = 2 * self._best.parts
+        return Way(self._most // parts, parts) if parts <= self._most_parts else None

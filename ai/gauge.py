@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -205,16 +205,26 @@ class Meter:
         """How many of these rows have room in one pass."""
         return self._memory.fitting(self._kind(network), rows)
 
-    def run(self, network: Network, rows: int, work: Callable[[], T]) -> T:
-        """Run a pass of so many rows, and measure it if that costs nothing or is worth its price."""
+    def run(self, network: Network, rows: int, work: Callable[[int], T], most_parts: int = 1) -> T:
+        """Run a pass of so many rows, and measure it if that costs nothing or is worth its price.
+
+        `work` is told in how many parts to make it, at most so many, which `abreast` runs side by side.
+        """
         kind = self._kind(network)
         worth_it = not self._disturbed() if self._gauge.free else self._memory.is_news(kind, rows)
         if not worth_it:
-            return self._quickly(kind, rows, work)
-        result, size = self._gauge.peak(work)
+            return self._quickly(kind, rows, work, most_parts)
+        result, size = self._gauge.peak(lambda: work(1))
         self._memory.note_peak(kind, rows, size)
         return result
 
-    def _quickly(self, kind: Pass, rows: int, work: Callable[[], T]) -> T:
+    def abreast(self, parts: Sequence[Callable[[], T]]) -> list[T]:
+        """What each part of a pass makes, in inference mode like the pass."""
+        assert self._cores is not None, "passes are made in parts on a CPU alone"
+        return self._cores.abreast([torch.inference_mode()(part) for part in parts])
+
+    def _quickly(self, kind: Pass, rows: int, work: Callable[[int], T], most_parts: int) -> T:
         """Batches are alike here that need as many bits to count their rows."""
-        return work() if self._cores is None else self._cores.run((kind, rows.bit_length()), work)
+        if self._cores is None:
+            return work(1)
+        return self._cores.run((kind, rows.bit_length()), work, most_parts)

@@ -6,6 +6,7 @@ layer made, so the picture is the same to the bit.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,23 +21,29 @@ Forward = Callable[[Tensor], Tensor]
 _OF_THE_TEXT = (".attn2.to_k", ".attn2.to_v")
 
 
+class _Inside(threading.local):
+    """Where the calling thread's forward passes keep what they make: parts of one batch run side by side."""
+
+    kept: Kept | None = None
+
+
 class KeptText:
     """Those layers of one network."""
 
     def __init__(self, network: nn.Module) -> None:
-        self._kept: Kept | None = None
+        self._inside = _Inside()
         for name, layer in network.named_modules():
             if name.endswith(_OF_THE_TEXT):
-                layer.forward = _KeptLayer(name, layer.forward, lambda: self._kept).forward
+                layer.forward = _KeptLayer(name, layer.forward, lambda: self._inside.kept).forward
 
     @contextmanager
     def within(self, kept: Kept) -> Iterator[None]:
         """In the forward passes inside, the layers keep here what they make, and take it from here."""
-        self._kept = kept
+        self._inside.kept = kept
         try:
             yield
         finally:
-            self._kept = None
+            self._inside.kept = None
 
 
 class _KeptLayer:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -128,6 +130,14 @@ def refine_row(model: Model, request: GenerationRequest, row: Row, prompted: Pro
     row.positive, row.negative, row.worn, row.refined = prompted.positive, prompted.negative, (), True
 
 
+class Ahead(NamedTuple):
+    """A step that was made and not yet taken: latents and x0 of all rows, and whether each row's are finite."""
+
+    latents: Tensor
+    x0: Tensor
+    finite: tuple[bool, ...]
+
+
 class Stack:
     """The stacked tensors of some rows, kept for as long as the same rows step together.
 
@@ -137,6 +147,7 @@ class Stack:
 
     def __init__(self, model: Model, rows: Sequence[Row]) -> None:
         self._model = model
+        self.key = tuple(rows)  # in the order in which they were given
         self._rows = sorted(rows, key=lambda row: slots_of(row.worn), reverse=True)
         halves = [(at, told) for at, row in enumerate(self._rows) for told in _told(row)]
         seen = [at for at, _ in halves]
@@ -153,11 +164,6 @@ class Stack:
         scales = torch.tensor([row.guidance_scale for row in self._rows], dtype=torch.float32, device=self._device)
         self._scales = scales.view((-1,) + (1,) * (self._latents.dim() - 1))
 
-    @property
-    def network_rows(self) -> int:
-        """How many rows the network sees: a guided one counts twice."""
-        return len(self._seen)
-
     def tensors(self) -> Iterator[Tensor]:
         """All that is kept for these rows from step to step."""
         yield from (self._latents, self._x0, self._scales, *self._conditioning.values(), *self._lineup.kept.tensors())
@@ -167,16 +173,24 @@ class Stack:
 
     def advance(self) -> Failures[Row]:
         """One step for all rows. Those whose latents are no longer finite are returned, the others have moved on."""
+        return self.take(self.ahead())
+
+    def ahead(self) -> Ahead:
+        """What one step makes of the rows, which stay where they are until it is taken."""
         numbers = np.stack([row.table.rows[row.step] for row in self._rows]).astype(np.float32)
         on_device = torch.from_numpy(numbers).to(self._device)
         output = self._predict(on_device[:, 0])
         latents, x0 = update(self._latents, self._x0, output, on_device[:, 1:], self._noise())
         # The step's only wait for the device: it keeps the host at the pace of the steps, and tells bad rows.
         finite = latents.flatten(1).sum(1).isfinite().tolist()
-        self._latents, self._x0 = latents, x0
-        for row, row_latents, row_x0 in zip(self._rows, latents.unbind(), x0.unbind(), strict=True):
-            row.move(row_latents, row_x0)
-        return {row: _not_finite(row) for row, good in zip(self._rows, finite, strict=True) if not good}
+        return Ahead(latents, x0, tuple(finite))
+
+    def take(self, ahead: Ahead) -> Failures[Row]:
+        """Move all rows on. Those whose latents are no longer finite are returned."""
+        self._latents, self._x0 = ahead.latents, ahead.x0
+        for row, latents, x0 in zip(self._rows, ahead.latents.unbind(), ahead.x0.unbind(), strict=True):
+            row.move(latents, x0)
+        return {row: _not_finite(row) for row, good in zip(self._rows, ahead.finite, strict=True) if not good}
 
     def _noise(self) -> Tensor | None:
         """Fresh noise like the latents, zero for rows that need none; nothing is drawn where none does."""
@@ -196,6 +210,12 @@ class Stack:
         # Of a row without guidance both are the same, and so is the sum.
         conditional, unconditional = output[self._first], output[self._last]
         return unconditional + self._scales * (conditional - unconditional)
+
+
+def _in_parts(rows: Sequence[Row], parts: int) -> list[tuple[Row, ...]]:
+    """So many runs of neighbours, as equal as can be."""
+    bounds = [len(rows) * part // parts for part in range(parts + 1)]
+    return [tuple(rows[first:last]) for first, last in pairwise(bounds)]
 
 
 def _told(row: Row) -> list[Conditioning]:
@@ -230,10 +250,16 @@ class Stepper:
         kept, self._stacks = self._stacks, {}
 
         def advance(some: Sequence[Row]) -> Failures[Row]:
-            key = tuple(some)
-            stack = kept.pop(key, None) or Stack(self.model, some)
-            failures = self._measured("unet", stack.network_rows, stack.advance)
-            self._stacks[key] = stack  # only after success: a failed stack is not to be held while halves are tried
+            def work(parts: int) -> list[tuple[Stack, Ahead]]:
+                keys = _in_parts(some, parts)
+                stacks = [kept.pop(key) if key in kept else Stack(self.model, key) for key in keys]
+                return list(zip(stacks, self._abreast([stack.ahead for stack in stacks]), strict=True))
+
+            failures: Failures[Row] = {}
+            seen = sum(len(_told(row)) for row in some)
+            for stack, ahead in self._measured("unet", seen, work, len(some)):  # once all parts have succeeded
+                failures.update(stack.take(ahead))
+                self._stacks[stack.key] = stack  # a failed stack is not to be held while halves are tried
             return failures
 
         wide = 2 if any(row.negative is not None for row in rows) else 1
@@ -245,7 +271,12 @@ class Stepper:
 
         def paint(some: Sequence[Row]) -> Failures[Row]:
             latents = torch.stack([row.latents for row in some])
-            decoded = self._measured("vae", len(some), lambda: self.model.decode(latents))
+
+            def work(parts: int) -> Tensor:
+                pieces = latents.tensor_split(parts)
+                return torch.cat(self._abreast([partial(self.model.decode, piece) for piece in pieces]))
+
+            decoded = self._measured("vae", len(some), work, len(some))
             finite = decoded.flatten(1).isfinite().all(1).tolist()
             pictures.update(zip(some, _as_bytes(decoded), strict=True))
             return {
@@ -260,8 +291,11 @@ class Stepper:
     def _fitting(self, network: Network, rows: int) -> int:
         return rows if self._meter is None else self._meter.fitting(network, rows)
 
-    def _measured(self, network: Network, rows: int, work: Callable[[], T]) -> T:
-        return work() if self._meter is None else self._meter.run(network, rows, work)
+    def _measured(self, network: Network, rows: int, work: Callable[[int], T], most_parts: int) -> T:
+        return work(1) if self._meter is None else self._meter.run(network, rows, work, most_parts)
+
+    def _abreast(self, parts: Sequence[Callable[[], T]]) -> list[T]:
+        return [parts[0]()] if len(parts) == 1 or self._meter is None else self._meter.abreast(parts)
 
     def preview(self, rows: Sequence[Row]) -> list[tuple[int, int, bytes]]:
         """Width, height and RGB bytes of a rough look at each row's predicted picture."""

@@ -133,7 +133,9 @@ class Variant:
         """One pass."""
         torch.set_num_threads(self.threads)
         with self.context():
-            return self.passes[kind]() if self.cores is None else self.cores.run(kind, self.passes[kind])
+            return (
+                self.passes[kind]() if self.cores is None else self.cores.run(kind, lambda parts: self.passes[kind]())
+            )
 
     def time(self, kind: str, device: torch.device) -> None:
         """Measure one."""

@@ -15,6 +15,7 @@ for the device, and nothing changes shape or place from step to step.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,12 @@ FIRST_SLOTS = 4
 SMALL_MAP = 64
 
 
+class _Worn(threading.local):
+    """What the calling thread's forward passes wear: parts of one batch run side by side."""
+
+    lineup = Lineup()
+
+
 class AdapterStacks:
     """The slots of one model's networks ("unet" and others by name), and what a forward pass wears.
 
@@ -58,7 +65,7 @@ class AdapterStacks:
             for name in self._targets.shapes
         }
         self._layers: dict[str, AdaptedLayer] = {}
-        self._lineup = Lineup()
+        self._worn = _Worn()
 
     @property
     def count(self) -> int:
@@ -77,11 +84,11 @@ class AdapterStacks:
     @contextmanager
     def wearing(self, lineup: Lineup) -> Iterator[None]:
         """Let the rows of the forward passes inside wear what the lineup says."""
-        self._lineup = lineup
+        self._worn.lineup = lineup
         try:
             yield
         finally:
-            self._lineup = Lineup()
+            self._worn.lineup = Lineup()
 
     def read(self, path: Path) -> Adapter:
         """Read an adapter and check it against the networks. Raises AdapterError."""
@@ -110,7 +117,7 @@ class AdapterStacks:
 
     def _adapted(self, name: str) -> AdaptedLayer:
         kind = AdaptedConvolution if isinstance(self._modules[name], nn.Conv2d) else AdaptedLinear
-        return kind(name, self._modules[name], lambda: self._lineup, self._place)
+        return kind(name, self._modules[name], lambda: self._worn.lineup, self._place)
 
 
 class AdaptedLayer:
