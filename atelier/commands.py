@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atelier.account_commands import audit, keys, users
 from atelier.choices import MarkPosition, MarkSize, adapter, content, size
 from config.processes import MOST
 
@@ -22,6 +23,10 @@ webhooks = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(webhooks, name="webhooks")
+
+app.add_typer(users, name="users")
+app.add_typer(keys, name="keys")
+app.command()(audit)
 
 UINT32 = 2**32 - 1  # beyond, the wire cannot say it; what is too much below is for the server to say
 

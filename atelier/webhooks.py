@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from atelier.output import print_json
+from atelier.records import Unusable, records, told
 from atelier.running import say
-from config import SettingsError, load_settings
-from server.database.address import BadAddress, address
-from server.database.engines import writing_engine
-from server.database.migrating import version_of
 from server.database.review import NOT_OVER, Kept, calls_in, make_again, take_as_delivered
-from server.database.schema import REVISION
-from server.database.writing import reason_of
 from server.webhook import CallState, Channel
 from server.webhooks.calls import HttpCall
 
 Decision = Callable[..., list[str]]
 
 
-class _Unusable(Exception):
-    """The records cannot be read here; the text says why."""
-
-
 def show(*, unknown: bool, failed: bool, most: int, as_json: bool) -> int:
     """Print calls that are not over, or those of the states that were asked for."""
-    with _told() as outcome:
-        with _records() as connection:
+    with told() as outcome:
+        with records() as connection:
             kept = calls_in(connection, Channel.WEBHOOK, _chosen(unknown, failed) or NOT_OVER, most)
         if as_json:
             print_json({"webhooks": [_plain(call) for call in kept]})
@@ -62,61 +49,20 @@ def _decide(decision: Decision, ids: Sequence[str], states: Collection[CallState
     if not ids and not states:
         say("name the calls (`atelier webhooks list` shows their ids), or give --all-unknown or --all-failed")
         return 2
-    with _told() as outcome:
-        with _records() as connection:
+    with told() as outcome:
+        with records() as connection:
             done = decision(connection, Channel.WEBHOOK, at=time.time(), ids=ids, states=states)
             connection.commit()
         for call_id in done:
             print(call_id)
         say(f"{len(done)} {'call' if len(done) == 1 else 'calls'} {word}")
         if missing := [call_id for call_id in ids if call_id not in done]:
-            raise _Unusable(f"not among those that wait, were given up or may have arrived: {', '.join(missing)}")
+            raise Unusable(f"not among those that wait, were given up or may have arrived: {', '.join(missing)}")
     return outcome.status
 
 
 def _chosen(unknown: bool, failed: bool) -> set[CallState]:
     return {state for state, asked in ((CallState.UNKNOWN, unknown), (CallState.DEAD, failed)) if asked}
-
-
-class _Outcome:
-    status = 0
-
-
-@contextmanager
-def _told() -> Iterator[_Outcome]:
-    """What goes wrong is told in a line; `status` is then the command's."""
-    outcome = _Outcome()
-    try:
-        yield outcome
-    except (SettingsError, BadAddress) as error:
-        say(str(error))
-        outcome.status = 2
-    except _Unusable as error:
-        say(str(error))
-        outcome.status = 1
-    except SQLAlchemyError as error:
-        say(f"the records cannot be used: {reason_of(error)}")
-        outcome.status = 1
-
-
-@contextmanager
-def _records() -> Iterator[Connection]:
-    """The server's own database. WAL lets others write beside it, one at a time, each for a moment."""
-    settings = load_settings()
-    url = address(settings.database_url.get_secret_value(), settings.data_dir)
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        raise _Unusable(f"there are no records in {url.database}: is this the server's folder, with its settings?")
-    engine = writing_engine(url, settings.database_timeout)
-    try:
-        with engine.connect() as connection:
-            there = version_of(connection)
-            if there != REVISION:
-                raise _Unusable(
-                    f"the records have version {there}, and this command knows {REVISION}: start the server first"
-                )
-            yield connection
-    finally:
-        engine.dispose()
 
 
 def _table(kept: Sequence[Kept]) -> Table:

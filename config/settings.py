@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from config.accounts import AccountSettings
 from config.broker import BrokerSettings
 from config.calling import CallingSettings
 from config.fetching import FetchingSettings
@@ -43,6 +44,7 @@ class SettingsError(Exception):
 
 class Settings(
     TcpSettings,
+    AccountSettings,
     JobSettings,
     LimitingSettings,
     RecordSettings,

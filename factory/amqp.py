@@ -56,6 +56,7 @@ class AmqpParts:
     announcer: Announcer
     health: Health
     tell_refused: Callable[[int, JobFailure, str], Awaitable[None]]
+    may_own: Callable[[str], Awaitable[bool]]
     watch_broker: Callable[[Broker], Broker] = lambda broker: broker
 
 
@@ -163,6 +164,7 @@ def _intake(settings: Settings, parts: AmqpParts, publisher: Publisher, clock: C
             can_paint=lambda: not parts.health.dead,
             clock=clock,
             chance=_chance,
+            may_own=parts.may_own,
         ),
     )
 

@@ -10,6 +10,7 @@ from ai.types import EngineNumbers
 from config import Settings, SettingsError
 from factory.listening import Endpoint, read_endpoint
 from factory.sockets import bind, given, shown
+from server.accounts.service import AccountService
 from server.doors.http.app import make_app
 from server.doors.http.connections import ConnectionLimits
 from server.doors.http.following import Listeners
@@ -24,6 +25,7 @@ from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
+from server.picture_access import PictureAccess
 
 CLOSING_TIME = 5.0  # seconds that answers under way get when the server stops
 
@@ -36,6 +38,7 @@ class HttpDoor:
         settings: Settings,
         reactor: Any,
         *,
+        identities: Identities,
         handlers: HandlerTable,
         board: Board,
         store: JobStore,
@@ -45,6 +48,8 @@ class HttpDoor:
         outgoing: Outgoing | None,
         measures: WebMeasures | None = None,
         numbers: Callable[[], EngineNumbers] = EngineNumbers,
+        accounts: AccountService | None = None,
+        access: PictureAccess | None = None,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._given = settings.given_sockets().get("http")
@@ -57,7 +62,10 @@ class HttpDoor:
             board=board,
             store=store,
             artifacts=artifacts,
-            identities=Identities(settings.tokens),
+            identities=identities,
+            accounts=accounts,
+            access=access,
+            registration=settings.registration,
             health=health,
             listeners=self._listeners,
             clock=reactor,

@@ -28,11 +28,13 @@ class Endpoint:
 def check_listening(settings: Settings) -> None:
     """Raise SettingsError where an address, the tokens and the encryption do not go together."""
     _check_metrics(settings)
-    _check(settings, settings.tcp_listen, "ATELIER_TCP_LISTEN", "set ATELIER_TOKENS", known=bool(settings.tokens))
+    known = bool(settings.tokens or settings.require_account)
+    ways = "set ATELIER_TOKENS or ATELIER_REQUIRE_ACCOUNT"
+    _check(settings, settings.tcp_listen, "ATELIER_TCP_LISTEN", ways, known=known)
     if settings.http_endpoint():
         name = "ATELIER_HTTP_LISTEN" if settings.http_listen else "ATELIER_HTTP_HOST"
-        known = bool(settings.tokens or settings.http_anonymous_owner)
-        ways = "set ATELIER_TOKENS or ATELIER_HTTP_ANONYMOUS_OWNER"
+        known = known or bool(settings.http_anonymous_owner)
+        ways = "set ATELIER_TOKENS, ATELIER_REQUIRE_ACCOUNT or ATELIER_HTTP_ANONYMOUS_OWNER"
         _check(settings, settings.http_endpoint(), name, ways, known=known)
 
 

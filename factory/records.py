@@ -10,8 +10,10 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from config import Settings, SettingsError
 from factory.joining import joined
+from server.accounts.records import AccountRecords
 from server.backlog import Backlog
 from server.clock import Clock
+from server.database.accounts import SqlAccounts
 from server.database.address import BadAddress, address
 from server.database.backlog import backlog
 from server.database.engines import CHECKED, reading_engine, writing_engine
@@ -19,12 +21,14 @@ from server.database.folder import DataFolder, FolderInUse
 from server.database.migrating import DatabaseIsNewer, migrate
 from server.database.outbox import Bell, SqlOutbox
 from server.database.patient import PatientStore
+from server.database.published import SqlPublished
 from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
 from server.database.watching import Watch
 from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox, Takings
+from server.picture_access import Published
 from server.pools import ThreadedPool
 from server.webhook import Channel
 
@@ -71,6 +75,8 @@ class Records:
         self.claims: Claims = sql
         self.takings: Takings = sql
         self.forgetting: Forgetting = sql
+        self.accounts: AccountRecords = SqlAccounts(self._writer, self._reader)
+        self.published: Published = SqlPublished(self._writer, self._reader)
 
     def outbox(self, channel: Channel) -> Outbox:
         """The calls of one channel; `bell` tells of new ones."""

@@ -11,6 +11,7 @@ from twisted.internet.error import CannotListenError
 from ai.cards import Card
 from ai.types import EngineEvent, ModelReady, ModelUnavailable, ModelUnloaded
 from config import Settings, SettingsError
+from factory.accounts import AccountsHouse
 from factory.cards import read_cards
 from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
@@ -36,7 +37,6 @@ from server.errors import Code, Refusal
 from server.futures import Tasks, as_future
 from server.handlers.submit import SubmitHandler
 from server.health import Health
-from server.identity import Identities
 from server.jobs.announcing import Announcers
 from server.jobs.board import Board
 from server.jobs.dispatching import DispatchCalls, Dispatched
@@ -73,7 +73,9 @@ class AtelierService:
         self._adapters = AdapterFetching(settings, self._storage, reactor)
         self._records = Records(settings, reactor, measuring.commits)
         self._backlog = BacklogWatch(self._records.backlog, clock)
-        addressed = AddressedJobs(self._records.store, artifacts, settings.http_base_url)
+        self._limiting = Limiting(settings, measuring.limits.reached)
+        self._accounts = AccountsHouse(settings, reactor, self._records, self._limiting.rates.login)
+        addressed = AddressedJobs(self._records.store, artifacts, settings.http_base_url, self._accounts.access)
         store = ObservedJobs(addressed, [measuring.jobs, *traces.observers()])
         board = Board(store)
         board.tap(measuring.jobs)
@@ -82,7 +84,6 @@ class AtelierService:
         self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
         self._painter = self._engine(cards) if paints else NoEngine(cards)
-        self._limiting = Limiting(settings, measuring.limits.reached)
         self._webhooks = Webhooks(
             settings,
             reactor,
@@ -129,6 +130,7 @@ class AtelierService:
                 announcer=announcer,
                 health=self._health,
                 tell_refused=self._webhooks.telling.refused,
+                may_own=self._accounts.may_own,
                 watch_broker=measuring.broker.watch,
             )
             self._amqp = AmqpDoor(settings, reactor, amqp_parts)
@@ -159,10 +161,11 @@ class AtelierService:
                 handlers=handlers,
                 board=board,
                 artifacts=artifacts,
-                identities=Identities(settings.tokens),
+                identities=self._accounts.identities,
                 clock=clock,
                 tasks=Tasks(),
                 limits=door_limits(settings),
+                note=self._accounts.note,
             ),
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
@@ -170,6 +173,9 @@ class AtelierService:
         self._http = HttpDoor(
             settings,
             reactor,
+            identities=self._accounts.identities,
+            accounts=self._accounts.service,
+            access=self._accounts.access,
             handlers=handlers,
             board=board,
             store=store,
@@ -212,6 +218,7 @@ class AtelierService:
         """
         await self._records.open()
         try:
+            await self._accounts.open()
             await self._adapters.open()
             left = await self._jobs.recovery.take_up() if self._settings.role != "gateway" else []
             await self._measuring.listen(self._health)
@@ -221,8 +228,10 @@ class AtelierService:
             await self._listen_no_more()
             await self._measuring.close()
             await self._adapters.close()
+            await self._accounts.close()
             await self._records.close()
             raise
+        self._accounts.begin()
         self._backlog.begin()
         self._pool.start()
         self._storage.begin()
@@ -276,7 +285,7 @@ class AtelierService:
             if self._settings.role != "gateway":
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
-            ended = [told, await self._adapters.close(), await self._measuring.close()]
+            ended = [told, await self._accounts.close(), await self._adapters.close(), await self._measuring.close()]
             ended += [
                 await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop, self._storage.end)
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from server.handlers import HandlerTable
 from server.identity import Identities
 from server.interfaces import ArtifactStore
 from server.jobs.board import Board
+from server.principal import Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,13 @@ class DoorLimits:
     told: pb.Limits
 
 
+def unnoted(principal: Principal, action: str, target: str, address: str) -> None:
+    """For a door without an audit log."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorParts:
-    """What every connection of the door shares."""
+    """What every connection of the door shares. `note` writes down what keys and admins change."""
 
     handlers: HandlerTable
     board: Board
@@ -46,6 +52,7 @@ class DoorParts:
     limits: DoorLimits
     counts: DoorCounts = field(default_factory=DoorCounts)
     exclusives: Exclusives = field(default_factory=Exclusives)
+    note: Callable[[Principal, str, str, str], None] = unnoted
 
 
 def hang_up(transport: Any) -> None:

@@ -30,7 +30,10 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A stored picture. `key` is its name in the storage, `url` where it can be fetched ("" where it has no address)."""
+    """A stored picture. `key` is its name in the storage, `url` where it can be fetched ("" where it has no address).
+
+    `access` is what an address of it at the HTTP door ends with, so that it may be seen there; like `url`, it is not recorded.
+    """
 
     image_index: int
     key: str
@@ -41,6 +44,7 @@ class Artifact:
     width: int
     height: int
     seed: int
+    access: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

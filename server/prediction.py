@@ -87,7 +87,8 @@ def _output(job: Job, done: Done, base_url: str) -> Json:
         return job.output if job.state is JobState.SUCCEEDED else done.text or None
     door = base_url.rstrip("/")
     return [
-        one.url or (f"{door}{picture_path(job.id, one.image_index)}" if door else one.key) for one in job.artifacts
+        one.url or (f"{door}{picture_path(job.id, one.image_index)}{one.access}" if door else one.key)
+        for one in job.artifacts
     ] or None
 
 

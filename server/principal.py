@@ -62,6 +62,11 @@ class Principal:
         """Whether accounts are theirs to look after, with this credential."""
         return Role.ADMIN in self.roles and Scope.ADMIN in self.scopes
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether what they change is written down: a key's doings, and an admin's."""
+        return bool(self.key_id) or self.is_admin
+
     def check(self, scope: Scope) -> None:
         """Raise Refusal (PERMISSION_DENIED) where the credential is not for this."""
         if scope not in self.scopes or (scope is Scope.ADMIN and not self.is_admin):
@@ -88,3 +93,8 @@ def check_command(principal: Principal, command: Command) -> None:
     scope = SCOPES[type(command)]
     if scope is not None:
         principal.check(scope)
+
+
+def changes(command: Command) -> bool:
+    """Whether something is another after it."""
+    return SCOPES[type(command)] not in (None, Scope.READ)

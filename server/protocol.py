@@ -25,7 +25,7 @@ from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
 from server.greeting import check_hello, welcome
 from server.incoming import over_tcp
-from server.principal import Principal, check_command
+from server.principal import Principal, changes, check_command
 from server.pump import Pump
 from server.replies import Admitted, Watched
 from server.wire.answers import REPLY_ENCODERS
@@ -231,6 +231,9 @@ class AtelierProtocol(Protocol):
         try:
             command = DECODERS[kind](message, self._principal.owner)
             check_command(self._principal, command)
+            if self._principal.is_noted and changes(command):
+                host = getattr(self._transport.getPeer(), "host", "")
+                self._parts.note(self._principal, f"tcp.{kind}", getattr(command, "job_id", ""), host)
             reply = self._parts.handlers[type(command)](command)
             if asyncio.iscoroutine(reply):
                 self._answer_later(request_id, reply, message)

@@ -28,7 +28,7 @@ _GONE = object()
 _KIND = "kind"
 _UNRECORDED = {"saved", "adapter_files"}
 REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
-_ARTIFACT = tuple(field.name for field in fields(Artifact))
+_ARTIFACT = tuple(field.name for field in fields(Artifact) if field.name != "access")
 _REQUEST = TypeAdapter(GenerationRequest)
 _KINDS: dict[str, TypeAdapter[Any]] = {"text": TypeAdapter(TextRequest)}
 """Requests that paint nothing, by their kind as it is recorded. What is in them is the caller's own JSON, and holds no bytes."""

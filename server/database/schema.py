@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0005"  # the newest migration's; a test compares it with the folder
+REVISION = "0006"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -140,4 +140,59 @@ outbox = Table(
     Index("waiting_calls", "channel", "next_at", sqlite_where=IS_WAITING, postgresql_where=IS_WAITING),
     Index("claimed_calls", "channel", "claimed_until", sqlite_where=IS_SENDING, postgresql_where=IS_SENDING),
     Index("settled_calls", "channel", "state", "settled_at", sqlite_where=IS_SETTLED, postgresql_where=IS_SETTLED),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("username", Text, nullable=False),  # who owns what this account makes
+    Column("username_key", Text, nullable=False),  # in lower case
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("not_before", Double, nullable=False),  # access tokens from before hold no more
+    UniqueConstraint("username_key", name="one_user_of_a_name"),
+    UniqueConstraint("email_key", name="one_user_of_an_address"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # SHA-256; the key itself is not kept
+    Column("scopes", Text, nullable=False),  # with blanks between
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("last_used_at", Double),  # written now and then
+    UniqueConstraint("digest", name="one_key_of_a_digest"),
+    Index("keys_of_user", "user_id"),
+)
+
+audit = Table(
+    "audit",  # what admins and keys did
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index("acts_by_time", "at"),
+)
+
+published_jobs = Table(
+    "published_jobs",  # whose pictures everybody may see
+    metadata,
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Double, nullable=False),
 )

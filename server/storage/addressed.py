@@ -12,6 +12,7 @@ from server.interfaces import ArtifactStore, JobStore
 from server.job import Job
 from server.listing import JobPage
 from server.object_keys import picture_path
+from server.picture_access import PictureAccess
 from server.webhook import OutboxCall
 
 log = structlog.get_logger("atelier.storage")
@@ -20,13 +21,16 @@ log = structlog.get_logger("atelier.storage")
 class AddressedJobs:
     """A `JobStore` whose jobs have their pictures' present addresses, over one that knows keys only.
 
-    `door` is what others call the HTTP door, which has every picture; "" where that is not known.
+    `door` is what others call the HTTP door, which has every picture; "" where that is not known. `access` signs its addresses.
     """
 
-    def __init__(self, store: JobStore, artifacts: ArtifactStore, door: str = "") -> None:
+    def __init__(
+        self, store: JobStore, artifacts: ArtifactStore, door: str = "", access: PictureAccess | None = None
+    ) -> None:
         self._store = store
         self._artifacts = artifacts
         self._door = door.rstrip("/")
+        self._access = access
 
     async def admit(self, job: Job, calls: Sequence[OutboxCall] = (), *, leased: bool = True) -> Job:
         """As the store's."""
@@ -51,20 +55,21 @@ class AddressedJobs:
         """As the store's; the addresses are left out of the record."""
         if not job.artifacts:
             return await self._store.move(job, calls)
-        plain = tuple(replace(artifact, url="") for artifact in job.artifacts)
+        plain = tuple(replace(artifact, url="", access="") for artifact in job.artifacts)
         return await self._addressed(await self._store.move(replace(job, artifacts=plain), calls))
 
     async def _addressed(self, job: Job) -> Job:
         if not job.artifacts:
             return job
-        return replace(job, artifacts=tuple([await self._told(job.id, artifact) for artifact in job.artifacts]))
+        return replace(job, artifacts=tuple([await self._told(job, artifact) for artifact in job.artifacts]))
 
-    async def _told(self, job_id: str, artifact: Artifact) -> Artifact:
+    async def _told(self, job: Job, artifact: Artifact) -> Artifact:
         try:
             url = await self._artifacts.address(artifact.key)
         except OSError as error:  # the picture is there all the same
             log.warning("picture.no_address", key=artifact.key, reason=error.strerror or str(error))
             url = ""
+        access = "" if self._access is None else self._access.query(job.id, job.owner)
         if not url and self._door:
-            url = f"{self._door}{picture_path(job_id, artifact.image_index)}"
-        return replace(artifact, url=url)
+            url = f"{self._door}{picture_path(job.id, artifact.image_index)}{access}"
+        return replace(artifact, url=url, access=access)

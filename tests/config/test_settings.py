@@ -62,6 +62,12 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "rate_login": ("3/minute", "3/minute"),
     "limits_url": ("redis://redis.test/1", SecretStr("redis://redis.test/1")),
     "redis_host": ("redis.test", "redis.test"),
+    "registration": ("open", "open"),
+    "require_account": ("true", True),
+    "secret_key": (LONG, SecretStr(LONG)),
+    "previous_secret_keys": (f"{LONG}, {LONG}x", (SecretStr(LONG), SecretStr(f"{LONG}x"))),
+    "token_issuer": ("shop", "shop"),
+    "password_threads": ("3", 3),
     "models": ("a=/x,b=org/y", {"a": "/x", "b": "org/y"}),
     "allow_plaintext": ("true", True),
     "retry_delays": ("1, 2.5", (1.0, 2.5)),
@@ -475,3 +481,12 @@ def test_an_sdxl_server_s_environment_works_as_it_stands(monkeypatch: pytest.Mon
     assert (settings.use_refiner, settings.default_refiner_strength) == (False, 0.3)
     assert settings.solver() == "dpmpp_2m_karras"
     assert settings.generation_timeout == 300.0
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "ATELIER_SECRET_KEY", "ATELIER_PREVIOUS_SECRET_KEYS"])
+def test_a_secret_that_could_be_guessed_stops_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whoever has it can be anybody; the message does not show it."""
+    monkeypatch.setenv(name, "your-secret-key")
+    with pytest.raises(SettingsError, match=rf"^{name}: must have 32 characters or more") as caught:
+        load_settings()
+    assert "your-secret-key" not in str(caught.value)

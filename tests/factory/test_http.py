@@ -22,6 +22,7 @@ def the_door(reactor: Any, **settings: Any) -> HttpDoor:
     return HttpDoor(
         load_settings(**settings),
         reactor,
+        identities=house.identities,
         handlers=house.handlers,
         board=house.board,
         store=house.store,

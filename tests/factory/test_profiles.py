@@ -22,7 +22,8 @@ class Browser:
     def __init__(self, reactor: Any, **settings: Any) -> None:
         self.house = House(tokens={})
         self.door = HttpDoor(
-            load_settings(http_port=0, **settings), reactor, handlers=self.house.handlers, board=self.house.board,
+            load_settings(http_port=0, **settings), reactor, identities=self.house.identities,
+            handlers=self.house.handlers, board=self.house.board,
             store=self.house.store, artifacts=self.house.artifacts, health=self.house.health,
             request_limits=LIMITS, outgoing=None,
         )  # fmt: skip

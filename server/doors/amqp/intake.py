@@ -34,6 +34,7 @@ log = structlog.get_logger("atelier.amqp")
 
 JOB = "x-atelier-job"  # header of a copy that waits for a retry: for people who look into the queue
 LIMIT = "x-atelier-limit"  # the same of one that waits for a limit of its owner, by the limit's name
+OWNER = "x-atelier-owner"  # header of a message that somebody else than the settings' owner is to own
 SHORTEST_DELAY = 1.0  # seconds; a retry that comes sooner is waited for with the delivery in hand
 TRY_AGAIN = 5.0  # seconds, where nobody said when
 
@@ -51,7 +52,8 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeSettings:
-    """`owner` owns all jobs that come this way; `retry_delays` (seconds) are those of jobs, and of reading the storage."""
+    """`owner` owns the jobs that come this way and name no other; `retry_delays` (seconds) are those of jobs, and of reading the
+    storage."""
 
     queues: Queues
     owner: str
@@ -60,12 +62,16 @@ class IntakeSettings:
     retry_delays: Sequence[float]
 
 
+async def _nobody(owner: str) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeParts:
     """What the intake works with.
 
-    `tell_refused` records the failed call of a generation whose message was refused; `can_paint` is false when nothing ever
-    will be painted here any more.
+    `may_own` says whether there is such an owner. `tell_refused` records the failed call of a generation whose message was
+    refused; `can_paint` is false when nothing ever will be painted here any more.
     """
 
     submit: Callable[[Submit | Predict], Awaitable[Admitted]]
@@ -77,6 +83,7 @@ class IntakeParts:
     can_paint: Callable[[], bool]
     clock: Clock
     chance: Callable[[], float]
+    may_own: Callable[[str], Awaitable[bool]] = _nobody
 
 
 class Intake:
@@ -129,7 +136,8 @@ class Intake:
         traceparent = traceparent_of(delivery.properties.headers.get("traceparent"))
         INCOMING.set(Incoming("amqp", self._parts.clock.seconds(), traceparent))
         try:
-            order = read_order(delivery.body, delivery.properties, owner=settings.owner, max_bytes=settings.max_bytes)
+            owner = self._owner_of(handle)
+            order = read_order(delivery.body, delivery.properties, owner=owner, max_bytes=settings.max_bytes)
         except FormRefusal as refusal:
             await self._refuse(handle, refusal, refusal.key, refusal.generation_id, refusal.webhook_url)
             return
@@ -149,6 +157,7 @@ class Intake:
         job_id = ""
         while handle.open and not self._consuming.stopping:
             try:
+                await self._check_owner(order.submit.owner)
                 job_id = job_id or (await self._parts.submit(await self._signed(order))).job.id
                 await self._following.follow(handle, job_id)
             except Refusal as refusal:
@@ -161,6 +170,16 @@ class Intake:
                 await self._pauses.take(refusal.retry_after_seconds or TRY_AGAIN)
             else:
                 return
+
+    def _owner_of(self, handle: Handle) -> str:
+        named = handle.delivery.properties.headers.get(OWNER)
+        return str(named) if named else self._settings.owner
+
+    async def _check_owner(self, owner: str) -> None:
+        """Raise Refusal for one that is not there: whoever publishes speaks for the owners there are."""
+        if owner != self._settings.owner and not await self._parts.may_own(owner):
+            text = f"the header {OWNER} names no owner of this server"
+            raise Refusal(Code.PERMISSION_DENIED, text, field=OWNER, limit="an account that is active")
 
     async def _signed(self, order: Order) -> Submit | Predict:
         """The Submit with the picture of its signature, which may take a few tries to be read."""
@@ -219,7 +238,7 @@ class Intake:
         log.warning("amqp.refused", key=key, code=refusal.code.name, field=refusal.field, reason=refusal.message)
         while handle.open:
             try:
-                if generation_id is not None and not await self._is_job(key):
+                if generation_id is not None and not await self._is_job(self._owner_of(handle), key):
                     failure = JobFailure(refusal.code, refusal.message, field=refusal.field, limit=refusal.limit)
                     await self._parts.tell_refused(generation_id, failure, webhook_url)
                 at = self._parts.clock.seconds()
@@ -240,6 +259,6 @@ class Intake:
         except NotPublished as error:
             log.debug("amqp.untold", reason=str(error))
 
-    async def _is_job(self, key: str) -> bool:
+    async def _is_job(self, owner: str, key: str) -> bool:
         """Whether a job answers for this key: then it is the job's end that is told."""
-        return bool(key) and await self._parts.store.find(self._settings.owner, key) is not None
+        return bool(key) and await self._parts.store.find(owner, key) is not None

@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from server import __version__
 from server.doors.http import (
+    accounts,
     batches,
     errors,
     generate,
@@ -20,6 +21,7 @@ from server.doors.http import (
     pages,
     pictures,
     predictions,
+    visibility,
 )
 from server.doors.http.measured import Measured
 from server.doors.http.middleware import Doorstep
@@ -37,6 +39,8 @@ DIALECTS: Sequence[Routes] = (
     openai_images.routes,
     models.routes,
     pictures.routes,
+    visibility.routes,
+    accounts.routes,
     measured.routes,
     pages.routes,
 )

@@ -31,7 +31,7 @@ from server.doors.http.identity import Owner
 from server.doors.http.jobs import IdempotencyKey
 from server.doors.http.multipart import MULTIPART, Upload, read_form
 from server.doors.http.parts import HttpParts, has_ended, submit
-from server.doors.http.pictures import Picture, base_url, find_picture, picture_responses
+from server.doors.http.pictures import Picture, base_url, find_picture, picture_responses, seen_job
 from server.doors.http.schemas import JobBody, job_body
 from server.doors.http.waiting import GRACE, JobCanceled, end_of, preference_of, wait_or_cancel
 from server.errors import AtelierError, Refusal
@@ -132,9 +132,9 @@ def routes(parts: HttpParts) -> APIRouter:
         responses=picture_responses(),
         operation_id="get_output_image",
     )
-    async def get_output_image(job_id: OutputId) -> Response:
-        """A picture. Its address needs no token: nobody guesses the id."""
-        _, artifact = await find_picture(parts, job_id, 0)
+    async def get_output_image(request: Request, job_id: OutputId) -> Response:
+        """A picture, to its owner, by a signed address or where it is public."""
+        _, artifact = await find_picture(parts, request, job_id, 0)
         return Picture(artifact, parts.artifacts, parts.limits.chunk_bytes)
 
     @router.get(
@@ -143,9 +143,9 @@ def routes(parts: HttpParts) -> APIRouter:
         responses=documented(404),
         operation_id="get_output_meta",
     )
-    async def get_output_meta(job_id: OutputId) -> Response:
+    async def get_output_meta(request: Request, job_id: OutputId) -> Response:
         """What a picture was made from, to whoever may see the picture."""
-        job = await parts.store.get(job_id)
+        job = await seen_job(parts, request, job_id)
         if job is None or job.state is not JobState.SUCCEEDED or not job.artifacts:
             raise job_not_found(job_id)
         return _json(meta_of(job, device.kind))
@@ -204,7 +204,7 @@ async def _painted(
         return answer(error, parts.clock.seconds(), status=409)
     except AtelierError as error:
         raise in_these_words(error) from None
-    return _json(generate_body(view.job, device.kind), headers={"Content-Location": image_url(view.job.id)})
+    return _json(generate_body(view.job, device.kind), headers={"Content-Location": image_url(view.job)})
 
 
 def _json(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -134,19 +134,19 @@ def meta_of(job: Job, device: str) -> MetaBody:
     return Img2ImgMetaBody(**told, strength=request.strength) if request.strength else MetaBody(**told)
 
 
-def image_url(job_id: str) -> str:
-    """Where the picture is, at this door."""
-    return f"/outputs/images/{job_id}.png"
+def image_url(job: Job) -> str:
+    """Where the picture of a job that has succeeded is, at this door."""
+    return f"/outputs/images/{job.id}.png{job.artifacts[0].access}"
 
 
-def meta_url(job_id: str) -> str:
+def meta_url(job: Job) -> str:
     """Where its meta is."""
-    return f"/outputs/metadata/{job_id}.json"
+    return f"/outputs/metadata/{job.id}.json{job.artifacts[0].access}"
 
 
 def generate_body(job: Job, device: str) -> GenerateBody:
     """Of a job that has succeeded."""
-    return GenerateBody(id=job.id, image_url=image_url(job.id), meta_url=meta_url(job.id), meta=meta_of(job, device))
+    return GenerateBody(id=job.id, image_url=image_url(job), meta_url=meta_url(job), meta=meta_of(job, device))
 
 
 def in_these_words(refusal: AtelierError) -> AtelierError:

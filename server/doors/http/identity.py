@@ -118,6 +118,17 @@ def _check_is_here(headers: Headers) -> None:
         raise Refusal(Code.PERMISSION_DENIED, text, field="Host")
 
 
+def check_registrar(parts: HttpParts, connection: HTTPConnection) -> None:
+    """Raise Refusal (PERMISSION_DENIED) where somebody may not make an account."""
+    if parts.registration == "off":
+        raise Refusal(Code.PERMISSION_DENIED, "accounts are made by those who run this server", limit="REGISTRATION")
+    _check_page(parts, connection)
+    client = connection.client.host if connection.client else ""
+    if parts.registration == "here" and not (is_loopback(client) and comes_from_here(connection.headers)):
+        text = "accounts are made on the server's own machine, or where ATELIER_REGISTRATION=open"
+        raise Refusal(Code.PERMISSION_DENIED, text, limit="REGISTRATION")
+
+
 class Identify(SecurityBase):
     """A dependency that FastAPI also documents. `scope` is what the route needs; None: read to look, generate to do."""
 

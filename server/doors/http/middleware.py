@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from server.doors.http.bodies import Bodies, too_large
+from server.doors.http.bodies import Bodies, Body, too_large
 from server.doors.http.errors import CLIENT_GONE, answer, internal_error
 from server.doors.http.identity import principal_of
+from server.doors.http.noting import Noting
 from server.doors.http.parts import HttpParts
 from server.doors.http.rates import rate_headers
 from server.errors import Code, Refusal
@@ -29,6 +30,9 @@ from server.limits import STANDINGS, Rate, Standing
 log = structlog.get_logger("atelier.http")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+WITHOUT_IDENTITY = frozenset({"/v1/auth/register", "/v1/auth/token"})  # how one comes by one
+MAX_LOGIN_BYTES = 16 * 1024  # of their bodies: a name, an address and a password
+MAX_LOGINS_BYTES = 1 << 20  # of all of these together
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 SAFETY: tuple[tuple[bytes, bytes], ...] = (  # unless a route has its own
     (b"x-content-type-options", b"nosniff"),
@@ -47,6 +51,8 @@ class Doorstep:
         self._clock = parts.clock
         self._max_body_bytes = parts.limits.max_body_bytes
         self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes)
+        self._noting = Noting(parts.accounts, parts.tasks)
+        self._login_bodies = Bodies(MAX_LOGIN_BYTES, MAX_LOGINS_BYTES)
         self._principal_of = partial(principal_of, parts)
         serves = parts.identities.serves
         self._serves = (lambda host: True) if parts.anonymous_owner else lru_cache(maxsize=1024)(serves)
@@ -64,14 +70,14 @@ class Doorstep:
             with suppress(WebSocketDisconnect):  # the client went away in the middle of a message
                 await (answer(refusal, self._clock.seconds()) if refusal else self._app)(scope, receive, send)
             return
-        started = False
+        status = 0
         standings: dict[Rate, Standing] = {}
         STANDINGS.set(standings)
 
         async def say(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [
                     *_with_ours(message.get("headers", ()), request_id),
                     *rate_headers(standings.values()),
@@ -83,20 +89,26 @@ class Doorstep:
             return
         body = None
         if scope["method"] not in _BODILESS:  # the framework reads a body before it asks whose it is
-            body = self._bodies.reading(receive, partial(self._principal_of, HTTPConnection(scope)))
+            body = self._reading(scope, receive)
         try:
             await self._app(scope, body or receive, say)
+            self._noting.answered(scope, status)
         except ClientDisconnect:
-            if not started:
+            if not status:
                 await Response(status_code=CLIENT_GONE)(scope, receive, say)
         except Exception:
             log.exception("request.broken", request_id=scope["state"]["request_id"], path=scope["path"][:200])
-            if started:  # it cannot be told any more but by the connection's end
+            if status:  # it cannot be told any more but by the connection's end
                 raise
             await answer(internal_error(), self._clock.seconds())(scope, receive, say)
         finally:
             if body is not None:
                 body.let_go()
+
+    def _reading(self, scope: Scope, receive: Receive) -> Body:
+        if scope["path"] in WITHOUT_IDENTITY:
+            return self._login_bodies.reading(receive, _nobody)
+        return self._bodies.reading(receive, partial(self._principal_of, HTTPConnection(scope)))
 
     def _refusal(self, scope: Scope, length: int, host: str) -> Refusal | None:
         client = scope.get("client")
@@ -105,6 +117,10 @@ class Doorstep:
         if host_name(host) is None:
             return Refusal(Code.MALFORMED_MESSAGE, "the header Host is no name or address", field="Host")
         return too_large(self._max_body_bytes) if length > self._max_body_bytes else None
+
+
+async def _nobody() -> None:
+    """Whose it is, is in the body."""
 
 
 def _told(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, str, str]:

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from ai.types import EngineNumbers
+from server.accounts.service import AccountService
 from server.clock import Clock
 from server.commands import Cancel, Command, GetJob, Predict, Submit, Watch
 from server.doors.http.following import Hearing, Listener, Listeners
@@ -33,6 +34,7 @@ from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
+from server.picture_access import PictureAccess
 from server.replies import Admitted, CancelRequested, JobView
 
 
@@ -60,7 +62,8 @@ class HttpParts:
 
     `anonymous_owner` owns what comes without a token; "" where nobody does. `store` is read for pictures alone: everything else
     goes through `handlers`. `numbers` are the engine's; `request_limits` are told to clients; `outgoing` fetches images that they
-    give addresses of; `webhook_secret` is told to those who receive what it signs.
+    give addresses of; what owners are told of their webhooks is made of `webhook_secret`. `registration` (here, open, off) says
+    who may make an account; `access` who may see pictures (None: whoever has an address).
     """
 
     handlers: HandlerTable
@@ -82,6 +85,9 @@ class HttpParts:
     measures: WebMeasures | None = None
     numbers: Callable[[], EngineNumbers] = EngineNumbers
     waits: Waits = Waits()
+    accounts: AccountService | None = None
+    registration: str = "off"
+    access: PictureAccess | None = None
 
 
 def parts_of(connection: HTTPConnection) -> HttpParts:

@@ -1,5 +1,5 @@
-"""Stored pictures over HTTP, piece by piece as the client reads. An address holds the job's id, which nobody guesses: whoever has
-it may see the picture, so that it can stand in a page's <img>.
+"""Stored pictures over HTTP, piece by piece as the client reads, to those who may see them (server.picture_access): an address
+that answers tell is signed, so that it can stand in a page's <img>.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.doors.http.errors import documented
+from server.doors.http.identity import principal_of
 from server.doors.http.parts import HttpParts
 from server.errors import Code, Refusal
 from server.events import Artifact
@@ -23,6 +24,7 @@ from server.interfaces import ArtifactStore
 from server.job import Job
 from server.jobs.board import job_not_found
 from server.object_keys import picture_path
+from server.principal import Scope as Need
 
 log = structlog.get_logger("atelier.http")
 
@@ -46,12 +48,31 @@ def base_url(parts: HttpParts, connection: HTTPConnection) -> str:
 
 def picture_url(base_url: str, job_id: str, artifact: Artifact) -> str:
     """Where a picture can be fetched: where the storage says, else at this door."""
-    return artifact.url or f"{base_url}{picture_path(job_id, artifact.image_index)}"
+    return artifact.url or f"{base_url}{picture_path(job_id, artifact.image_index)}{artifact.access}"
 
 
-async def find_picture(parts: HttpParts, job_id: str, image_index: int) -> tuple[Job, Artifact]:
-    """A stored picture of a job, whoever owns it. Raises Refusal (JOB_NOT_FOUND) where there is none."""
+async def seen_job(parts: HttpParts, request: Request, job_id: str) -> Job | None:
+    """A job whose pictures this request may see: its owner's, a public one, one by a signed address. Raises Refusal."""
     job = await parts.store.get(job_id)
+    access = parts.access
+    if job is None or access is None or access.is_signed(job_id, request.query_params):
+        return job
+    headers = request.headers
+    try:
+        principal = await principal_of(parts, request)
+    except Refusal:
+        if "authorization" in headers or "x-api-key" in headers:
+            raise
+        principal = None
+    if principal is not None and principal.owner == job.owner:
+        principal.check(Need.READ)
+        return job
+    return job if await access.published.is_public(job_id) else None
+
+
+async def find_picture(parts: HttpParts, request: Request, job_id: str, image_index: int) -> tuple[Job, Artifact]:
+    """A stored picture that this request may see. Raises Refusal: JOB_NOT_FOUND where there is none, or none for them."""
+    job = await seen_job(parts, request, job_id)
     for artifact in job.artifacts if job else ():
         if artifact.image_index == image_index:
             assert job is not None
@@ -180,7 +201,7 @@ def routes(parts: HttpParts) -> APIRouter:
         image_index: Annotated[int, Path(ge=0, le=63)],
     ) -> Response:
         """A picture of a job that has succeeded."""
-        _, artifact = await find_picture(parts, job_id, image_index)
+        _, artifact = await find_picture(parts, request, job_id, image_index)
         return Picture(artifact, parts.artifacts, parts.limits.chunk_bytes)
 
     return router

@@ -29,7 +29,9 @@ def url(request: pytest.FixtureRequest) -> URL:
         given: URL = request.getfixturevalue("sqlite_url")
         return given
     given = request.getfixturevalue("postgres_url")
-    request.getfixturevalue("postgres").sql("DELETE FROM jobs; DELETE FROM outbox", "contract")
+    request.getfixturevalue("postgres").sql(
+        "DELETE FROM jobs; DELETE FROM outbox; DELETE FROM users; DELETE FROM audit", "contract"
+    )
     return given
 
 

@@ -18,6 +18,7 @@ from server.doors.amqp.broker import Properties
 from server.doors.amqp.dead_letters import CODE, FIELD, REASON
 from server.doors.amqp.events import REFUSED
 from server.doors.amqp.intake import JOB, LIMIT, TRY_AGAIN, Intake, IntakeParts, IntakeSettings
+from server.doors.amqp.intake import OWNER as OWNER_HEADER
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
 from server.doors.amqp.publisher import Publisher
 from server.doors.amqp.queues import EVENTS, Queues, exchanges
@@ -89,6 +90,7 @@ class Inn:
                 can_paint=lambda: not self.house.health.dead,
                 clock=self.clock,
                 chance=lambda: 1.0,
+                may_own=self._may_own,
             ),
         )
         self.lasting = Lasting(self.broker, "consuming", self.intake.use, clock=self.clock, chance=lambda: 1.0)
@@ -96,6 +98,11 @@ class Inn:
     async def _submit(self, command: Submit | Predict) -> Admitted:
         bare = replace(command, adapters=()) if isinstance(command, Submit) else command
         return await self.house.submit(bare)  # which lie in a storage that is not here
+
+    async def _may_own(self, owner: str) -> bool:
+        if self.store.away:
+            raise RecordsUnavailable("away")
+        return owner == "lovelace"
 
     async def _tell(self, generation_id: int, failure: JobFailure, url: str) -> None:
         if self.store.away:
@@ -125,9 +132,10 @@ class Inn:
         }  # fmt: skip
         await self.post_body({"task_id": f"task-{number}", "type": "image_generation", "data": data})
 
-    async def post_body(self, message: dict[str, Any]) -> None:
+    async def post_body(self, message: dict[str, Any], **headers: Any) -> None:
         """Any message."""
-        self.broker.put(QUEUES.jobs, json.dumps(message).encode(), Properties(message_id="m", reply_to="shop"))
+        properties = Properties(message_id="m", reply_to="shop", headers=headers)
+        self.broker.put(QUEUES.jobs, json.dumps(message).encode(), properties)
         await settle()
 
     async def listen(self, queue: str, routing_key: str) -> None:
@@ -176,6 +184,28 @@ async def test_a_delivery_is_acknowledged_when_its_job_has_ended_and_not_before(
     await settle()
     assert (await inn.job()).state is JobState.SUCCEEDED
     assert (inn.broker.unacknowledged, inn.intake.held, len(inn.channel.acked)) == (0, 0, 1)
+    await inn.close()
+
+
+async def test_a_message_s_job_belongs_to_the_owner_that_its_header_names() -> None:
+    """An account that is there; any other is refused, and the generation told so. Records that are away are waited for."""
+    message = {"task_id": "task-1", "type": "image_generation", "data": {
+        "generation_id": 1, "style_id": 1, "prompt": "a red star", "parameters": {"width": 64, "height": 64, "steps": 4},
+    }}  # fmt: skip
+    inn = await Inn().opened()
+    inn.store.away = True
+    await inn.post_body(message, **{OWNER_HEADER: "lovelace"})
+    assert list(inn.house.painter.known) == []
+    inn.store.away = False
+    inn.clock.advance(TRY_AGAIN)
+    await settle()
+    job = await inn.store.find("lovelace", "task-1")
+    assert job is not None
+    assert job.owner == "lovelace"
+    for stranger in ("mallory", 7, "local"):
+        await inn.post_body({**message, "task_id": "task-2"}, **{OWNER_HEADER: stranger})
+    assert inn.buried == [("PERMISSION_DENIED", OWNER_HEADER)] * 3
+    assert inn.told[0] == (1, Code.PERMISSION_DENIED, "")
     await inn.close()
 
 
