@@ -97,7 +97,7 @@ chaos: .dev ## the kill test: 300 jobs while the server, the broker, the databas
 	@$(BIN)/python -m tests.chaos
 
 clean: ## remove what was made, the .venv too
-	rm -rf .venv build data outputs htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .bench build data outputs htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf tests/wire/node_client/node_modules
 
