@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ai.adapters.folder import find_adapters
+from ai.custom.cards import CustomCard
 from ai.families.known import FAMILIES, Defaults, config_folder, recognise, usual_size
 from ai.schedules import SOLVERS, Schedule, most_steps, schedules_of_folder
 from ai.text.cards import TextCard, is_text_model, read_text_card
@@ -92,7 +93,7 @@ class ModelCard:
         return "text-to-image"
 
 
-PredictingCard = TextCard
+PredictingCard = TextCard | CustomCard
 """Those of models that paint nothing."""
 
 Card = ModelCard | PredictingCard

@@ -22,6 +22,7 @@ from ai.cards import Card, ModelCard, with_refiners
 from ai.failures import as_engine_error, lost_device
 from ai.inbox import Inbox
 from ai.loading import Aside, Loader, at_once
+from ai.lodging import Lodger
 from ai.memory import Memory
 from ai.roll import Roll
 from ai.seating import Seating
@@ -31,6 +32,7 @@ from ai.tally import Tally
 from ai.telling import Teller
 from ai.text.texts import Texts
 from ai.types import (
+    CustomRequest,
     Deliver,
     DeviceLost,
     EngineError,
@@ -90,19 +92,19 @@ class Engine:
         self._memory = Memory()
         self._roll = Roll(self._policy, self._teller.emit, self._inbox.forget)
         self._painted: list[Sample] = []  # those that made their last step in the turn before
-        self._shelf = Shelf(
-            with_refiners(cards),
-            settings,
+        self._make_shelf = partial(
+            Shelf,
+            settings=settings,
             load_model=load_model,
             weigh=weigh,
             loader=Loader(settings, aside, self._inbox.post),
-            memory=self._memory,
-            demand=self._demand,
             forget=self._forget_model,
             aside_adapters=Loader(settings, aside_adapters, self._inbox.post).run,
             clock=clock,
             emit=self._teller.emit,
         )
+        self._shelf = self._make_shelf(with_refiners(cards), memory=self._memory, demand=self._demand)
+        self._lodging = self._shelf  # where lodgers have their place
         self._steppers = Steppers(
             self._memory,
             model=self._shelf.__getitem__,
@@ -129,6 +131,7 @@ class Engine:
         Raises ValueError for a request id that is in the engine, EngineStopped after `stop()` or when the device is lost,
         and whatever `start` raises: then the request stays in the inbox, and the next letter tries to start the loop again.
         """
+        assert not isinstance(request, CustomRequest)  # which has a host
         at = self._clock()
         if isinstance(request, TextRequest):
             letter = partial(self._texts.admit, request, at)
@@ -162,7 +165,23 @@ class Engine:
 
     def tidy(self) -> None:
         """Unload models that nobody used for as long as the settings say; to be called every now and then."""
-        self._inbox.post(self._shelf.evict_idle)
+        self._inbox.post(self._evict_idle)
+
+    def lodge(self, lodger: Lodger) -> None:
+        """Ask for main memory: of this engine's own budget, where its device is the CPU; else all that the machine has."""
+        self._inbox.post(lambda: self._lodging.lodge(lodger))
+
+    def lodger_takes(self, name: str, size: int) -> None:
+        """What a lodger takes now."""
+        self._inbox.post(lambda: self._lodging.lodgers.takes(name, size))
+
+    def lodger_busy(self, name: str, busy: bool) -> None:
+        """Whether a lodger is in use."""
+        self._inbox.post(lambda: self._lodging.lodgers.busy(name, busy))
+
+    def lodger_gone(self, name: str) -> None:
+        """A lodger takes nothing any more, or does not want to come."""
+        self._inbox.post(lambda: self._lodging.lodger_gone(name))
 
     def stop(self) -> None:
         """End the loop at the next step boundary; what is in the engine gets Canceled."""
@@ -234,6 +253,7 @@ class Engine:
                 self._roll.fail_model(model, error)
                 self._texts.fail_model(model, error)
         self._shelf.make_room()
+        self._lodging.make_room()
 
     def _park(self, turn: Turn[Sample]) -> None:
         """Note who has to wait for a higher priority and who goes on; a request of which nothing goes on is told."""
@@ -327,6 +347,15 @@ class Engine:
             self._tally.utilisation = partial(utilisation, place)
             self._tally.device_memory = partial(device_use, place)
             self._tally.set(device=str(place.device), device_name=driver_name(place))
+            if place.device.type != "cpu":
+                self._lodge_apart()
+
+    def _lodge_apart(self) -> None:
+        """Lodgers take main memory: that is another than this engine's models do."""
+        from ai.gauge import main_memory_limit
+
+        memory = Memory(main_memory_limit(self._settings))
+        self._lodging = self._make_shelf([], memory=memory, demand=lambda: Demand((), ()))
 
     def _take_in(self) -> bool:
         """Read the inbox. False if there is nothing to do until a letter comes: then the loop has ended."""
@@ -376,6 +405,11 @@ class Engine:
         if work is not None:
             here = work.group.model in self._shelf
             self._teller.saved(work, self._shelf[work.group.model] if here else None)
+
+    def _evict_idle(self) -> None:
+        self._shelf.evict_idle()
+        if self._lodging is not self._shelf:
+            self._lodging.evict_idle()
 
     # What the shelf asks, and is asked for.
 

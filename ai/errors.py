@@ -12,6 +12,7 @@ class EngineError(Exception):
     ├── OutOfMemory          the device had no room for this request even alone
     ├── DeviceLost           the device is not there, or does not work any more
     ├── GenerationError      the step itself failed for this request
+    ├── MemoryLimitExceeded  a custom model's processes took more than they may
     ├── InputError           an input does not suit the model, which only its files could tell; names it and the limit
     ├── DeadlineExceeded     the request's deadline has passed, or the steps left take longer than the time left
     └── EngineStopped        submitted after `stop()`
@@ -36,6 +37,10 @@ class DeviceLost(EngineError):
 
 class GenerationError(EngineError):
     """The request's own step failed (its latents became NaN, the network raised)."""
+
+
+class MemoryLimitExceeded(EngineError):
+    """A custom model's processes took more memory than they may, and were ended."""
 
 
 class InputError(EngineError):

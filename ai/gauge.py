@@ -40,6 +40,12 @@ def memory_limit(settings: EngineSettings, place: Place) -> int:
     return max(total - settings.memory_reserve, total // 2)  # a reserve that leaves nothing is not meant so
 
 
+def main_memory_limit(settings: EngineSettings) -> int:
+    """The bytes of main memory that may be filled beside an engine whose device is another: what there is but the reserve."""
+    total = device_memory(torch.device("cpu"))
+    return max(total - settings.memory_reserve, total // 2)
+
+
 def device_memory(device: torch.device) -> int:
     """The bytes that a device has; of the CPU those of the machine, or of the container if that has fewer."""
     if device.type == "cuda":

@@ -64,5 +64,7 @@ class EngineNumbers:
     lost: str = ""
     texts_running: int = 0
     texts_waiting: int = 0
+    custom_running: int = 0
+    custom_waiting: int = 0
     tokens: int = 0
     devices: tuple[EngineNumbers, ...] = ()

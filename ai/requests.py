@@ -1,4 +1,4 @@
-"""What is asked of the engine: pictures, and texts. Plain Python."""
+"""What is asked of the engine: pictures, texts, and whatever custom models take. Plain Python."""
 
 from __future__ import annotations
 
@@ -163,6 +163,39 @@ class TextRequest:
         return 0
 
 
-Request = GenerationRequest | TextRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomRequest:
+    """One call of a custom model's `predict`. The `input` was checked against the card's schema, and is again in the process.
+
+    `files` are inputs that are bytes, by their names; they come in place of what stands in `input` under the same name, which
+    says of them what people may want to know. They are no more when the job has ended.
+    """
+
+    request_id: str
+    model: str
+    input: Mapping[str, Json] = field(default_factory=dict, hash=False)
+    files: Mapping[str, bytes] = field(default_factory=dict, hash=False, repr=False)
+    seed: int = 0  # as recorded; the class takes one where it has an argument for it
+    owner: str = ""
+    priority: int = 0
+    deadline_seconds: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """What progress is told in: a hundredth each."""
+        return 100
+
+    @property
+    def samples(self) -> int:
+        """It takes no seat of a batch."""
+        return 1
+
+    @property
+    def image_bytes(self) -> int:
+        """What its files take."""
+        return sum(map(len, self.files.values()))
+
+
+Request = GenerationRequest | TextRequest | CustomRequest
 """What a job may ask of an engine. Each has request_id, model, owner, priority, deadline_seconds, seed, steps, samples and
 image_bytes; those that paint nothing have an `input`."""

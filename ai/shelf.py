@@ -10,12 +10,14 @@ import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ai.adapters.residents import Residents
-from ai.cards import Card
+from ai.cards import Card, ModelCard
 from ai.failures import lost_device, ran_out_of_memory
 from ai.loading import Aside, Loader
+from ai.lodging import Lodger, Lodgers
 from ai.memory import Memory
 from ai.text.cards import TextCard
 from ai.types import (
@@ -54,6 +56,7 @@ def load_by_kind(card: Card, settings: EngineSettings) -> Model | TextModel:
         from ai.text.model import load_text_model
 
         return load_text_model(card, settings)
+    assert isinstance(card, ModelCard)  # a custom model has a host
     from ai import families
 
     return families.load(card, settings)
@@ -93,6 +96,8 @@ class Shelf:
 
     A model that has no room waits in a line for those in use to be done: meanwhile these seat no newcomers. Nothing is
     unloaded that has a sample with a seat, or that was loaded for samples which have had none yet.
+
+    Lodgers (`ai.lodging`) wait in the same line, and go by the same rule; one that is in use is asked to go when it is done.
     """
 
     def __init__(
@@ -128,6 +133,8 @@ class Shelf:
         self._failures: dict[str, tuple[float, EngineError]] = {}
         self._gone_hits, self._gone_loads, self._gone_adapters = 0, 0, 0  # of models that were unloaded
         self._in_hand = ""  # the model that the present turn works with
+        self.lodgers = Lodgers(memory, clock)
+        self._applicants: dict[str, Lodger] = {}  # lodgers in line
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -155,7 +162,8 @@ class Shelf:
 
     def is_coming(self, name: str) -> bool:
         """Whether it is on its way without the loop's doing: a letter will come first."""
-        return bool(self._under_way) and (name in self._under_way or name in self._line)
+        letter = bool(self._under_way) or self.lodgers.leaving
+        return letter and (name in self._under_way or name in self._line)
 
     @property
     def is_loading(self) -> bool:
@@ -171,6 +179,21 @@ class Shelf:
         """Whether newcomers may be seated for it: it is in memory, and holds up no other that waits for room alone."""
         place = self._places.get(name)
         return place is not None and (place.fresh or not self._line or bool(self._under_way))
+
+    # Lodgers
+
+    def lodge(self, lodger: Lodger) -> None:
+        """One more in line for room."""
+        self._applicants[lodger.name] = lodger
+        self._asked.add(lodger.name)
+        self._line[lodger.name] = lodger.size
+        self.make_room()
+
+    def lodger_gone(self, name: str) -> None:
+        """It takes nothing any more, or does not want to come."""
+        self.lodgers.gone(name)
+        if self._applicants.pop(name, None) is not None:
+            self._settle(name)
 
     # Coming
 
@@ -201,11 +224,29 @@ class Shelf:
         while self._line and not self._under_way:
             name, size = next(iter(self._line.items()))
             if self._evict_for(size):
-                self._fetch(name, size)
-            elif any(self._is_held(other, demand) for other in self._places):
+                self._let_in(name, size)
+            elif self.lodgers.leaving or any(self._is_held(other, demand) for other in self._places):
                 return
             else:
-                self._failed(name, OutOfMemory(f"{name}: takes {_mb(size)}; {_mb(self._memory.limit)} may be used"))
+                self._refuse(name, OutOfMemory(f"{name}: takes {_mb(size)}; {_mb(self._memory.limit)} may be used"))
+
+    def _let_in(self, name: str, size: int) -> None:
+        """There is room for it."""
+        lodger = self._applicants.pop(name, None)
+        if lodger is None:
+            self._fetch(name, size)
+        else:
+            self._settle(name)
+            self.lodgers.come(lodger)
+
+    def _refuse(self, name: str, error: EngineError) -> None:
+        """There will never be."""
+        lodger = self._applicants.pop(name, None)
+        if lodger is None:
+            self._failed(name, error)
+        else:
+            self._settle(name)
+            lodger.refused(error)
 
     def _is_known(self, name: str) -> bool:
         return name in self._places or name in self._under_way or name in self._line
@@ -320,8 +361,7 @@ class Shelf:
 
     def _evict_one(self) -> bool:
         """Unload the model that was not used for longest, of those that nobody uses. False if there is none."""
-        demand = self._demand()
-        idle = [name for name in self._places if not self._is_held(name, demand)]
+        idle = self._idle()
         if not idle:
             return False
         self._unload(min(idle, key=lambda name: self._places[name].used_at))
@@ -333,12 +373,32 @@ class Shelf:
         for name in [name for name, place in self._places.items() if patience and now - place.used_at >= patience]:
             if name not in demand.wanted:
                 self._unload(name)
+        if patience:
+            self.lodgers.ask_out_unused_since(now - patience)
 
     def _evict_for(self, size: int) -> bool:
-        while not self._memory.fits(size):
-            if not self.relieve():
-                return False
-        return True
+        """Let go of what nobody uses until there is room. False where there is none, or none yet: lodgers were asked to go."""
+        while not self._memory.fits(size - self.lodgers.coming_free):
+            if not self._next_goes():
+                break
+        return self._memory.fits(size)
+
+    def _next_goes(self) -> bool:
+        """Idle adapters, else whoever was not used for longest, else a lodger when it is done. False if nobody can."""
+        model_since = min((self._places[name].used_at for name in self._idle()), default=inf)
+        since, lodger = min(self.lodgers.idle(), default=(inf, ""))
+        if since >= model_since or not lodger:
+            if self.relieve():
+                return True
+            lodger = lodger or min(self.lodgers.in_use(), default=(inf, ""))[1]
+        if lodger:
+            self.lodgers.ask_out(lodger)
+        return bool(lodger)
+
+    def _idle(self) -> list[str]:
+        """The models that nobody uses."""
+        demand = self._demand()
+        return [name for name in self._places if not self._is_held(name, demand)]
 
     def _is_held(self, name: str, demand: Demand) -> bool:
         waited_for = self._places[name].fresh and name in demand.wanted

@@ -21,11 +21,13 @@ from ai.errors import EngineError as EngineError
 from ai.errors import EngineStopped as EngineStopped
 from ai.errors import GenerationError as GenerationError
 from ai.errors import InputError as InputError
+from ai.errors import MemoryLimitExceeded as MemoryLimitExceeded
 from ai.errors import ModelLoadError as ModelLoadError
 from ai.errors import OutOfMemory as OutOfMemory
 from ai.numbers import EngineNumbers as EngineNumbers
 from ai.numbers import MemoryNumbers as MemoryNumbers
 from ai.requests import AdapterUse as AdapterUse
+from ai.requests import CustomRequest as CustomRequest
 from ai.requests import GenerationRequest as GenerationRequest
 from ai.requests import InitImage as InitImage
 from ai.requests import Json as Json

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from config.accounts import AccountSettings
 from config.broker import BrokerSettings
 from config.calling import CallingSettings
+from config.custom import CustomSettings
 from config.fetching import FetchingSettings
 from config.fields import PREFIX as PREFIX
 from config.fields import setting
@@ -53,6 +54,7 @@ class Settings(
     HttpSettings,
     StoringSettings,
     FetchingSettings,
+    CustomSettings,
     CallingSettings,
     MeasuringSettings,
     ProcessSettings,

@@ -82,6 +82,7 @@ class EngineThreads:
     ) -> None:
         self._reactor = reactor
         self._cards = tuple(cards)
+        self._devices = [one.device for one in settings]
         self._threads: list[DeviceThreads] = []
         self._tidying: Any = None  # IDelayedCall, which mypy cannot read
         self._tidy_every = min(TIDY_AT_MOST, settings[0].idle_unload / 4)
@@ -111,6 +112,12 @@ class EngineThreads:
         self._fleet.stop()
         for threads in self._threads:
             threads.stop()
+
+    @property
+    def lodgings(self) -> Engine:
+        """Where others ask for main memory: the CPU's engine, where there is one, else the first, which knows of no other use."""
+        engines = [threads.engine for threads in self._threads]
+        return next((one for one, device in zip(engines, self._devices, strict=True) if device == "cpu"), engines[0])
 
     @property
     def cards(self) -> Sequence[Card]:

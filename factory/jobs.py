@@ -119,6 +119,8 @@ class Jobs:
             entrance=entrance,
             places=self.places,
             cards=parts.cards,
+            pool=parts.pool,
+            max_file_bytes=settings.max_init_image_bytes,
             clock=clock,
             check_webhook=parts.webhooks.check,
             new_id=new_job_id,

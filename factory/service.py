@@ -9,10 +9,12 @@ import structlog
 from twisted.internet.error import CannotListenError
 
 from ai.cards import Card
+from ai.custom.cards import CustomCard
 from ai.types import EngineEvent, ModelReady, ModelUnavailable, ModelUnloaded
 from config import Settings, SettingsError
 from factory.accounts import AccountsHouse
 from factory.cards import read_cards
+from factory.custom import CustomModels, read_custom_cards
 from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
 from factory.handlers import HandlerParts, make_handlers
@@ -24,6 +26,7 @@ from factory.listening import check_listening
 from factory.measuring import Measured, Measuring
 from factory.metering import Limiting
 from factory.no_engine import NoEngine
+from factory.painters import Painters
 from factory.records import Records
 from factory.sockets import given
 from factory.storage import Storage
@@ -57,7 +60,9 @@ class AtelierService:
     def __init__(self, settings: Settings, reactor: Any, on_ready: Callable[[], None]) -> None:
         check_listening(settings)
         clock = cast(Clock, reactor)
-        cards = read_cards(settings)
+        painted = read_cards(settings)
+        custom = read_custom_cards(settings, [card.name for card in painted])
+        cards: list[Card] = [*painted, *custom]
         self._settings = settings
         self._reactor = reactor
         self._on_ready = on_ready
@@ -83,7 +88,8 @@ class AtelierService:
         paints = settings.role != "gateway"
         self._health = Health(cards, paints=paints)
         self._lag = LagMeter(clock)
-        self._painter = self._engine(cards) if paints else NoEngine(cards)
+        self._custom: CustomModels | None = None
+        self._painter = self._painters(painted, custom) if paints else NoEngine(cards)
         self._webhooks = Webhooks(
             settings,
             reactor,
@@ -202,14 +208,16 @@ class AtelierService:
             )
         )
 
-    def _engine(self, cards: Sequence[Card]) -> EngineThreads:
-        return EngineThreads(
+    def _painters(self, cards: Sequence[Card], custom: Sequence[CustomCard]) -> Painters:
+        engines = EngineThreads(
             self._reactor,
             cards,
             [engine_settings(self._settings, device) for device in self._settings.engine_devices()],
             on_events=self._engine_events,
             on_death=self._engine_died,
         )
+        self._custom = CustomModels(self._settings, self._reactor, custom, engines.lodgings, self._engine_events)
+        return Painters(engines, self._custom.host)
 
     async def start(self) -> None:
         """Open the records, listen, load the default model, go on with what an earlier life has left.
@@ -286,6 +294,8 @@ class AtelierService:
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
             ended = [told, await self._accounts.close(), await self._adapters.close(), await self._measuring.close()]
+            if self._custom is not None:
+                ended.append(await self._custom.close())
             ended += [
                 await joined(self._reactor, stop) for stop in (self._painter.stop, self._pool.stop, self._storage.end)
             ]

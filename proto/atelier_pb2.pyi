@@ -39,6 +39,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEADLINE_EXCEEDED: _ClassVar[ErrorCode]
     STORAGE_FAILED: _ClassVar[ErrorCode]
     SIGNATURE_FAILED: _ClassVar[ErrorCode]
+    MEMORY_LIMIT_EXCEEDED: _ClassVar[ErrorCode]
 
 class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -107,6 +108,7 @@ GENERATION_FAILED: ErrorCode
 DEADLINE_EXCEEDED: ErrorCode
 STORAGE_FAILED: ErrorCode
 SIGNATURE_FAILED: ErrorCode
+MEMORY_LIMIT_EXCEEDED: ErrorCode
 QUEUED: Phase
 ENCODING: Phase
 DENOISING: Phase

@@ -50,6 +50,7 @@ class Code(IntEnum):
     DEADLINE_EXCEEDED = 10143
     STORAGE_FAILED = 10144
     SIGNATURE_FAILED = 10145
+    MEMORY_LIMIT_EXCEEDED = 10146
 
 
 class AtelierError(Exception):

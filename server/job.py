@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ai.types import GenerationRequest, Json, Request
+from ai.types import CustomRequest, GenerationRequest, Json, Request
 from server.errors import JobFailure
 from server.events import Artifact
 from server.webhook import Webhook
@@ -122,6 +122,15 @@ def is_recorded(kept: Job, job: Job) -> bool:
     return told(kept) == told(job)
 
 
+def without_files(request: Request) -> Request:
+    """The request without the pictures that came with it."""
+    if isinstance(request, GenerationRequest) and request.init_image is not None:
+        return replace(request, init_image=None)
+    if isinstance(request, CustomRequest) and request.files:
+        return replace(request, files={})
+    return request
+
+
 def moved(
     job: Job,
     state: JobState,
@@ -141,10 +150,8 @@ def moved(
         attempts += 1
     elif state is JobState.RETRYING and began:
         attempts -= 1
-    if (
-        ended and isinstance(request, GenerationRequest) and request.init_image is not None
-    ):  # like the signature's, a picture that nobody needs any more
-        request = replace(request, init_image=None)
+    if ended:  # like the signature's, pictures that nobody needs any more
+        request = without_files(request)
     return replace(
         job,
         state=state,

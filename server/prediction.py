@@ -83,7 +83,7 @@ def progress_line(done: Done, steps: int) -> str:
 
 
 def _output(job: Job, done: Done, base_url: str) -> Json:
-    if not isinstance(job.request, GenerationRequest):
+    if not isinstance(job.request, GenerationRequest) and not job.artifacts:
         return job.output if job.state is JobState.SUCCEEDED else done.text or None
     door = base_url.rstrip("/")
     return [
@@ -95,7 +95,7 @@ def _output(job: Job, done: Done, base_url: str) -> Json:
 def _input(job: Job) -> dict[str, Any]:
     request = job.request
     if not isinstance(request, GenerationRequest):
-        return request.input
+        return dict(request.input)
     return {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,

@@ -60,7 +60,13 @@ NETWORK = {
     "pika",
     "fastapi",
 }
-PICTURES = {"server.jobs.finishing", "server.jobs.init_images"}  # on threads of the pool
+PICTURES = {
+    "server.jobs.finishing",  # on threads of the pool
+    "server.jobs.init_images",
+    "ai.custom.authoring",  # in a custom model's own process
+    "ai.custom.child",
+    "ai.custom.examples",
+}
 DATABASES = {"sqlite3", "sqlalchemy", "alembic", "psycopg", "redis"}
 
 
@@ -124,7 +130,7 @@ def _strays(module: str, name: str) -> str:
         return "the engine has no network and no database"
     if top in TORCH and room not in {"ai", "bench", "tests", "tools", "models"}:
         return "torch stays under ai/"
-    if top == "PIL" and room not in {"watermark", *FREE} and module not in PICTURES:
+    if top == "PIL" and room not in {"watermark", *FREE} and not within(module, *PICTURES):
         return "Pillow stays with the pictures"
     if top == "prometheus_client" and not within(module, "server.metrics") and room not in FREE:
         return "only server/metrics speaks Prometheus's language"

@@ -3,20 +3,20 @@
 What was asked is JSON: a field that a later version adds has its default in older rows. A request for anything but pictures says
 its `kind`; one that says none, as all older ones, is for pictures. Bytes (pictures that came with the
 request) are rows of `job_inputs`, and a note of their name in the JSON; when the job has ended they are gone, and the object
-that held them is None.
+that held them is None. The files of a custom model's request are noted by name beside it, since what is in it is the caller's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
-from ai.types import GenerationRequest, Json, Request, TextRequest
+from ai.types import CustomRequest, GenerationRequest, Json, Request, TextRequest
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState
@@ -30,9 +30,10 @@ _UNRECORDED = {"saved", "adapter_files"}
 REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
 _ARTIFACT = tuple(field.name for field in fields(Artifact) if field.name != "access")
 _REQUEST = TypeAdapter(GenerationRequest)
-_KINDS: dict[str, TypeAdapter[Any]] = {"text": TypeAdapter(TextRequest)}
+_KINDS: dict[str, TypeAdapter[Any]] = {"text": TypeAdapter(TextRequest), "custom": TypeAdapter(CustomRequest)}
 """Requests that paint nothing, by their kind as it is recorded. What is in them is the caller's own JSON, and holds no bytes."""
-_KIND_OF: dict[type, str] = {TextRequest: "text"}
+_KIND_OF: dict[type, str] = {TextRequest: "text", CustomRequest: "custom"}
+_FILE = "request.files."  # before the name of a custom model's input
 _SIGNATURE = TypeAdapter(Signature)
 _WEBHOOK = TypeAdapter(Webhook)
 
@@ -76,7 +77,11 @@ def rows_of(job: Job) -> JobRows:
 def _request_text(request: Request, inputs: dict[str, bytes]) -> str:
     if not isinstance(request, GenerationRequest):
         kind = _KIND_OF[type(request)]
-        return _text({_KIND: kind, **_KINDS[kind].dump_python(request, mode="json")})
+        told = {_KIND: kind, **_KINDS[kind].dump_python(request, mode="json", exclude={"files"})}
+        if isinstance(request, CustomRequest) and request.files:
+            inputs.update({_FILE + name: data for name, data in request.files.items()})
+            told[_NOTE] = list(request.files)
+        return _text(told)
     if request.init_image is None:
         return _REQUEST.dump_json(request, exclude=_UNRECORDED, ensure_ascii=True).decode()
     return _text(_without_bytes(_REQUEST.dump_python(request, exclude=_UNRECORDED), "request", inputs))
@@ -112,7 +117,9 @@ def job_of(row: Any, inputs: Mapping[str, bytes], artifacts: Sequence[Artifact])
 
 def _request(text: str, inputs: Mapping[str, bytes]) -> Request:
     if _NOTE not in text or _KIND in (found := from_json(text)):
-        return _known_request(text)
+        request = _known_request(text)
+        files = {name.removeprefix(_FILE): data for name, data in inputs.items() if name.startswith(_FILE)}
+        return replace(request, files=files) if files and isinstance(request, CustomRequest) else request
     picture: GenerationRequest = _REQUEST.validate_python(_with_bytes(found, inputs))
     return picture
 
@@ -124,6 +131,7 @@ def _known_request(text: str) -> Request:
         picture: GenerationRequest = _REQUEST.validate_json(text)
         return picture
     found = from_json(text)
+    found.pop(_NOTE, None)
     request: Request = _KINDS[found.pop(_KIND)].validate_python(found)
     return request
 

@@ -71,10 +71,9 @@ class Cleaning:
 
         Also those of a job that did not succeed, which a server that was killed may have left.
         """
-        if not isinstance(job.request, GenerationRequest):
-            return
+        painted = job.request.num_images if isinstance(job.request, GenerationRequest) else 1
         keys = [artifact.key for artifact in job.artifacts]
-        for key in keys or [artifact_key(job, index) for index in range(job.request.num_images)]:
+        for key in keys or [artifact_key(job, index) for index in range(painted)]:
             if is_ours(key):
                 await self._artifacts.delete(key)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 from PIL import Image
 
-from ai.types import Finished, Picture
+from ai.types import Finished, GenerationRequest, Picture
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.interfaces import ArtifactStore, Pool
@@ -126,7 +126,9 @@ def encode_preview(width: int, height: int, rgb: bytes) -> bytes:
 
 def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
     """What a picture says of itself, as PNG text chunks."""
-    request = job.pictures_asked
+    request = job.request
+    if not isinstance(request, GenerationRequest):
+        return {"job_id": job.id, "image_index": str(index), "model": request.model}
     return {
         "job_id": job.id,
         "image_index": str(index),

@@ -40,6 +40,7 @@ _FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
     (engine.ModelLoadError, Code.MODEL_LOAD_FAILED),
     (engine.AdapterError, Code.ADAPTER_INVALID),
     (engine.OutOfMemory, Code.GPU_OUT_OF_MEMORY),
+    (engine.MemoryLimitExceeded, Code.MEMORY_LIMIT_EXCEEDED),
     (engine.DeadlineExceeded, Code.DEADLINE_EXCEEDED),
     (engine.EngineError, Code.GENERATION_FAILED),
 )

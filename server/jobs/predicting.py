@@ -7,16 +7,20 @@ import json
 from collections.abc import Callable, Sequence
 
 from ai.cards import Card, ModelCard, PredictingCard
+from ai.custom.cards import CustomCard
 from ai.types import Request
 from server.clock import Clock
-from server.commands import Predict
+from server.commands import Predict, is_file
 from server.errors import Code, Refusal
 from server.input_schema import checked_input
+from server.interfaces import Pool
 from server.job import Job
 from server.jobs.entering import Entrance
 from server.jobs.places import Places
 from server.replies import Admitted
 from server.webhook import Webhook
+
+MAX_DATA_URL_HEAD = 200  # characters before a data URL's comma
 
 
 class PredictAdmission:
@@ -28,6 +32,8 @@ class PredictAdmission:
         entrance: Entrance,
         places: Places,
         cards: Sequence[Card],
+        pool: Pool,
+        max_file_bytes: int,
         clock: Clock,
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
@@ -36,6 +42,8 @@ class PredictAdmission:
         self._entrance = entrance
         self._places = places
         self._cards = cards
+        self._pool = pool
+        self._max_file_bytes = max_file_bytes  # of one input that is a file
         self._clock = clock
         self._check_webhook = check_webhook
         self._new_id = new_id
@@ -43,16 +51,32 @@ class PredictAdmission:
 
     async def admit(self, command: Predict) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
-        request = self.complete(command)
+        if any(map(is_file, command.input.values())):  # megabytes to decode and to hash
+            request, body_hash = await self._pool.run(self._read, command)
+        else:
+            request, body_hash = self._read(command)
         if command.webhook is not None:
             self._check_webhook(command.webhook)
-        body_hash = hash_of_input(command)
 
         async def prepared() -> Job:
             self._places.take(command.owner)
+            try:
+                if request.image_bytes:
+                    self._places.take_image(request.request_id, request.image_bytes)
+            except Refusal:
+                self._places.release(command.owner, request.request_id)
+                raise
             return self._job(command, request, body_hash)
 
         return await self._entrance.enter(command.owner, command.idempotency_key, body_hash, prepared)
+
+    def _read(self, command: Predict) -> tuple[Request, str]:
+        """Blocks for as long as the files of the input are large. Raises Refusal."""
+        for name, value in command.input.items():
+            if is_file(value) and len(value) > self._max_file_bytes * 4 // 3 + MAX_DATA_URL_HEAD:
+                limit = f"a file of at most {self._max_file_bytes} bytes"
+                raise Refusal.invalid(f"input.{name[:60]}", limit, f"one of about {len(value) * 3 // 4}")
+        return self.complete(command), hash_of_input(command)
 
     def complete(self, command: Predict) -> Request:
         """The request with every default filled in. Raises Refusal."""
@@ -78,6 +102,8 @@ class PredictAdmission:
         if isinstance(found, ModelCard):
             limit = "a model that paints nothing; pictures are asked for by Submit"
             raise Refusal.invalid("model", limit, name)
+        if isinstance(found, CustomCard) and found.problem:
+            raise Refusal(Code.MODEL_LOAD_FAILED, f"model {name}: {found.problem}", field="model")
         if found is None:
             limit = f"one of {', '.join(card.name for card in self._cards)}"
             shown = name if len(name) <= 60 else f"{name[:57]}..."

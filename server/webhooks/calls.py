@@ -70,6 +70,7 @@ BACKEND_CODES: dict[Code, BackendCode] = {
     Code.DEADLINE_EXCEEDED: BackendCode.GENERATION_FAILED,
     Code.STORAGE_FAILED: BackendCode.INFERENCE_ERROR,
     Code.SIGNATURE_FAILED: BackendCode.GENERATION_FAILED,
+    Code.MEMORY_LIMIT_EXCEEDED: BackendCode.GENERATION_FAILED,
 }
 """Total: whatever fails here has a word there."""
 

@@ -30,7 +30,6 @@ from ai.types import (
     Spoke,
     Started,
     Stepped,
-    TextRequest,
 )
 from server import events
 from server.errors import Code, JobFailure, Refusal
@@ -75,7 +74,7 @@ class FakePainter:
     def __init__(self, cards: Sequence[Card] = (CARD, OTHER_CARD)) -> None:
         self._cards = tuple(cards)
         self.known: dict[str, GenerationRequest] = {}
-        self.texts: dict[str, TextRequest] = {}
+        self.texts: dict[str, Any] = {}  # and whatever else paints nothing
         self.cancels: list[str] = []
         self.saves: dict[str, tuple[SavedImage, ...]] = {}  # by request
         self.refuses: EngineError | None = None  # raised by the next submit
@@ -91,13 +90,13 @@ class FakePainter:
         assert request.request_id not in self.known
         assert request.request_id not in self.texts
         kinds = {card.name: card.model_type for card in self._cards}
-        assert kinds[request.model] == ("text-generation" if isinstance(request, TextRequest) else "text-to-image")
+        assert (kinds[request.model] == "text-to-image") == isinstance(request, GenerationRequest)
         if self.refuses is not None:
             raise self.refuses
-        if isinstance(request, TextRequest):
-            self.texts[request.request_id] = request
-        else:
+        if isinstance(request, GenerationRequest):
             self.known[request.request_id] = request
+        else:
+            self.texts[request.request_id] = request
 
     def cancel(self, request_id: str) -> None:
         """Note it; `confirm_cancel` answers it. Unknown ones are ignored."""
@@ -107,7 +106,7 @@ class FakePainter:
 
     def save(self, request_id: str) -> None:
         """Tell what `saves` has of it."""
-        if request_id in self.known:
+        if request_id in self.known or request_id in self.texts:
             self._tell(Saved(request_id, self.saves.get(request_id, ())))
 
     def numbers(self) -> EngineNumbers:
@@ -154,6 +153,11 @@ class FakePainter:
         """End a text; a word is a token."""
         del self.texts[request_id]
         self._tell(Answered(request_id, text, {"input_token_count": 2, "output_token_count": len(text.split())}))
+
+    def depict(self, request_id: str, *pictures: Picture) -> None:
+        """End a custom model's request with pictures of its own."""
+        del self.texts[request_id]
+        self._tell(Finished(request_id, pictures, ()))
 
     def fail(self, request_id: str, error: EngineError) -> None:
         """Fail it."""

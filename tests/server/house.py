@@ -138,6 +138,8 @@ class House:
             entrance=self.entrance,
             places=self.places,
             cards=self.painter.cards,
+            pool=InlinePool(),
+            max_file_bytes=LIMITS.max_init_image_bytes,
             clock=self.clock,
             check_webhook=check_webhook,
             new_id=lambda: f"job-{next(ids)}",

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ai.types import GenerationRequest, SavedImage
-from server.job import TERMINAL, Job, LeaseLost, check_transition, is_recorded
+from ai.types import SavedImage
+from server.job import TERMINAL, Job, LeaseLost, check_transition, is_recorded, without_files
 from server.listing import JobPage
 from server.webhook import OutboxCall
 
@@ -46,7 +46,7 @@ class MemoryJobStore:
     async def page(self, owner: str, page: JobPage) -> tuple[list[Job], bool]:
         """The owner's jobs, newest first."""
         found, more = page.of(job for job in self._jobs.values() if job.owner == owner)
-        return [_without_pictures(job) for job in found], more
+        return [replace(job, signature=None, request=without_files(job.request)) for job in found], more
 
     async def move(self, job: Job, calls: Sequence[OutboxCall] = ()) -> Job:
         """Record a transition. Raises IllegalTransition, LeaseLost."""
@@ -83,10 +83,3 @@ class MemoryJobStore:
             job_id, _ = self._finished.popitem(last=False)
             job = self._jobs.pop(job_id)
             self._keys.pop((job.owner, job.idempotency_key), None)
-
-
-def _without_pictures(job: Job) -> Job:
-    """As a list has it: without those that came with the request."""
-    request = job.request
-    bare = replace(request, init_image=None) if isinstance(request, GenerationRequest) else request
-    return replace(job, signature=None, request=bare)

@@ -65,6 +65,7 @@ STATUSES: Mapping[Code, int] = {
     Code.DEADLINE_EXCEEDED: 504,
     Code.STORAGE_FAILED: 503,
     Code.SIGNATURE_FAILED: 500,
+    Code.MEMORY_LIMIT_EXCEEDED: 500,
 }
 
 _CODES: Mapping[int, Code] = {  # of what the framework itself refuses

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from ai.types import AdapterUse, GenerationRequest, InitImage, SavedImage, TextRequest
+from ai.types import AdapterUse, CustomRequest, GenerationRequest, InitImage, SavedImage, TextRequest
 from server.database.sql import EVENTS_OF_A_LIFE
 from server.errors import Code, JobFailure
 from server.events import Artifact
@@ -126,6 +126,33 @@ class JobStoreContract:
         kept = await store.get("job-1")
         assert kept == ended
         assert await store.page("ada", JobPage()) == ([ended], False)
+
+    async def test_a_custom_model_s_job_is_kept_as_it_is(self, store: JobStore) -> None:
+        """With the bytes that came with it, until it has ended, whatever its input looks like; lists are without them."""
+        given = {"image": "image/png, 3 bytes", "job_inputs": "request", "kind": {"job_inputs": "image"}}
+        files = {"image": b"\0\xff\x01", "mask": b""}
+        request = CustomRequest(request_id="job-1", model="scaler", input=given, files=files, seed=2**63 - 1)
+        job = a_job(request=request, signature=None)
+        bare = replace(job, request=replace(request, files={}))
+        assert await store.admit(job) == job
+        kept = await store.get("job-1")
+        assert kept == job
+        assert kept is not None
+        assert isinstance(kept.request, CustomRequest)
+        assert (kept.request.input, kept.request.files) == (given, files)
+        (listed,), _ = await store.page("ada", JobPage())
+        assert isinstance(listed.request, CustomRequest)
+        assert (listed.request.input, listed.request.files) == (given, {})
+        begun = await move_job(store, "job-1", JobState.PROCESSING, fence=1, at=job.created_at + 1, last_event=1)
+        assert isinstance(begun.request, CustomRequest)
+        assert begun.request.files == files
+        ended = moved(begun, JobState.SUCCEEDED, at=job.created_at + 2, last_event=2, output={"a": [1, None]})
+        assert await store.move(ended) == ended
+        last = await store.get("job-1")
+        assert last is not None
+        assert last.output == {"a": [1, None]}
+        assert isinstance(last.request, CustomRequest)
+        assert (last.request.input, last.request.files, bare.request.model) == (given, {}, "scaler")
 
     async def test_what_is_not_there_is_none(self, store: JobStore) -> None:
         """By id and by key; an empty key finds nothing."""

@@ -1,0 +1,91 @@
+"""What is known of a custom model before its process runs, and what it is asked. Plain data: no class is imported here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ai.requests import CustomRequest, Json
+
+MODEL_TYPES = ("custom", "text-generation", "image-to-text", "classification", "embeddings", "image-to-image")
+"""What a class may call itself; `text-to-image` models are painters, with cards of their own."""
+
+_PATH = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)(@(?P<argument>.+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPath:
+    """Where a class is: `package.module:Class`, and what it is made with, after an @ (a folder of weights, say)."""
+
+    module: str
+    name: str
+    argument: str | None = None
+
+    @classmethod
+    def read(cls, text: str) -> ClassPath:
+        """From the form of a setting. Raises ValueError."""
+        match = _PATH.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no package.module:Class, with @ARGUMENT after it where the class takes one")
+        return cls(match["module"], match["name"], match["argument"])
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}" + (f"@{self.argument}" if self.argument is not None else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomCard:
+    """A custom model. `input_schema` has a JSON schema for each argument of its `predict`.
+
+    The limits are the class's own, in bytes and seconds; None where it leaves them to the settings. A `problem` says why the
+    class cannot be used at all.
+    """
+
+    name: str
+    path: ClassPath
+    model_type: str = "custom"
+    description: str = ""
+    input_schema: Mapping[str, Mapping[str, Json]] = field(default_factory=dict, hash=False)
+    memory: int | None = None  # that it is expected to take, before it was seen
+    memory_limit: int | None = None  # beyond which it is ended
+    predict_seconds: float | None = None
+    problem: str = ""
+
+    @property
+    def source(self) -> str:
+        """Where its class is."""
+        return str(self.path)
+
+    @property
+    def adapters(self) -> Mapping[str, Path]:
+        """It has none."""
+        return {}
+
+    @property
+    def output_schema(self) -> dict[str, Json]:
+        """What comes of it: pictures' addresses, or whatever the class returns."""
+        return {}
+
+    def request(self, request_id: str, given: Mapping[str, Json], *, seed: int, priority: int) -> CustomRequest:
+        """The request for an input that was checked by `input_schema`, its defaults filled in. Pictures become bytes."""
+        files = {name: data for name, value in given.items() if (data := self._file(name, value)) is not None}
+        notes = {name: f"{given[name].partition(';')[0]}, {len(data)} bytes" for name, data in files.items()}
+        return CustomRequest(
+            request_id=request_id, model=self.name, input={**given, **notes}, files=files, seed=seed, priority=priority
+        )
+
+    def _file(self, name: str, value: Json) -> bytes | None:
+        """The bytes of a data URL, where the class takes such a thing; what cannot be read is left to the class to refuse."""
+        if "contentMediaType" not in self.input_schema[name] or not isinstance(value, str):
+            return None
+        head, comma, text = value.partition(",")
+        if not (comma and head.startswith("data:") and head.endswith(";base64")):
+            return None
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error:
+            return None

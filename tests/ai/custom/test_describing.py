@@ -1,0 +1,96 @@
+"""What classes say of themselves, asked in real processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from ai.custom.cards import ClassPath, CustomCard
+from ai.custom.describing import Terms, describe
+from ai.custom.launching import environment
+from tests.ai.custom.hosted import ODD
+
+TERMS = Terms(memory_limit=200_000_000, seconds=30.0, environment=environment(os.environ))
+
+
+@pytest.fixture(scope="module")
+def cards() -> dict[str, CustomCard]:
+    """Of several at once."""
+    names = ["Echo", "Stored", "Coroutine", "Unannotated", "Mistyped", "Limitless", "Predictless", "not_a_class"]
+    paths = {name: ClassPath.read(f"{ODD}:{name}") for name in names}
+    paths |= {"nowhere": ClassPath.read("nowhere.at.all:Class")}
+    return {card.name: card for card in describe(paths, TERMS)}
+
+
+def test_a_class_says_what_it_is_and_takes(cards: dict[str, CustomCard]) -> None:
+    """Its first paragraph, its inputs, its type and limits."""
+    echo = cards["Echo"]
+    assert (echo.problem, echo.model_type, echo.description) == ("", "custom", "Says it again.")
+    assert list(echo.input_schema) == ["text", "times", "voice"]
+    assert echo.input_schema["times"] == {
+        "type": "integer", "minimum": 1, "maximum": 5, "default": 1, "description": "How often.",
+    }  # fmt: skip
+    assert cards["Stored"].memory == 50_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Coroutine", "predict: is a coroutine"),
+        ("Unannotated", "predict: text: has no annotation"),
+        ("Mistyped", "model_type: 'astrology' is none of custom, "),
+        ("Limitless", "predict_seconds: -1 is no number above 0"),
+        ("Predictless", "Predictless has no method predict"),
+        ("not_a_class", "has no class not_a_class"),
+        ("nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    ],
+)
+def test_a_class_that_cannot_be_used_has_a_card_that_says_why(
+    cards: dict[str, CustomCard], name: str, said: str
+) -> None:
+    """In one line, with its path."""
+    problem = cards[name].problem
+    assert problem.startswith(f"{cards[name].path}: ")
+    assert said in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import os; os._exit(3)", "importing it: its process ended (exit status 3)"),
+        ("import time; time.sleep(60)", "importing it took more than 3 s"),
+        ("x = []\nwhile True: x.append(bytearray(b'x' * 10_000_000))", "importing it: its process took"),
+        (
+            "import os\nfor n in range(3, 256):\n  try: os.write(n, b'\\xff' * 64)\n  except OSError: pass",
+            "something else",
+        ),
+    ],
+)
+def test_a_module_that_does_wrong_when_it_is_imported(
+    tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    source: str, said: str,
+) -> None:  # fmt: skip
+    """It harms its own process alone, and its card says how it went; the log has it too."""
+    (tmp_path / "harmful.py").write_text(source)  # type: ignore[operator]
+    monkeypatch.syspath_prepend(tmp_path)
+    terms = Terms(memory_limit=150_000_000, seconds=3.0, environment=TERMS.environment)
+    with caplog.at_level(logging.ERROR):
+        (card,) = describe({"harmful": ClassPath.read("harmful:Class")}, terms)
+    assert said in card.problem
+    assert card.problem in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "module", "module:", ":Class", "a.b.c", "a-b:C", "a:b:c", "a:B@", "/a/b:C"])
+def test_an_import_path_that_is_none(text: str) -> None:
+    """Is seen without importing anything."""
+    with pytest.raises(ValueError, match=r"is no package\.module:Class"):
+        ClassPath.read(text)
+
+
+def test_an_import_path_with_an_argument() -> None:
+    """All after the @ is one argument."""
+    assert ClassPath.read("a.b:C@/models/x@y") == ClassPath("a.b", "C", "/models/x@y")
+    assert str(ClassPath.read("a.b:C@/models/x@y")) == "a.b:C@/models/x@y"
