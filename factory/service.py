@@ -208,7 +208,7 @@ class AtelierService:
             )
         )
 
-    def _painters(self, cards: Sequence[Card], custom: Sequence[CustomCard]) -> Painters:
+    def _painters(self, cards: Sequence[Card], custom: Sequence[CustomCard]) -> EngineThreads | Painters:
         engines = EngineThreads(
             self._reactor,
             cards,
@@ -216,6 +216,8 @@ class AtelierService:
             on_events=self._engine_events,
             on_death=self._engine_died,
         )
+        if not custom:
+            return engines
         self._custom = CustomModels(self._settings, self._reactor, custom, engines.lodgings, self._engine_events)
         return Painters(engines, self._custom.host)
 
