@@ -60,6 +60,10 @@ MARKS = ("model_index.json", "card.toml", SINGLE_FILES["source"])  # of a folder
 
 REFINER_SWITCH = 0.8  # Stable Diffusion XL's refiner was trained on the last fifth of the noise levels
 
+ANY_DEVICE, ON_CPU, ON_GPU = "auto", "cpu", "gpu"
+HARDWARE = (ANY_DEVICE, ON_CPU, ON_GPU)
+"""On which kind of device a model may be loaded."""
+
 REFINER = ":refiner"
 """Ends the name of a refiner's own card, which a setting cannot give: no request names it."""
 
@@ -71,6 +75,7 @@ class ModelCard:
 
     The `refiner` makes the last steps of every picture, from the share `refiner_switch` of the noise schedule on. The `solvers`
     are those that both models can follow; `most_steps` are those of them that cannot make as many steps as anyone likes.
+    `hardware` is one of HARDWARE.
     """
 
     name: str
@@ -86,6 +91,7 @@ class ModelCard:
     adapters: Mapping[str, Path] = field(default_factory=dict, hash=False)
     refiner: ModelCard | None = None
     refiner_switch: float = REFINER_SWITCH
+    hardware: str = ANY_DEVICE
 
     @property
     def model_type(self) -> str:
@@ -157,6 +163,11 @@ def with_refiners(cards: Iterable[Card]) -> list[Card]:
 def pictures_of(cards: Iterable[Card]) -> list[ModelCard]:
     """The cards of models that paint."""
     return [card for card in cards if isinstance(card, ModelCard)]
+
+
+def runs_on(hardware: str, device: str) -> bool:
+    """Whether a card's hardware allows a torch device ("cpu", "cuda", "cuda:1")."""
+    return hardware == ANY_DEVICE or (hardware == ON_CPU) == (device == "cpu")
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -155,6 +155,14 @@ class Engine:
         if not self._inbox.stopping:
             self._inbox.post(lambda: self._shelf.load(model))
 
+    def add(self, card: Card) -> None:
+        """Paint with one more model from now on; those that are there go on."""
+        self._inbox.post(lambda: self._shelf.add(card))
+
+    def remove(self, model: str) -> None:
+        """Let go of a model when the requests that name it have ended."""
+        self._inbox.post(lambda: self._shelf.retire(model))
+
     def hand_back(self, images: int) -> None:
         """Give up requests that have not begun, the latest first, of about so many images. HandedBack follows."""
         self._inbox.post(lambda: self._teller.emit(HandedBack(self._give_back(images))))

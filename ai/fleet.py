@@ -15,6 +15,7 @@ from functools import reduce
 from operator import add
 from typing import Protocol
 
+from ai.cards import ANY_DEVICE, Card, ModelCard, runs_on
 from ai.types import (
     Answered,
     Canceled,
@@ -58,6 +59,14 @@ class DeviceEngine(Protocol):
         """Load a model ahead of its first request."""
         ...
 
+    def add(self, card: Card) -> None:
+        """Paint with one more model."""
+        ...
+
+    def remove(self, model: str) -> None:
+        """Let go of a model when its requests have ended."""
+        ...
+
     def save(self, request_id: str) -> None:
         """Tell how far a request is."""
         ...
@@ -89,6 +98,7 @@ class _Device:
 
     engine: DeviceEngine
     max_batch: int
+    name: str = ANY_DEVICE  # as torch has it; auto: the first CUDA device, or the CPU where there is none
     models: dict[str, ModelEvent] = field(default_factory=dict)
     requests: dict[str, Request] = field(default_factory=dict)
     lost: str = ""
@@ -102,6 +112,11 @@ class _Device:
     def has(self, model: str, *kinds: type[ModelEvent]) -> bool:
         """Whether the last that was heard of a model is one of these."""
         return isinstance(self.models.get(model), kinds)
+
+    def suits(self, hardware: str) -> bool:
+        """Whether a card's hardware allows this device, as far as is known before its loop has run."""
+        name = (self.engine.numbers().device or self.name) if self.name == ANY_DEVICE else self.name
+        return name == ANY_DEVICE or runs_on(hardware, name)
 
     def aversion(self, model: str) -> tuple[bool, bool, bool, float]:
         """The lower, the sooner a request goes here: for a failed model last, then where there is room, then the model."""
@@ -135,9 +150,10 @@ class Fleet:
         self._begun: set[str] = set()  # requests that were told of as started
         self._told: dict[str, float] = {}  # the furthest that was told of requests which had to begin anew
         self._furthest: dict[str, float] = {}  # the same of those under way
+        self._bound: dict[str, str] = {}  # models that may not be on every device → the hardware they are for
         self._devices: list[_Device] = []
         for one in settings:
-            self._devices.append(_Device(make(one, self._receiver(len(self._devices))), one.max_batch))
+            self._devices.append(_Device(make(one, self._receiver(len(self._devices))), one.max_batch, one.device))
 
     # From any thread.
 
@@ -166,7 +182,23 @@ class Fleet:
     def load(self, model: str) -> None:
         """Load a model ahead of its first request, on every device."""
         for device in self._living():
-            device.engine.load(model)
+            if device.suits(self._bound.get(model, ANY_DEVICE)):
+                device.engine.load(model)
+
+    def add(self, card: Card) -> None:
+        """Paint with one more model, on every device that its hardware allows."""
+        with self._lock:
+            self._bound.pop(card.name, None)
+            if isinstance(card, ModelCard) and card.hardware != ANY_DEVICE:
+                self._bound[card.name] = card.hardware
+            for device in self._living():
+                device.engine.add(card)
+
+    def remove(self, model: str) -> None:
+        """Let go of a model on every device, when its requests have ended."""
+        with self._lock:
+            for device in self._living():
+                device.engine.remove(model)
 
     def tidy(self) -> None:
         """Unload models that nobody used for as long as the settings say; to be called every now and then."""
@@ -192,7 +224,9 @@ class Fleet:
     def _dispatch(self, request: Request) -> None:
         """Give a request to the device that suits it best. Raises EngineStopped where none is left."""
         refusal = EngineStopped("; ".join(device.lost for device in self._devices))
-        for device in sorted(self._living(), key=lambda device: device.aversion(request.model)):
+        living, hardware = self._living(), self._bound.get(request.model, ANY_DEVICE)
+        living = [device for device in living if device.suits(hardware)] or living  # whose loading then says why not
+        for device in sorted(living, key=lambda device: device.aversion(request.model)):
             device.requests[request.request_id] = request
             try:
                 device.engine.submit(request)
@@ -211,7 +245,8 @@ class Fleet:
             return
         for device in self._living():
             waiting = device.images - device.max_batch
-            if waiting > 0 and not device.asked:
+            bound = self._bound and any(request.model in self._bound for request in device.requests.values())
+            if waiting > 0 and not device.asked and not bound:  # what is bound would come back, again and again
                 device.asked = True
                 device.engine.hand_back(min(device.max_batch, -(-waiting // 2)))
 

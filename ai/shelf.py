@@ -8,13 +8,13 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ai.adapters.residents import Residents
-from ai.cards import Card, ModelCard
+from ai.cards import Card, ModelCard, runs_on, with_refiners
 from ai.failures import lost_device, ran_out_of_memory
 from ai.loading import Aside, Loader
 from ai.lodging import Lodger, Lodgers
@@ -58,7 +58,11 @@ def load_by_kind(card: Card, settings: EngineSettings) -> Model | TextModel:
         return load_text_model(card, settings)
     assert isinstance(card, ModelCard)  # a custom model has a host
     from ai import families
+    from ai.device import find_place
 
+    device = find_place(settings).device.type
+    if not runs_on(card.hardware, device):
+        raise ModelLoadError(f"{card.name}: hardware: is for a {card.hardware}, and this device is {device}")
     return families.load(card, settings)
 
 
@@ -115,7 +119,8 @@ class Shelf:
         clock: Callable[[], float],
         emit: Callable[[EngineEvent], None],
     ) -> None:
-        self._cards: Mapping[str, Card] = {card.name: card for card in cards}
+        self._cards: dict[str, Card] = {card.name: card for card in cards}
+        self._retired: set[str] = set()  # to be forgotten when no sample names them any more
         self._settings = settings
         self._load_model = load_model
         self._weigh = weigh
@@ -157,8 +162,21 @@ class Shelf:
     def card(self, name: str) -> Card:
         """The card of a model. Raises ModelLoadError for a name that has none."""
         if name not in self._cards:
-            raise ModelLoadError(f"model: {name!r} does not exist; there are {', '.join(self._cards) or 'none'}")
+            raise ModelLoadError(f"model: {name!r} does not exist here")
         return self._cards[name]
+
+    def add(self, card: Card) -> None:
+        """Offer one more model, with its refiner; one that is being given up stays."""
+        for one in with_refiners([card]):
+            self._retired.discard(one.name)
+            self._cards[one.name] = one
+            self._failures.pop(one.name, None)
+
+    def retire(self, name: str) -> None:
+        """Give a model up, and its refiner, as soon as no sample names them: what was accepted is painted."""
+        card = self._cards.get(name)
+        if card is not None:
+            self._retired.update(one.name for one in with_refiners([card]))
 
     def is_coming(self, name: str) -> bool:
         """Whether it is on its way without the loop's doing: a letter will come first."""
@@ -220,6 +238,8 @@ class Shelf:
         """Begin to load what waits in line, as far as there is room or can be made. Called between two turns."""
         self._in_hand = ""
         demand = self._demand()
+        if self._retired:
+            self._forget_retired(demand)
         self._line = {name: size for name, size in self._line.items() if name in self._asked or name in demand.wanted}
         while self._line and not self._under_way:
             name, size = next(iter(self._line.items()))
@@ -366,6 +386,17 @@ class Shelf:
             return False
         self._unload(min(idle, key=lambda name: self._places[name].used_at))
         return True
+
+    def _forget_retired(self, demand: Demand) -> None:
+        base = {name for name in demand.wanted if name in self._cards}
+        kept = {one.name for name in base for one in with_refiners([self._cards[name]])}  # a refiner's turn comes later
+        for name in sorted(self._retired - kept - self._under_way):
+            if name in self._places:
+                self._unload(name)
+            self._settle(name)
+            self._failures.pop(name, None)
+            del self._cards[name]
+            self._retired.discard(name)
 
     def evict_idle(self) -> None:
         """Unload what was not used for the time-out of the settings (0: never) and what nobody wants at present."""

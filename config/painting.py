@@ -51,6 +51,9 @@ class PaintingSettings(BaseSettings):
         (), "DEVICES",
         why="Several devices, each with an engine of its own: cuda:0,cuda:1. They share one queue. None: the one of DEVICE.",
     )  # fmt: skip
+    enable_gpu: bool = setting(
+        True, "ENABLE_GPU", "ENABLE_GPU", why="Whether DEVICE=auto may take a CUDA device; false is the CPU."
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = setting(
         "auto", "DTYPE", "DTYPE", why="auto is float16 on CUDA and float32 on the CPU."
     )
@@ -151,7 +154,7 @@ class PaintingSettings(BaseSettings):
 
     def engine_devices(self) -> tuple[str, ...]:
         """The devices, each of which has an engine."""
-        return self.devices or (self.device,)
+        return self.devices or ("cpu" if self.device == "auto" and not self.enable_gpu else self.device,)
 
     def model_sources(self) -> dict[str, str]:
         """Name → source, the default first. Where none is named: what lies in the folder `model/`, else the embedded model."""

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from config.accounts import AccountSettings
 from config.broker import BrokerSettings
 from config.calling import CallingSettings
+from config.catalogue import CatalogueSettings
 from config.custom import CustomSettings
 from config.fetching import FetchingSettings
 from config.fields import PREFIX as PREFIX
@@ -51,6 +52,7 @@ class Settings(
     RecordSettings,
     BrokerSettings,
     PaintingSettings,
+    CatalogueSettings,
     HttpSettings,
     StoringSettings,
     FetchingSettings,

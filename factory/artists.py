@@ -13,7 +13,7 @@ the refusal of every request that it was to sign.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ log = structlog.get_logger("atelier")
 _KEYS = ("name", "text", "position", "size", "opacity")
 
 
-def read_artists(cards: Iterable[ModelCard]) -> Artists:
-    """The artists of all adapters of all models."""
+def read_artists(
+    cards: Iterable[ModelCard], uploaded: Callable[[str], Signature | None] = lambda name: None
+) -> Artists:
+    """The artists of all adapters of all models, and of those that were `uploaded`."""
     found: dict[tuple[str, str], Signature | str] = {}
     for card in cards:
         for adapter, path in card.adapters.items():
@@ -44,7 +46,7 @@ def read_artists(cards: Iterable[ModelCard]) -> Artists:
             except (OSError, ValueError) as error:
                 found[card.name, adapter] = f"{document.name}: {_told(error)}"
                 log.warning("an artist's signature cannot be used", file=str(document), reason=_told(error))
-    return Artists(found)
+    return Artists(found, uploaded)
 
 
 def _told(error: OSError | ValueError) -> str:

@@ -83,6 +83,7 @@ class EngineThreads:
         self._reactor = reactor
         self._cards = tuple(cards)
         self._devices = [one.device for one in settings]
+        self._early: list[Card] | None = []  # added before the start: a loop would find no thread yet
         self._threads: list[DeviceThreads] = []
         self._tidying: Any = None  # IDelayedCall, which mypy cannot read
         self._tidy_every = min(TIDY_AT_MOST, settings[0].idle_unload / 4)
@@ -102,6 +103,9 @@ class EngineThreads:
         """Start the threads, and load the default model on every device."""
         for threads in self._threads:
             threads.start()
+        early, self._early = self._early or [], None
+        for card in early:
+            self._fleet.add(card)
         self._fleet.load(model)
         if self._tidy_every:
             self._tidying = self._reactor.callLater(self._tidy_every, self._tidy)
@@ -123,6 +127,20 @@ class EngineThreads:
     def cards(self) -> Sequence[Card]:
         """Every model, the default first."""
         return self._cards
+
+    def add(self, card: Card) -> None:
+        """Paint with one more model; before the start, from then on."""
+        if self._early is not None:
+            self._early.append(card)
+        else:
+            self._fleet.add(card)
+
+    def remove(self, model: str) -> None:
+        """Let go of a model when its requests have ended."""
+        if self._early is not None:
+            self._early = [card for card in self._early if card.name != model]
+        else:
+            self._fleet.remove(model)
 
     def submit(self, request: Request) -> None:
         """Take a request."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from factory.catalogue import Models
 from server.backlog import BacklogWatch
 from server.clock import Clock
 from server.handlers import HandlerTable, handler_table
 from server.handlers.cancel import CancelHandler, Cancels
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
-from server.handlers.list_models import ListModelsHandler
+from server.handlers.list_models import GetModelHandler, ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -32,6 +33,7 @@ class HandlerParts:
     store: JobStore
     board: Board
     health: Health
+    models: Models
     painter: Painter
     lifecycle: Lifecycle
     lag: LagMeter
@@ -48,7 +50,9 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
         watch=WatchHandler(parts.store),
         get_job=GetJobHandler(parts.store, parts.board),
         list_jobs=ListJobsHandler(parts.store, parts.board),
-        list_models=ListModelsHandler(parts.health),
+        list_models=ListModelsHandler(parts.health, parts.models.catalogue),
+        get_model=GetModelHandler(parts.health, parts.models.catalogue),
+        catalogue=parts.models.handlers,
         server_status=ServerStatusHandler(
             health=parts.health,
             painter=parts.painter,

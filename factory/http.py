@@ -23,6 +23,7 @@ from server.identity import Identities
 from server.interfaces import ArtifactStore, JobStore
 from server.jobs.admission import Limits
 from server.jobs.board import Board
+from server.landing import Landing
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
@@ -46,6 +47,7 @@ class HttpDoor:
         health: Health,
         request_limits: Limits,
         outgoing: Outgoing | None,
+        landing: Landing | None = None,
         measures: WebMeasures | None = None,
         numbers: Callable[[], EngineNumbers] = EngineNumbers,
         accounts: AccountService | None = None,
@@ -79,6 +81,7 @@ class HttpDoor:
             request_limits=request_limits,
             webhook_secret=settings.webhook_secret,
             outgoing=outgoing,
+            landing=landing,
             base_url=settings.http_base_url.rstrip("/"),
             anonymous_owner=settings.http_anonymous_owner,
             cors_origins=settings.cors_origins,
@@ -131,6 +134,7 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         slow_reader_timeout=settings.slow_reader_timeout,
         max_header_bytes=settings.http_max_header_bytes,
         max_connections=settings.http_max_connections,
+        upload_timeout=settings.upload_timeout,
     )
 
 

@@ -10,6 +10,7 @@ from ai.cards import Card, pictures_of
 from config import Settings
 from factory.artists import read_artists
 from factory.cards import check_defaults
+from factory.catalogue import Models
 from factory.fetching import AdapterFetching
 from factory.limits import job_limits
 from factory.records import Records
@@ -36,6 +37,7 @@ class JobParts:
     """What jobs are joined to."""
 
     cards: Sequence[Card]
+    models: Models
     store: JobStore
     artifacts: ArtifactStore
     board: Board
@@ -78,7 +80,8 @@ class Jobs:
             leases=parts.leases,
             lifecycle=self.lifecycle,
             places=self.places,
-            models=[card.name for card in parts.cards],
+            models=parts.models.catalogue,
+            ready=parts.models.hosting.ready,
             clock=clock,
             every=settings.job_lease / 3,
             max_attempts=settings.max_job_attempts,
@@ -104,8 +107,9 @@ class Jobs:
         self.admission = Admission(
             entrance=entrance,
             places=self.places,
-            cards=parts.cards,
-            artists=read_artists(pictures),
+            catalogue=parts.models.catalogue,
+            hear_news=parts.models.hosting.refresh,
+            artists=read_artists(pictures, parts.models.catalogue.signature),
             adapters=parts.adapters.source,
             limits=job_limits(settings),
             pool=parts.pool,
@@ -118,7 +122,8 @@ class Jobs:
         self.predictions = PredictAdmission(
             entrance=entrance,
             places=self.places,
-            cards=parts.cards,
+            catalogue=parts.models.catalogue,
+            hear_news=parts.models.hosting.refresh,
             pool=parts.pool,
             max_file_bytes=settings.max_init_image_bytes,
             clock=clock,

@@ -20,6 +20,12 @@ class NoEngine:
     def stop(self) -> None:
         """Nor to stop."""
 
+    def add(self, card: Card) -> None:
+        """Others paint with it."""
+
+    def remove(self, model: str) -> None:
+        """There is nothing to let go of."""
+
     def submit(self, request: Request) -> None:
         """Raises EngineStopped."""
         raise EngineStopped("this node paints nothing")

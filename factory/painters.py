@@ -27,6 +27,14 @@ class Engines(Protocol):
         """End. Called on a thread that may wait."""
         ...
 
+    def add(self, card: Card) -> None:
+        """Paint with one more model."""
+        ...
+
+    def remove(self, model: str) -> None:
+        """Let go of a model when its requests have ended."""
+        ...
+
     def submit(self, request: Request) -> None:
         """Take a request."""
         ...
@@ -64,6 +72,14 @@ class Painters:
     def stop(self) -> None:
         """End the engines. Custom models' processes have ended by then (`CustomModels.close`)."""
         self._engines.stop()
+
+    def add(self, card: Card) -> None:
+        """One more of the engines'."""
+        self._engines.add(card)
+
+    def remove(self, model: str) -> None:
+        """One of the engines' less, when its requests have ended."""
+        self._engines.remove(model)
 
     def submit(self, request: Request) -> None:
         """Take a request."""

@@ -61,6 +61,7 @@ class Records:
         self._reader = Reader(self._reading, self._reading_pool)
         self._watch = Watch(cast(Clock, reactor), timeout)
         self.bell = Bell()
+        self.writer, self.reader = self._writer, self._reader
         sql = SqlJobStore(
             writer=self._writer,
             reader=self._reader,

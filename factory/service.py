@@ -14,6 +14,7 @@ from ai.types import EngineEvent, ModelReady, ModelUnavailable, ModelUnloaded
 from config import Settings, SettingsError
 from factory.accounts import AccountsHouse
 from factory.cards import read_cards
+from factory.catalogue import Models
 from factory.custom import CustomModels, read_custom_cards
 from factory.fetching import AdapterFetching
 from factory.gpu import EngineThreads
@@ -90,6 +91,7 @@ class AtelierService:
         self._lag = LagMeter(clock)
         self._custom: CustomModels | None = None
         self._painter = self._painters(painted, custom) if paints else NoEngine(cards)
+        self._models = Models(settings, reactor, cards, self._records, self._storage, self._painter, self._health)
         self._webhooks = Webhooks(
             settings,
             reactor,
@@ -105,6 +107,7 @@ class AtelierService:
             clock,
             JobParts(
                 cards=cards,
+                models=self._models,
                 store=store,
                 artifacts=artifacts,
                 board=board,
@@ -153,6 +156,7 @@ class AtelierService:
                 store=store,
                 board=board,
                 health=self._health,
+                models=self._models,
                 painter=self._painter,
                 lifecycle=jobs.lifecycle,
                 lag=self._lag,
@@ -189,6 +193,7 @@ class AtelierService:
             health=self._health,
             request_limits=job_limits(settings),
             outgoing=self._adapters.outgoing,
+            landing=self._models.landing,
             measures=measuring.web,
             numbers=self._painter.numbers,
         )
@@ -230,6 +235,7 @@ class AtelierService:
         try:
             await self._accounts.open()
             await self._adapters.open()
+            await self._models.open()
             left = await self._jobs.recovery.take_up() if self._settings.role != "gateway" else []
             await self._measuring.listen(self._health)
             if self._settings.role != "worker":
@@ -237,6 +243,7 @@ class AtelierService:
         except BaseException:
             await self._listen_no_more()
             await self._measuring.close()
+            await self._models.close()
             await self._adapters.close()
             await self._accounts.close()
             await self._records.close()
@@ -248,6 +255,7 @@ class AtelierService:
         self._lag.start()
         self._health.loading(self._painter.cards[0].name)
         self._painter.start(self._painter.cards[0].name)
+        self._models.begin()
         self._webhooks.begin()
         if self._settings.role != "gateway":
             self._jobs.recovery.begin(left)
@@ -295,7 +303,8 @@ class AtelierService:
             if self._settings.role != "gateway":
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
-            ended = [told, await self._accounts.close(), await self._adapters.close(), await self._measuring.close()]
+            ended = [told, await self._accounts.close(), await self._models.close()]
+            ended += [await self._adapters.close(), await self._measuring.close()]
             if self._custom is not None:
                 ended.append(await self._custom.close())
             ended += [

@@ -2,6 +2,7 @@
 
 storage:KEY           a .safetensors file in the storage, or a folder that holds one under a known name
 storage:style:N       what a licensing backend keeps for its style N: a folder models/style_N or models/style-N
+ada/ink:SHA256        an adapter that Ada uploaded, by its file's content: so are requests recorded that name `ink` or `ada/ink`
 https://HOST/PATH     a .safetensors file at a host that the operator allows; http, s3 and others are read where the address
                       is one of the storage's own, and then it is a KEY
 """
@@ -23,6 +24,8 @@ from server.object_keys import key_parts
 STORAGE = "storage:"
 STYLE = "storage:style:"
 MAX_NAME = 2000  # characters; signed addresses have several hundred
+UPLOADED = "adapters/"  # where uploaded ones lie in the storage
+_UPLOADED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})/([A-Za-z0-9_-][A-Za-z0-9._-]{0,63}):([0-9a-f]{64})")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
@@ -68,10 +71,32 @@ def is_fetched(name: str) -> bool:
     return ":" in name
 
 
+def registered_name(owner: str, name: str, sha256: str) -> str:
+    """What requests are recorded with that wear an uploaded adapter: its content is in the name, so that it stays the same."""
+    return f"{owner}/{name}:{sha256}"
+
+
+def is_registered(name: str) -> bool:
+    """Whether it is such a name."""
+    return _UPLOADED.fullmatch(name) is not None
+
+
+def shown_name(name: str) -> str:
+    """An adapter's name as its user says it."""
+    return name.partition(":")[0] if is_registered(name) else name
+
+
+def upload_key(owner: str, name: str, sha256: str) -> str:
+    """Where an uploaded adapter lies in the storage."""
+    return f"{UPLOADED}{owner}/{name}/{sha256}{SUFFIX}"
+
+
 def read_name(name: str, rules: Rules) -> Place:
     """What a name means. Raises Refusal (ADAPTER_INVALID) for what is never fetched."""
     if len(name) > MAX_NAME:
         raise _refused(f"its name has {len(name)} characters", f"at most {MAX_NAME} characters")
+    if found := _UPLOADED.fullmatch(name):
+        return StoredFile(upload_key(found[1], found[2], found[3]))
     if name.startswith(STYLE):
         return _style(name.removeprefix(STYLE))
     if name.startswith(STORAGE):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
 from ai.types import Json
+from server.catalogue_commands import CatalogueCommand as CatalogueCommand
 from server.errors import Refusal
 from server.listing import JobPage
 from server.webhook import Webhook
@@ -93,6 +94,13 @@ class Submit:
             raise Refusal.invalid("strength", "more than 0 and at most 1", strength)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckSubmit:
+    """Whether a Submit would be refused for what it says, asked before more is done for it. Nothing is admitted."""
+
+    submit: Submit
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predict:
     """Ask a model that paints nothing. `input` is what its input_schema names, as JSON has it; left out: the model's default."""
@@ -155,7 +163,18 @@ class ListJobs:
 
 @dataclass(frozen=True, slots=True)
 class ListModels:
-    """Every model this server can paint with."""
+    """Every model this server can paint with, for this owner ("": those that are everyone's)."""
+
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetModel:
+    """One model, or a version of one, by any of its names (server.model_names); a refusal names `field`."""
+
+    owner: str
+    model: str
+    field: str = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +189,20 @@ class Ping:
     client_time_us: int
 
 
-Command = Submit | Predict | Cancel | Watch | GetJob | ListJobs | ListModels | GetServerStatus | Ping
+Command = (
+    Submit
+    | CheckSubmit
+    | Predict
+    | Cancel
+    | Watch
+    | GetJob
+    | ListJobs
+    | ListModels
+    | GetModel
+    | GetServerStatus
+    | Ping
+    | CatalogueCommand
+)
 
 
 def is_file(value: Json) -> bool:

@@ -15,6 +15,7 @@ class Health:
     def __init__(self, cards: Sequence[Card], *, paints: bool = True) -> None:
         self._paints = paints  # a gateway loads no model, and is ready without
         self._views = {card.name: ModelView(card, ModelState.ON_DISK) for card in cards}
+        self._others: dict[str, tuple[ModelState, str]] = {}  # of registered models, by their cards' names
         self._default = cards[0].name
         self._served = False  # whether the default model has been ready
         self._draining = False
@@ -72,11 +73,25 @@ class Health:
         """Why the state is FAILED."""
         return self._problem or self._views[self._default].problem
 
+    def offer(self, model: str, problem: str = "") -> None:
+        """A registered model is there too, or (`problem`) cannot be."""
+        self._others[model] = (ModelState.UNAVAILABLE if problem else ModelState.ON_DISK, problem)
+
+    def withdraw(self, model: str) -> None:
+        """It is there no more."""
+        self._others.pop(model, None)
+
+    def state_of(self, model: str) -> tuple[ModelState, str]:
+        """How a registered model is, and why it is unavailable."""
+        return self._others.get(model, (ModelState.UNAVAILABLE, "it is not here"))
+
     def models(self) -> tuple[ModelView, ...]:
-        """Every model, the default first."""
+        """Every model of the settings, the default first."""
         return tuple(self._views.values())
 
     def _set(self, model: str, state: ModelState, problem: str = "") -> None:
+        if model in self._others:
+            self._others[model] = (state, problem)
         if model not in self._views:  # a refiner: no request names it, and nobody is shown it
             return
         self._views[model] = ModelView(self._views[model].card, state, problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from ai.cards import Card
@@ -22,7 +23,15 @@ class Painter(Protocol):
 
     @property
     def cards(self) -> Sequence[Card]:
-        """Every model, the default first."""
+        """The models that it was made with, the default first."""
+        ...
+
+    def add(self, card: Card) -> None:
+        """Paint with one more model."""
+        ...
+
+    def remove(self, model: str) -> None:
+        """Let go of a model when the requests that name it have ended."""
         ...
 
     def submit(self, request: Request) -> None:
@@ -241,6 +250,22 @@ class ObjectSource(Protocol):
 
     def pieces(self, key: str, offset: int, etag: str) -> AsyncIterator[bytes]:
         """The content with this etag, from `offset` on. Raises ObjectChanged."""
+        ...
+
+
+class FileStore(ObjectSource, Protocol):
+    """A storage of files of any size, whose keys can be listed. Raises OSError."""
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a file of this machine, whole or not at all."""
+        ...
+
+    async def keys(self, folder: str, most: int) -> list[str]:
+        """All keys below a folder (its key without a slash at the end), in order; `most` of them at most."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
         ...
 
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ai.types import GenerationRequest, Json
+from server.adapter_names import shown_name
 from server.job import Job, JobState
 from server.listing import is_overdue
-from server.model_names import full_name, version_of
+from server.model_names import full_name, model_id, version_of
 from server.object_keys import picture_path
 
 STATUSES: dict[JobState, str] = {
@@ -52,7 +53,7 @@ def prediction(job: Job, done: Done | None = None, *, base_url: str = "") -> dic
         "id": job.id,
         "status": status_of(job),
         "model": full_name(request.model),
-        "model_id": request.model,
+        "model_id": model_id(request.model),
         "version": version_of(request.model),
         "input": _input(job),
         "output": _output(job, done, base_url),
@@ -106,7 +107,7 @@ def _input(job: Job) -> dict[str, Any]:
         "seed": request.seed,
         "num_outputs": request.num_images,
         "scheduler": request.solver,
-        "adapters": [{"name": use.name, "scale": use.scale} for use in request.adapters],
+        "adapters": [{"name": shown_name(use.name), "scale": use.scale} for use in request.adapters],
         **({"strength": request.strength} if request.strength else {}),
         **({"refiner_strength": request.refiner_strength} if request.refiner_strength else {}),
     }

@@ -7,10 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from server.catalogue_commands import (
+    AddAdapter,
+    ChangeModel,
+    ListAdapters,
+    RegisterModel,
+    RemoveAdapter,
+    RemoveModel,
+    RollBack,
+    ShareTraffic,
+)
 from server.commands import (
     Cancel,
+    CheckSubmit,
     Command,
     GetJob,
+    GetModel,
     GetServerStatus,
     ListJobs,
     ListModels,
@@ -77,11 +89,17 @@ class Principal:
 SCOPES: Mapping[type[Command], Scope | None] = {
     Submit: Scope.GENERATE,
     Predict: Scope.GENERATE,
+    CheckSubmit: Scope.GENERATE,
     Cancel: Scope.GENERATE,
     Watch: Scope.READ,
     GetJob: Scope.READ,
     ListJobs: Scope.READ,
     ListModels: Scope.READ,
+    GetModel: Scope.READ,
+    ListAdapters: Scope.READ,
+    **dict.fromkeys(
+        (RegisterModel, ChangeModel, ShareTraffic, RollBack, RemoveModel, AddAdapter, RemoveAdapter), Scope.MODELS
+    ),
     GetServerStatus: None,  # of the server, not of anybody
     Ping: None,
 }

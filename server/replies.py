@@ -8,6 +8,7 @@ from enum import StrEnum
 from ai.cards import Card
 from ai.types import EngineNumbers
 from server.job import Job, JobState
+from server.model_records import AdapterRecord, ModelRecord, VersionRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +70,73 @@ class ModelState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """A model of any kind, its state, and why it is unavailable if it is."""
+class VersionView:
+    """A version of a registered model as this node has it; no card until it was looked at."""
 
-    card: Card
+    version: VersionRecord
+    card: Card | None
     state: ModelState
     problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model, its state, and why it is unavailable if it is.
+
+    One that somebody registered has its `record` and `versions`, the oldest first; `card`, `state` and `problem` are then those
+    of the version with the largest share.
+    """
+
+    card: Card
+    state: ModelState
+    problem: str = ""
+    record: ModelRecord | None = None
+    versions: tuple[VersionView, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What a request calls it."""
+        return self.card.name if self.record is None else self.record.full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Unoffered:
+    """A registered model of which no version can be used: they are being looked at, or were refused."""
+
+    record: ModelRecord
+    versions: tuple[VersionView, ...]
+    card: None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelList:
-    """Every model, the default first."""
+    """Every model that the caller may use, the default first; then the `unoffered` ones that the caller may see."""
 
     models: tuple[ModelView, ...]
+    unoffered: tuple[Unoffered, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """The model that is meant, and the version where one was named."""
+
+    model: ModelView | Unoffered
+    version: VersionView | None = None
+
+    @property
+    def word(self) -> str:
+        """What a request names it by."""
+        record = self.model.record
+        if record is None:
+            return self.model.card.name if isinstance(self.model, ModelView) else ""
+        return record.full_name if self.version is None else f"{record.full_name}:{self.version.version.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterList:
+    """Uploaded adapters, the newest first."""
+
+    adapters: tuple[AdapterRecord, ...]
 
 
 class ServerState(StrEnum):

@@ -51,6 +51,12 @@ class QuickPainter:
     def stop(self) -> None:
         """There is no thread."""
 
+    def add(self, card: ModelCard) -> None:
+        """It paints with whatever is named."""
+
+    def remove(self, model: str) -> None:
+        """The same."""
+
     def submit(self, request: GenerationRequest) -> None:
         """Paint it in three turns."""
         self._painted.add(request.request_id)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0006"  # the newest migration's; a test compares it with the folder
+REVISION = "0007"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -195,4 +195,35 @@ published_jobs = Table(
     metadata,
     Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("at", Double, nullable=False),
+)
+
+IS_THERE = text("deleted_at IS NULL")
+
+catalogue = Table(
+    "catalogue",  # models and adapters that users registered
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("document", Text, nullable=False),  # JSON (server.model_records)
+    Column("revision", BigInteger, nullable=False),  # of its last change
+    Column("deleted_at", Double),
+    Index(
+        "one_of_a_name",
+        "kind",
+        "owner",
+        "name",
+        unique=True,
+        sqlite_where=IS_THERE,
+        postgresql_where=IS_THERE,
+    ),
+    Index("catalogue_changes", "revision"),
+)
+
+catalogue_revision = Table(
+    "catalogue_revision",  # one row: the number of the last change of the catalogue
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
 )

@@ -8,11 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from server.commands import Cancel, Command, GetJob, GetServerStatus, ListJobs, ListModels, Ping, Predict, Submit, Watch
+from server.catalogue_commands import (
+    AddAdapter,
+    ChangeModel,
+    ListAdapters,
+    RegisterModel,
+    RemoveAdapter,
+    RemoveModel,
+    RollBack,
+    ShareTraffic,
+)
+from server.commands import (
+    Cancel,
+    CheckSubmit,
+    Command,
+    GetJob,
+    GetModel,
+    GetServerStatus,
+    ListJobs,
+    ListModels,
+    Ping,
+    Predict,
+    Submit,
+    Watch,
+)
 from server.handlers.cancel import CancelHandler
+from server.handlers.catalogue import CatalogueHandlers
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
-from server.handlers.list_models import ListModelsHandler
+from server.handlers.list_models import GetModelHandler, ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -30,6 +54,8 @@ def handler_table(
     get_job: GetJobHandler,
     list_jobs: ListJobsHandler,
     list_models: ListModelsHandler,
+    get_model: GetModelHandler,
+    catalogue: CatalogueHandlers,
     server_status: ServerStatusHandler,
     ping: PingHandler,
 ) -> HandlerTable:
@@ -37,11 +63,21 @@ def handler_table(
     return {
         Submit: submit,
         Predict: submit,
+        CheckSubmit: submit.check,
         Cancel: cancel,
         Watch: watch,
         GetJob: get_job,
         ListJobs: list_jobs,
         ListModels: list_models,
+        GetModel: get_model,
+        RegisterModel: catalogue.register,
+        ChangeModel: catalogue.change,
+        ShareTraffic: catalogue.share,
+        RollBack: catalogue.roll_back,
+        RemoveModel: catalogue.remove,
+        AddAdapter: catalogue.add_adapter,
+        ListAdapters: catalogue.list_adapters,
+        RemoveAdapter: catalogue.remove_adapter,
         GetServerStatus: server_status,
         Ping: ping,
     }

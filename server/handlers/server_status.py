@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from ai.types import EngineNumbers
 from server import __version__
 from server.backlog import Backlog, ChannelBacklog
 from server.clock import Clock
@@ -13,6 +15,7 @@ from server.interfaces import Painter
 from server.job import JobState
 from server.jobs.lifecycle import Lifecycle
 from server.lag import LagMeter
+from server.model_names import registered
 from server.replies import OutboxView, StatusReply
 from server.webhook import CallState, Channel
 
@@ -64,7 +67,7 @@ class ServerStatusHandler:
             problem=self._health.problem,
             queue_wait_seconds=numbers.queue_waits.mean,
             join_wait_seconds=numbers.join_waits.mean,
-            devices=numbers.devices,
+            devices=tuple(map(_without_users_models, numbers.devices)),
             outbox=self._outbox(),
         )
 
@@ -79,6 +82,11 @@ class ServerStatusHandler:
             dispatches_waiting=_to_be_made(dispatches),
             dispatches_oldest_seconds=dispatches.age(now),
         )
+
+
+def _without_users_models(device: EngineNumbers) -> EngineNumbers:
+    """What users call their models is no business of others."""
+    return replace(device, models=tuple(name for name in device.models if not registered(name)))
 
 
 def _to_be_made(backlog: ChannelBacklog) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from server.commands import Predict, Submit
+from server.commands import CheckSubmit, Predict, Submit
 from server.errors import Code, Refusal
 from server.health import Health
 from server.job import Job
@@ -32,10 +32,7 @@ class SubmitHandler:
 
     async def __call__(self, command: Submit | Predict) -> Admitted:
         """Raises Refusal."""
-        if self._health.draining:
-            raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
-        if self._health.dead:
-            raise Refusal(Code.UNAVAILABLE, f"nothing can be painted any more: {self._health.problem}")
+        self._check_house()
         if isinstance(command, Predict):
             admitted = await self._predictions.admit(command)
         else:
@@ -43,3 +40,14 @@ class SubmitHandler:
         if not admitted.duplicate:
             self._lifecycle.begin(admitted.job)
         return admitted
+
+    async def check(self, command: CheckSubmit) -> None:
+        """Raises Refusal, as the same Submit would."""
+        self._check_house()
+        await self._admission.check(command.submit)
+
+    def _check_house(self) -> None:
+        if self._health.draining:
+            raise Refusal(Code.UNAVAILABLE, "the server is stopping; try again in a moment", retry_after_seconds=5.0)
+        if self._health.dead:
+            raise Refusal(Code.UNAVAILABLE, f"nothing can be painted any more: {self._health.problem}")

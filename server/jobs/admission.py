@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from typing import TypeVar
 
-from ai.cards import Card, ModelCard, pictures_of
+from ai.cards import ModelCard, pictures_of
 from ai.types import GenerationRequest
-from server.adapter_names import is_fetched
+from server.adapter_names import is_fetched, is_registered, registered_name
+from server.catalogue.catalogue import Catalogue, nothing_new
 from server.clock import Clock
 from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, AdapterUse, Submit
 from server.errors import Code, Refusal
@@ -24,6 +25,7 @@ from server.jobs.artists import Artists
 from server.jobs.entering import Entrance
 from server.jobs.init_images import InitImages
 from server.jobs.places import Places
+from server.json_schema import Schema, applied
 from server.replies import Admitted
 from server.webhook import Webhook
 from watermark import ImageMark, Signature, SignatureError
@@ -32,6 +34,8 @@ from watermark.signing import decoded
 T = TypeVar("T")
 
 _YOUNGER = ("use_refiner", "refiner_strength")  # than the first hashes: left out, they leave those as they are
+_MAY_BE_NEWS = frozenset({Code.MODEL_NOT_FOUND, Code.ADAPTER_NOT_FOUND, Code.UNAVAILABLE})
+_SCHEMA_WORDS = {"num_outputs": "num_images", "scheduler": "solver"}  # an input's, where a Submit has another
 _NAMES_TOLD = 10  # of adapters, in a refusal; ListModels has them all
 
 
@@ -62,7 +66,7 @@ class Admission:
         *,
         entrance: Entrance,
         places: Places,
-        cards: Sequence[Card],
+        catalogue: Catalogue,
         artists: Artists,
         adapters: AdapterSource,
         limits: Limits,
@@ -71,10 +75,11 @@ class Admission:
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
+        hear_news: Callable[[], Awaitable[bool]] = nothing_new,
     ) -> None:
         self._entrance = entrance
         self._places = places
-        self._cards = cards
+        self._catalogue = catalogue
         self._artists = artists
         self._adapters = adapters
         self._limits = limits
@@ -84,10 +89,11 @@ class Admission:
         self._check_webhook = check_webhook
         self._new_id = new_id
         self._new_seed = new_seed
+        self._hear_news = hear_news
 
     async def admit(self, command: Submit) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
-        request = self.complete(command)
+        request = await self.check(command)
         if command.webhook is not None:
             self._check_webhook(command.webhook)
         body_hash = hash_of(command)
@@ -98,6 +104,15 @@ class Admission:
             lambda: self._prepared(command, request, body_hash),
             costly=_has_images(command),  # to decode them again would cost whoever repeats nothing, and us much
         )
+
+    async def check(self, command: Submit) -> GenerationRequest:
+        """As `complete`, also of what another node was given a moment ago."""
+        try:
+            return self.complete(command)
+        except Refusal as refusal:
+            if refusal.code not in _MAY_BE_NEWS or not await self._hear_news():
+                raise
+            return self.complete(command)
 
     async def _prepared(self, command: Submit, request: GenerationRequest, body_hash: str) -> Job:
         """The job with all that it needs, and a place. Raises Refusal."""
@@ -139,7 +154,8 @@ class Admission:
 
     async def _with_image(self, command: Submit, request: GenerationRequest) -> GenerationRequest:
         """The request with its init image, decoded in a thread, and the size that follows from it. Raises Refusal."""
-        card, limits = self._card(command.model), self._limits
+        card, limits = self._catalogue.card(request.model), self._limits
+        assert isinstance(card, ModelCard), "the request was completed with it"
 
         def check_size(width: int, height: int) -> None:
             _check_size("width", width, card, limits.max_width)
@@ -152,7 +168,11 @@ class Admission:
 
     def complete(self, command: Submit) -> GenerationRequest:
         """The request with every default filled in, and without its init image. Raises Refusal."""
-        card = self._card(command.model)
+        request_id = self._new_id()
+        ticket = f"{command.owner} {command.idempotency_key}" if command.idempotency_key else request_id
+        card, schema = self._chosen(command, ticket)
+        if schema:
+            command = _with_schema(command, schema)
         limits, defaults = self._limits, card.defaults
         width = first_of(command.width, limits.default_width, defaults.width)
         height = first_of(command.height, limits.default_height, defaults.height)
@@ -174,11 +194,12 @@ class Admission:
         if command.signature is not None and isinstance(command.signature.mark, ImageMark):
             _check_bytes("signature.image", command.signature.mark.png, limits.max_signature_image_bytes)
         _check_bytes("init_image", command.init_image, limits.max_init_image_bytes)
-        for index, use in enumerate(command.adapters):
-            if use.name not in card.adapters:
-                self._check_fetched(index, use, card)
+        adapters = tuple(
+            AdapterUse(self._adapter_name(index, use, card, command.owner), use.scale)
+            for index, use in enumerate(command.adapters)
+        )
         return GenerationRequest(
-            request_id=self._new_id(),
+            request_id=request_id,
             model=card.name,
             prompt=command.prompt,
             negative_prompt=command.negative_prompt,
@@ -188,13 +209,28 @@ class Admission:
             guidance_scale=guidance,
             seed=self._new_seed() if command.seed is None else command.seed,
             num_images=command.num_images,
-            adapters=command.adapters,
+            adapters=adapters,
             solver=solver,
             priority=command.priority,
             preview_every=command.preview_every_steps,
             strength=_strength(command, steps),
             refiner_strength=_refiner_strength(command, card, limits),
         )
+
+    def _adapter_name(self, index: int, use: AdapterUse, card: ModelCard, owner: str) -> str:
+        """What the request is recorded with: an uploaded adapter by its content too."""
+        uploaded = self._catalogue.adapter(owner, use.name)
+        if uploaded is not None:
+            if card.family and uploaded.family not in ("", card.family):  # what is not known the engine will find
+                field = f"adapters[{index}].name"
+                text = f"{field}: {uploaded.full_name} is for {uploaded.family} models, {card.name} is {card.family}"
+                raise Refusal(Code.ADAPTER_INVALID, text, field=field, limit=f"an adapter for {card.family}")
+            return registered_name(uploaded.owner, uploaded.name, uploaded.sha256)
+        if is_registered(use.name):  # somebody else's, or one that was deleted
+            raise _no_such_adapter(index, use, card)
+        if use.name not in card.adapters:
+            self._check_fetched(index, use, card)
+        return use.name
 
     def _check_fetched(self, index: int, use: AdapterUse, card: ModelCard) -> None:
         """Refuse an adapter that the card does not know, unless its name says where else it is."""
@@ -206,18 +242,13 @@ class Admission:
             field = f"adapters[{index}].name"
             raise Refusal(refusal.code, f"{field}: {refusal.message}", field=field, limit=refusal.limit) from None
 
-    def _card(self, name: str) -> ModelCard:
-        cards = pictures_of(self._cards)
-        for card in cards:
-            if name in ("", card.name):
-                return card
-        if any(card.name == name for card in self._cards):
-            raise Refusal.invalid("model", "a model that paints; others are asked by Predict", name)
-        limit = f"one of {', '.join(card.name for card in cards) or 'none: no model here paints'}"
-        shown = name if len(name) <= 60 else f"{name[:57]}..."
-        raise Refusal(
-            Code.MODEL_NOT_FOUND, f"model {shown!r} is not here; model must be {limit}", field="model", limit=limit
-        )
+    def _chosen(self, command: Submit, ticket: str) -> tuple[ModelCard, Schema]:
+        """The model that is meant, which paints. Raises Refusal."""
+        wanted = command.model or next((card.name for card in pictures_of(self._catalogue.own.values())), "")
+        card, schema = self._catalogue.choose(command.owner, wanted, ticket)
+        if not isinstance(card, ModelCard):
+            raise Refusal.invalid("model", "a model that paints; others are asked by Predict", command.model)
+        return card, schema
 
 
 _UNHASHED = {"owner", "idempotency_key", "preview_every_steps", "webhook", "object_key"}
@@ -235,6 +266,17 @@ def hash_of(command: Submit) -> str:
     }
     asked["signature"] = repr(command.signature)
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+def _with_schema(command: Submit, schema: Schema) -> Submit:
+    """The command with the defaults of a version's own schema, which it must keep to. Raises Refusal."""
+    ours = {
+        _SCHEMA_WORDS.get(name, name): one for name, one in schema.items() if name != "strength" or command.init_image
+    }
+    given = {name: value for name in ours if (value := getattr(command, name)) not in (None, "")}
+    if given.get("num_images") == 1 and "default" in ours["num_images"]:  # which is also what nothing means
+        del given["num_images"]
+    return replace(command, **applied(ours, given, place=""))
 
 
 def _has_images(command: Submit) -> bool:

@@ -10,10 +10,12 @@ import structlog
 from PIL import Image
 
 from ai.types import Finished, GenerationRequest, Picture
+from server.adapter_names import shown_name
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.interfaces import ArtifactStore, Pool
 from server.job import Job
+from server.model_names import shown
 from watermark import encode_png, sign
 
 log = structlog.get_logger("atelier.jobs")
@@ -132,7 +134,7 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
     return {
         "job_id": job.id,
         "image_index": str(index),
-        "model": request.model,
+        "model": shown(request.model),
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": str(picture.seed),
@@ -141,6 +143,6 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
         "solver": request.solver,
         "strength": f"{request.strength:g}" if request.strength else "",
         "size": f"{picture.width}x{picture.height}",
-        "adapters": ", ".join(f"{use.shown}:{use.scale:.12g}" for use in request.adapters),
+        "adapters": ", ".join(f"{shown_name(use.shown)}:{use.scale:.12g}" for use in request.adapters),
         "artist": job.signature.artist if job.signature else "",
     }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable
 
-from ai.cards import Card, ModelCard, PredictingCard
+from ai.cards import ModelCard, PredictingCard
 from ai.custom.cards import CustomCard
 from ai.types import Request
+from server.catalogue.catalogue import Catalogue, nothing_new
 from server.clock import Clock
 from server.commands import Predict, is_file
 from server.errors import Code, Refusal
@@ -17,6 +18,7 @@ from server.interfaces import Pool
 from server.job import Job
 from server.jobs.entering import Entrance
 from server.jobs.places import Places
+from server.json_schema import Schema, applied
 from server.replies import Admitted
 from server.webhook import Webhook
 
@@ -31,30 +33,34 @@ class PredictAdmission:
         *,
         entrance: Entrance,
         places: Places,
-        cards: Sequence[Card],
+        catalogue: Catalogue,
         pool: Pool,
         max_file_bytes: int,
         clock: Clock,
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
+        hear_news: Callable[[], Awaitable[bool]] = nothing_new,
     ) -> None:
         self._entrance = entrance
         self._places = places
-        self._cards = cards
+        self._catalogue = catalogue
         self._pool = pool
         self._max_file_bytes = max_file_bytes  # of one input that is a file
         self._clock = clock
         self._check_webhook = check_webhook
         self._new_id = new_id
         self._new_seed = new_seed
+        self._hear_news = hear_news
 
     async def admit(self, command: Predict) -> Admitted:
         """The new job, holding a place; or the one that this idempotency key has already. Raises Refusal."""
-        if any(map(is_file, command.input.values())):  # megabytes to decode and to hash
-            request, body_hash = await self._pool.run(self._read, command)
-        else:
-            request, body_hash = self._read(command)
+        try:
+            request, body_hash = await self._taken_in(command)
+        except Refusal as refusal:  # it may be of what another node was given a moment ago
+            if refusal.code not in (Code.MODEL_NOT_FOUND, Code.UNAVAILABLE) or not await self._hear_news():
+                raise
+            request, body_hash = await self._taken_in(command)
         if command.webhook is not None:
             self._check_webhook(command.webhook)
 
@@ -70,6 +76,11 @@ class PredictAdmission:
 
         return await self._entrance.enter(command.owner, command.idempotency_key, body_hash, prepared)
 
+    async def _taken_in(self, command: Predict) -> tuple[Request, str]:
+        if any(map(is_file, command.input.values())):  # megabytes to decode and to hash
+            return await self._pool.run(self._read, command)
+        return self._read(command)
+
     def _read(self, command: Predict) -> tuple[Request, str]:
         """Blocks for as long as the files of the input are large. Raises Refusal."""
         for name, value in command.input.items():
@@ -80,9 +91,12 @@ class PredictAdmission:
 
     def complete(self, command: Predict) -> Request:
         """The request with every default filled in. Raises Refusal."""
-        card = self._card(command.model)
-        given = checked_input(card.input_schema, command.input)
-        return card.request(self._new_id(), given, seed=self._new_seed(), priority=command.priority)
+        request_id = self._new_id()
+        card, schema = self._chosen(command, request_id)
+        given = checked_input(
+            card.input_schema, applied(schema, command.input, closed=False) if schema else command.input
+        )
+        return card.request(request_id, given, seed=self._new_seed(), priority=command.priority)
 
     def _job(self, command: Predict, request: Request, body_hash: str) -> Job:
         return Job(
@@ -97,19 +111,15 @@ class PredictAdmission:
             webhook=command.webhook,
         )
 
-    def _card(self, name: str) -> PredictingCard:
-        found = next((card for card in self._cards if card.name == name), None)
-        if isinstance(found, ModelCard):
+    def _chosen(self, command: Predict, request_id: str) -> tuple[PredictingCard, Schema]:
+        ticket = f"{command.owner} {command.idempotency_key}" if command.idempotency_key else request_id
+        card, schema = self._catalogue.choose(command.owner, command.model, ticket)
+        if isinstance(card, ModelCard):
             limit = "a model that paints nothing; pictures are asked for by Submit"
-            raise Refusal.invalid("model", limit, name)
-        if isinstance(found, CustomCard) and found.problem:
-            raise Refusal(Code.MODEL_LOAD_FAILED, f"model {name}: {found.problem}", field="model")
-        if found is None:
-            limit = f"one of {', '.join(card.name for card in self._cards)}"
-            shown = name if len(name) <= 60 else f"{name[:57]}..."
-            text = f"model {shown!r} is not here; model must be {limit}"
-            raise Refusal(Code.MODEL_NOT_FOUND, text, field="model", limit=limit)
-        return found
+            raise Refusal.invalid("model", limit, command.model)
+        if isinstance(card, CustomCard) and card.problem:
+            raise Refusal(Code.MODEL_LOAD_FAILED, f"model {command.model}: {card.problem}", field="model")
+        return card, schema
 
 
 def hash_of_input(command: Predict) -> str:

@@ -7,16 +7,18 @@ that goes on from where it was parked, or cut short by a stop (`server.jobs.life
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 
 from server.clock import Clock, Pauses
 from server.errors import Code, JobFailure, RecordsUnavailable
+from server.futures import Tasks
 from server.interfaces import Leases
 from server.job import Job
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
+from server.model_names import registered, shown
 
 log = structlog.get_logger("atelier.jobs")
 
@@ -34,6 +36,7 @@ class Recovery:
         clock: Clock,
         every: float,
         max_attempts: int,
+        ready: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         self._leases = leases
         self._lifecycle = lifecycle
@@ -42,6 +45,8 @@ class Recovery:
         self._clock = clock
         self._every = every
         self._max_attempts = max_attempts
+        self._ready = ready  # brings a registered model here, of which this node has not heard
+        self._tasks = Tasks()
         self._pauses = Pauses(clock)
         self._keeping: asyncio.Task[None] | None = None
 
@@ -78,13 +83,21 @@ class Recovery:
         """Let this node run jobs that it has just got the lease of."""
         for job in jobs:
             self._places.hold(job.owner, job.id, job.request.image_bytes, job.signature_bytes)
-            self._lifecycle.begin(job, failure=self._hopeless(job))
+            if self._ready is not None and job.request.model not in self._models and registered(job.request.model):
+                self._tasks.start(self._begin_when_ready(job, self._ready))
+            else:
+                self._lifecycle.begin(job, failure=self._hopeless(job))
+
+    async def _begin_when_ready(self, job: Job, ready: Callable[[str], Awaitable[bool]]) -> None:
+        await ready(job.request.model)
+        self._lifecycle.begin(job, failure=self._hopeless(job))
 
     def _hopeless(self, job: Job) -> JobFailure | None:
         if job.attempts >= self._max_attempts:  # it may be what ends the server
             text = f"the server ended {job.attempts} times while this job was being painted"
             return JobFailure(Code.GENERATION_FAILED, text, limit=f"{self._max_attempts} attempts")
         if job.request.model not in self._models:
-            text = f"model {job.request.model!r} is not here any more"
-            return JobFailure(Code.MODEL_NOT_FOUND, text, field="model", limit=f"one of {', '.join(self._models)}")
+            text = f"model {shown(job.request.model)!r} is not here any more"
+            limit = f"one of {', '.join(name for name in self._models if not registered(name))}"  # the others are their owners'
+            return JobFailure(Code.MODEL_NOT_FOUND, text, field="model", limit=limit)
         return None

@@ -7,20 +7,32 @@ then waited for, then named, then their folders are waited for.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+PIECE = 1 << 20  # bytes of a large file at a time
 
 Parts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """`parts` are the folders' names below the root, and the file's."""
+    """`parts` are the folders' names below the root, and the file's; what is in it is `data`, or what another file has."""
 
     parts: Parts
-    data: bytes = field(repr=False)
+    data: bytes = field(default=b"", repr=False)
+    source: Path | None = None
+
+    def pieces(self) -> Iterator[bytes]:
+        """What is in it, in pieces where it comes from a file."""
+        if self.source is None:
+            yield self.data
+            return
+        with self.source.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
 
 
 class Folders:
@@ -82,9 +94,10 @@ class _Writing:
         self._handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
         self._name = name
         os.fchmod(self._handle, 0o644)  # something else may serve the folder, as another user
-        left = memoryview(self._file.data)
-        while left:
-            left = left[os.write(self._handle, left) :]
+        for piece in self._file.pieces():
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(self._handle, left) :]
 
     def wait(self) -> None:
         """Until its content is on the disk."""

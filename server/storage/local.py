@@ -73,6 +73,17 @@ class LocalArtifacts:
         """At most `size` bytes from `offset` on."""
         return await self._pool.run(_read, self._root, key_parts(key), offset, size, "")
 
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a file of this machine, in pieces."""
+        file = NewFile(tuple(key_parts(key)), source=path)
+        (problem,) = await self._storing.run(put_files, self._root, [file])
+        if problem is not None:
+            raise problem
+
+    async def keys(self, folder: str, most: int) -> list[str]:
+        """All keys below a folder, in order."""
+        return await self._pool.run(_keys, self._root, key_parts(folder), most)
+
     async def delete(self, key: str) -> None:
         """Remove a picture, and its folder if that was the last."""
         await self._pool.run(_delete, self._root, key_parts(key))
@@ -101,6 +112,18 @@ def _folder(root: Path, parts: list[str]) -> Iterator[int]:
         yield folders.handle(tuple(parts[:-1]))
     finally:
         folders.close()
+
+
+def _keys(root: Path, parts: list[str], most: int) -> list[str]:
+    found: list[str] = []
+    for folder, inner, files in os.walk(root.joinpath(*parts), followlinks=False):
+        inner.sort()
+        place = Path(folder)
+        plain = (name for name in files if not name.startswith(".") and stat.S_ISREG((place / name).lstat().st_mode))
+        found += [(place / name).relative_to(root).as_posix() for name in plain]
+        if len(found) >= most:
+            break
+    return sorted(found)[:most]
 
 
 def _delete(root: Path, parts: list[str]) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -69,6 +70,31 @@ class ObjectArtifacts:
             raise StorageError("the storage has no such bucket") from None
         except BaseError as error:
             raise _explained(error) from None
+
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a file of this machine, in several requests where it is large."""
+        key_parts(key)
+        try:
+            await obstore.put_async(self._patient, key, path)
+        except FileNotFoundError:
+            raise StorageError("the storage has no such bucket") from None
+        except BaseError as error:
+            raise _explained(error) from None
+
+    async def keys(self, folder: str, most: int) -> list[str]:
+        """All keys below a folder, in order."""
+        key_parts(folder)
+        found: list[str] = []
+        try:
+            async for entries in obstore.list(self._patient, prefix=f"{folder}/"):
+                found += [str(entry["path"]) for entry in entries]
+                if len(found) >= most:
+                    break
+        except FileNotFoundError as error:
+            raise _missing(folder, error) from None
+        except BaseError as error:
+            raise _explained(error) from None
+        return sorted(found)[:most]
 
     async def read(self, key: str, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` on."""

@@ -9,7 +9,9 @@ from ai.cards import ModelCard
 from ai.types import EngineNumbers, GenerationRequest
 from proto import atelier_pb2 as pb
 from server import replies
+from server.adapter_names import shown_name
 from server.job import Job, JobState
+from server.model_names import shown
 from server.wire.telling import artifact_message, error_message, json_text
 
 _JOB_STATES: dict[JobState, pb.JobState] = {
@@ -54,7 +56,7 @@ def _job(request_id: int, view: replies.JobView) -> pb.Envelope:
     message = pb.Job(
         job_id=job.id,
         state=_JOB_STATES[job.state],
-        model=request.model,
+        model=shown(request.model),
         seed=request.seed,
         priority=request.priority,
         percent=view.fraction * 100,
@@ -87,7 +89,7 @@ def _add_picture(message: pb.Job, request: GenerationRequest) -> None:
     message.solver = request.solver
     message.strength = request.strength
     message.refiner_strength = request.refiner_strength or 0.0
-    message.adapters.extend(pb.AdapterUse(name=use.name, scale=use.scale) for use in request.adapters)
+    message.adapters.extend(pb.AdapterUse(name=shown_name(use.name), scale=use.scale) for use in request.adapters)
 
 
 def _models(request_id: int, reply: replies.ModelList) -> pb.Envelope:
@@ -97,7 +99,7 @@ def _models(request_id: int, reply: replies.ModelList) -> pb.Envelope:
 def _model(view: replies.ModelView) -> pb.Model:
     card = view.card
     message = pb.Model(
-        name=card.name,
+        name=view.name,
         description=card.description,
         state=_MODEL_STATES[view.state],
         problem=view.problem,

@@ -141,7 +141,7 @@ DECODERS: dict[str, Callable[[Any, str], commands.Command]] = {
     "cancel": lambda message, owner: commands.Cancel(owner=owner, job_id=message.job_id),
     "watch": lambda message, owner: commands.Watch(owner=owner, job_id=message.job_id, from_event=message.from_event),
     "get_job": lambda message, owner: commands.GetJob(owner=owner, job_id=message.job_id),
-    "list_models": lambda message, owner: commands.ListModels(),
+    "list_models": lambda message, owner: commands.ListModels(owner),
     "get_server_status": lambda message, owner: commands.GetServerStatus(),
     "ping": lambda message, owner: commands.Ping(message.client_time_us),
 }

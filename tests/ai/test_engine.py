@@ -351,7 +351,7 @@ def test_unknown_model() -> None:
     bench.paint(a_request("a", model="huge"))
     bench.engine.load("huge")
     bench.engine.run()
-    assert str(bench.failed("a").error) == "model: 'huge' does not exist; there are tiny"
+    assert str(bench.failed("a").error) == "model: 'huge' does not exist here"
     assert [event.model for event in bench.of(ModelUnavailable)] == ["huge"]
 
 

@@ -85,6 +85,15 @@ class FakePainter:
         """Every model, the default first."""
         return self._cards
 
+    def add(self, card: Card) -> None:
+        """One more."""
+        self._cards = (*self._cards, card)
+
+    def remove(self, model: str) -> None:
+        """One less; nothing that is known may name it."""
+        assert model not in {request.model for request in self.known.values()}
+        self._cards = tuple(card for card in self._cards if card.name != model)
+
     def submit(self, request: Request) -> None:
         """Take a request; its id must be new, and its values complete."""
         assert request.request_id not in self.known

@@ -10,12 +10,15 @@ from pydantic import SecretStr
 from twisted.internet.task import Clock
 
 from ai.cards import Card
+from server.catalogue.catalogue import Catalogue
+from server.catalogue_commands import AddAdapter, ListAdapters, RegisterModel
 from server.commands import Predict, Submit
+from server.errors import Code, Refusal
 from server.handlers import handler_table
 from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
-from server.handlers.list_models import ListModelsHandler
+from server.handlers.list_models import GetModelHandler, ListModelsHandler
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -40,6 +43,7 @@ from server.limits import Rate
 from server.metering.counters import OwnCounters
 from server.metering.rates import Rates
 from server.pools import InlinePool
+from server.replies import AdapterList
 from server.webhook import Webhook
 from tests.server.fakes import CARD, OTHER_CARD, FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
 from tests.server.memory import MemoryJobStore
@@ -57,6 +61,20 @@ NO_ARTISTS = Artists({})
 SILENT = Announcers(())
 ADA, BOB = "ada", "bob"
 TOKENS = {ADA: SecretStr("ada-token-0123456789"), BOB: SecretStr("bob-token-0123456789")}
+
+
+class Unregistered:
+    """Handlers of the catalogue's commands, in a house where nobody has registered anything."""
+
+    def __getattr__(self, name: str) -> Callable[[Any], Any]:
+        def handle(command: Any) -> Any:
+            if isinstance(command, ListAdapters):
+                return AdapterList(())
+            makes = isinstance(command, (RegisterModel, AddAdapter))
+            code = Code.UNAVAILABLE if makes else Code.MODEL_NOT_FOUND
+            raise Refusal(code, "nobody registers anything in this house")
+
+        return handle
 
 
 class House:
@@ -121,10 +139,11 @@ class House:
         self.entrance = Entrance(
             store=self.store, places=self.places, rates=self.rates, announcer=announcer, leased=leased
         )
+        self.catalogue = Catalogue(self.painter.cards)
         self.admission = Admission(
             entrance=self.entrance,
             places=self.places,
-            cards=self.painter.cards,
+            catalogue=self.catalogue,
             artists=artists,
             adapters=self.adapters,
             limits=limits,
@@ -137,7 +156,7 @@ class House:
         self.predictions = PredictAdmission(
             entrance=self.entrance,
             places=self.places,
-            cards=self.painter.cards,
+            catalogue=self.catalogue,
             pool=InlinePool(),
             max_file_bytes=LIMITS.max_init_image_bytes,
             clock=self.clock,
@@ -158,7 +177,9 @@ class House:
                 watch=self.watch,
                 get_job=self.get_job,
                 list_jobs=self.list_jobs,
-                list_models=ListModelsHandler(self.health),
+                list_models=ListModelsHandler(self.health, self.catalogue),
+                get_model=GetModelHandler(self.health, self.catalogue),
+                catalogue=cast(Any, Unregistered()),
                 server_status=ServerStatusHandler(
                     health=self.health,
                     painter=self.painter,

@@ -38,6 +38,7 @@ class Kind(Enum):
     LIST = auto()  # the caller's own, and nobody else's among them
     OF_ONE = auto()  # one's, by its id
     PICTURE = auto()  # one's, everybody's if it was published, and of whoever has a signed address
+    FIXED = auto()  # the operator's: not theirs to change (of users' own models: tests/integration/test_models.py)
     ADMIN = auto()  # for those who look after the house
 
 
@@ -68,6 +69,20 @@ LINES: dict[str, Line] = {
     "GET /v1/models/{model_owner}/{name}": Line(Kind.SHARED),
     "GET /v1/models/{model_owner}/{name}/versions": Line(Kind.SHARED),
     "GET /v1/models/{model_owner}/{name}/versions/{version}": Line(Kind.SHARED),
+    "GET /v1/adapters": Line(Kind.SHARED),
+    "POST /v1/models": Line(Kind.MAKES, {"name": "fox", "model_path": "fox"}),
+    "POST /v1/adapters": Line(Kind.MAKES),
+    "PATCH /v1/models/{model_id}": Line(Kind.FIXED),
+    "DELETE /v1/models/{model_id}": Line(Kind.FIXED),
+    "DELETE /v1/models/{model_owner}/{name}": Line(Kind.FIXED),
+    "DELETE /v1/models/{model_id}/versions/{version}": Line(Kind.FIXED),
+    "PUT /v1/models/{model_id}/traffic": Line(Kind.FIXED, {"weights": {"1.0.0": 1}}),
+    "POST /v1/models/{model_id}/promote": Line(Kind.FIXED, {"version": "1.0.0"}),
+    "POST /v1/models/{model_id}/rollback": Line(Kind.FIXED),
+    "GET /v1/adapters/{adapter}": Line(Kind.FIXED),
+    "GET /v1/adapters/{adapter_owner}/{name}": Line(Kind.FIXED),
+    "DELETE /v1/adapters/{adapter}": Line(Kind.FIXED),
+    "DELETE /v1/adapters/{adapter_owner}/{name}": Line(Kind.FIXED),
     "GET /v1/webhooks/default/secret": Line(Kind.SHARED),
     "POST /api/v1/generate": Line(Kind.MAKES),
     "POST /api/v1/img2img": Line(Kind.MAKES),
@@ -203,7 +218,7 @@ async def _world(house: AccountsHouse) -> World:
     made.things = {
         "job_id": job, "prediction_id": job, "batch_id": batch["id"], "key_id": bobs_key, "image_index": "0",
         "username": "babbage", "model_id": "demo", "model_owner": "atelier", "name": "demo", "version": version,
-        "path:path": "none.js",
+        "path:path": "none.js", "adapter": "ink", "adapter_owner": "babbage",
     }  # fmt: skip
     made.of_bob = {job, batch["id"], bobs_key, "babbage"}
     return made
@@ -238,6 +253,8 @@ async def test_a_route_answers_those_it_is_for(world: World, route: str) -> None
     if line.kind is Kind.MAKES:
         assert status["ada"] not in (401, 403, 404, 500)
         assert not any(name.encode() in told["ada"][1] for name in world.of_bob)
+    elif line.kind is Kind.FIXED:
+        assert status["ada"] == 404
     elif line.kind is Kind.ADMIN:
         assert (status["ada"], (await world.ask(route, "grace"))[0]) == (403, 200)
     elif line.kind in (Kind.OF_ONE, Kind.PICTURE):

@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from server import __version__
 from server.doors.http import (
     accounts,
+    adapters,
     batches,
     errors,
     generate,
@@ -38,6 +39,7 @@ DIALECTS: Sequence[Routes] = (
     predictions.routes,
     openai_images.routes,
     models.routes,
+    adapters.routes,
     pictures.routes,
     visibility.routes,
     accounts.routes,

@@ -1,7 +1,7 @@
 """One client's connection: uvicorn's, with what it lacks. Deadlines are absolute; a byte now and then moves none of them.
 
     connecting, or a request's first byte  → its headers' end      header_timeout
-    headers' end                           → the body's last byte  body_timeout
+    headers' end                           → the body's last byte  body_timeout, or upload_timeout
     an answer's end                        → the next first byte   idle_timeout
     our output is full                     → it is read            slow_reader_timeout
 
@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from server.doors.http.bodies import is_upload
 from server.doors.http.errors import STATUSES, body_of
 from server.errors import Code, Refusal
 
@@ -55,6 +56,7 @@ class ConnectionLimits:
     slow_reader_timeout: float
     max_header_bytes: int
     max_connections: int
+    upload_timeout: float = 600.0
 
 
 class Reading(Enum):
@@ -195,7 +197,7 @@ class HttpConnection(HttpToolsProtocol):
             self.flow.resume_reading()
         self._reading = Reading.BODY
         self._went_on = True
-        self._due = self._seconds() + self._limits.body_timeout
+        self._due = self._seconds() + self._body_timeout
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
@@ -272,7 +274,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
             return
         body = self._reading is Reading.BODY
-        limit = self._limits.body_timeout if body else self._limits.header_timeout
+        limit = self._body_timeout if body else self._limits.header_timeout
         what = "body" if body else "headers"
         text = f"the request's {what} did not come within {limit:g} s"
         log.debug("connection.late", client=self.client, owed=what)
@@ -282,6 +284,12 @@ class HttpConnection(HttpToolsProtocol):
         limit = f"{self._limits.max_header_bytes} bytes"
         text = f"the request line and headers have more than {limit}, which is the limit"
         self._refuse(Refusal(Code.FRAME_TOO_LARGE, text, field="headers", limit=limit), HEADERS_TOO_LARGE)
+
+    @property
+    def _body_timeout(self) -> float:
+        return (
+            self._limits.upload_timeout if is_upload(cast(Mapping[str, Any], self.scope)) else self._limits.body_timeout
+        )
 
     @property
     def _under_way(self) -> bool:

@@ -16,6 +16,7 @@ from server.doors.http.errors import time_text
 from server.doors.http.schemas import MAX_TEXT
 from server.errors import AtelierError, JobFailure, Refusal
 from server.job import Job
+from server.model_names import shown
 
 NAMES: Mapping[str, str] = {  # what the rest of the server calls it: what it is called here
     "num_inference_steps": "steps",
@@ -117,7 +118,7 @@ def meta_of(job: Job, device: str) -> MetaBody:
     told: dict[str, Any] = {
         "id": job.id,
         "created_at": time_text(job.created_at),
-        "model_id": request.model,
+        "model_id": shown(request.model),
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "width": request.width,

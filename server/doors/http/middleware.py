@@ -49,8 +49,8 @@ class Doorstep:
     def __init__(self, app: ASGIApp, parts: HttpParts) -> None:
         self._app = app
         self._clock = parts.clock
-        self._max_body_bytes = parts.limits.max_body_bytes
-        self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes)
+        uploads = parts.landing.limit if parts.landing else 0
+        self._bodies = Bodies(parts.limits.max_body_bytes, parts.limits.max_bodies_bytes, uploads)
         self._noting = Noting(parts.accounts, parts.tasks)
         self._login_bodies = Bodies(MAX_LOGIN_BYTES, MAX_LOGINS_BYTES)
         self._principal_of = partial(principal_of, parts)
@@ -107,8 +107,8 @@ class Doorstep:
 
     def _reading(self, scope: Scope, receive: Receive) -> Body:
         if scope["path"] in WITHOUT_IDENTITY:
-            return self._login_bodies.reading(receive, _nobody)
-        return self._bodies.reading(receive, partial(self._principal_of, HTTPConnection(scope)))
+            return self._login_bodies.reading(scope, receive, _nobody)
+        return self._bodies.reading(scope, receive, partial(self._principal_of, HTTPConnection(scope)))
 
     def _refusal(self, scope: Scope, length: int, host: str) -> Refusal | None:
         client = scope.get("client")
@@ -116,7 +116,8 @@ class Doorstep:
             return Refusal(Code.PERMISSION_DENIED, "without tokens, only this machine's own addresses are served")
         if host_name(host) is None:
             return Refusal(Code.MALFORMED_MESSAGE, "the header Host is no name or address", field="Host")
-        return too_large(self._max_body_bytes) if length > self._max_body_bytes else None
+        most = self._bodies.limit_of(scope)
+        return too_large(most) if length > most else None
 
 
 async def _nobody() -> None:

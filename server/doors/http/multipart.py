@@ -72,7 +72,7 @@ def parse_form(content_type: str, body: bytes) -> Form:
     """The form in a body of that Content-Type. Raises Refusal."""
     fields: dict[str, tuple[str, ...]] = {}
     uploads: dict[str, tuple[Upload, ...]] = {}
-    for part in _parts(_boundary(content_type), body):
+    for part in _parts(boundary_of(content_type), body):
         name, sent = _read_part(part)
         if isinstance(sent, Upload):
             uploads[name] = (*uploads.get(name, ()), sent)
@@ -81,7 +81,8 @@ def parse_form(content_type: str, body: bytes) -> Form:
     return Form(fields, uploads)
 
 
-def _boundary(content_type: str) -> bytes:
+def boundary_of(content_type: str) -> bytes:
+    """What stands between the parts. Raises Refusal."""
     kind, _, parameters = content_type.partition(";")
     found = _BOUNDARY.search(parameters)
     if kind.strip().lower() != MULTIPART or found is None:
@@ -102,33 +103,47 @@ def _parts(boundary: bytes, body: bytes) -> list[bytes]:
         if not line_end or padding.strip(b" \t"):
             break
         parts.append(part)
-    raise _malformed("the form ends before its last boundary")
+    raise malformed("the form ends before its last boundary")
 
 
 def _read_part(part: bytes) -> tuple[str, str | Upload]:
     end = part.find(b"\r\n\r\n", 0, MAX_PART_HEADER_BYTES)
     if end < 0:
-        raise _malformed(f"a part of the form has no end of its headers within {MAX_PART_HEADER_BYTES} bytes")
-    headers, content = _headers(part[:end]), part[end + 4 :]
+        raise malformed(f"a part of the form has no end of its headers within {MAX_PART_HEADER_BYTES} bytes")
+    found, content = part_of(part[:end]), part[end + 4 :]
+    if found.filename is not None:
+        return found.name, Upload(found.filename, found.content_type, content)
+    return found.name, _text(found.name, content)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a part's headers say of it; a text has no file's name."""
+
+    name: str
+    filename: str | None
+    content_type: str
+
+
+def part_of(lines: bytes) -> Part:
+    """A part by its headers. Raises Refusal."""
+    headers = _headers(lines)
     disposition, parameters, rest = headers.get("content-disposition", "").partition(";")
     told = {
         key.lower(): _ESCAPED.sub(r"\1", quoted) or bare for key, quoted, bare in _PARAMETER.findall(parameters + rest)
     }
     name = told.get("name", "")[:200]
     if disposition.strip().lower() != "form-data" or not name:
-        raise _malformed("a part of the form has no name")
-    if "filename" in told:
-        return name, Upload(
-            told["filename"], headers.get("content-type", "").partition(";")[0].strip().lower(), content
-        )
-    return name, _text(name, content)
+        raise malformed("a part of the form has no name")
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Part(name, told.get("filename"), content_type)
 
 
 def _headers(lines: bytes) -> dict[str, str]:
     try:
         pairs = [line.partition(":") for line in lines.decode().split("\r\n")]
     except UnicodeDecodeError:
-        raise _malformed("a part of the form has headers that are not UTF-8") from None
+        raise malformed("a part of the form has headers that are not UTF-8") from None
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
@@ -141,5 +156,6 @@ def _text(name: str, content: bytes) -> str:
         raise Refusal.invalid(name, "a text in UTF-8", "something else") from None
 
 
-def _malformed(message: str) -> Refusal:
+def malformed(message: str) -> Refusal:
+    """A body that is no form."""
     return Refusal(Code.MALFORMED_MESSAGE, message, field="body", limit=MULTIPART)

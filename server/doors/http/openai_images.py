@@ -18,8 +18,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from ai.cards import pictures_of
-from server.commands import MAX_IDEMPOTENCY_KEY, ListModels, Submit
+from ai.cards import ModelCard
+from server.commands import MAX_IDEMPOTENCY_KEY, GetModel, Submit
 from server.doors.http.base64_pictures import JsonWithPictures
 from server.doors.http.errors import STATUSES, answer, documented, explained
 from server.doors.http.events import CONTENT, EventStream
@@ -39,7 +39,7 @@ from server.doors.http.waiting import JobCanceled, end_of
 from server.errors import AtelierError, Code, Refusal
 from server.events import Artifact
 from server.job import Job
-from server.replies import ModelList
+from server.replies import FoundModel
 
 IMAGE_STATUSES = {**STATUSES, Code.INVALID_PARAMETER: 400, Code.ADAPTER_INVALID: 400}
 """As OpenAI answers: its clients know a bad request by 400."""
@@ -177,7 +177,7 @@ def _one_image(files: Mapping[str, list[bytes]]) -> bytes:
 
 async def _paint(parts: HttpParts, request: Request, asked: Asked) -> Response:
     partial_images = asked.wishes.most_partial_images
-    every = await _preview_every(parts, asked.wishes, partial_images)
+    every = await _preview_every(parts, asked.command(0).owner, asked.wishes, partial_images)
     admitted = await submit(parts, asked.command(every))
     job = admitted.job
     if asked.wishes.stream:
@@ -185,15 +185,18 @@ async def _paint(parts: HttpParts, request: Request, asked: Asked) -> Response:
     return await _whole(parts, request, asked, job)
 
 
-async def _preview_every(parts: HttpParts, wishes: ImageWishes, partial_images: int) -> int:
+async def _preview_every(parts: HttpParts, owner: str, wishes: ImageWishes, partial_images: int) -> int:
     """After how many steps to make previews; the server's own default of steps may be another, which shows only in how many."""
     if not partial_images:
         return 0
-    listed: ModelList = await carry_out(parts, ListModels())
-    cards = pictures_of(view.card for view in listed.models)
-    card = next((card for card in cards if wishes.model in (None, "", card.name)), None)
-    if card is None:
-        return 0  # it is refused in a moment
+    wanted = wishes.model or next((view.name for view in parts.health.models() if isinstance(view.card, ModelCard)), "")
+    try:
+        found: FoundModel = await carry_out(parts, GetModel(owner=owner, model=wanted))
+    except Refusal:
+        return 0  # the job will be refused for it
+    card = (found.version or found.model).card
+    if not isinstance(card, ModelCard):
+        return 0
     steps = wishes.num_inference_steps or card.defaults.num_inference_steps
     return steps_between(_steps_made(steps, getattr(wishes, "strength", None)), partial_images)
 

@@ -32,6 +32,7 @@ from server.interfaces import ArtifactStore, JobStore
 from server.job import TERMINAL
 from server.jobs.admission import Limits
 from server.jobs.board import Board
+from server.landing import Landing
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
@@ -79,6 +80,7 @@ class HttpParts:
     request_limits: Limits
     webhook_secret: SecretStr | None = None
     outgoing: Outgoing | None = None
+    landing: Landing | None = None  # of uploads; none are taken where there is none
     base_url: str = ""
     anonymous_owner: str = ""
     cors_origins: tuple[str, ...] = ()

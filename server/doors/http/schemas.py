@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from ai.types import GenerationRequest, Request
+from server.adapter_names import shown_name
 from server.commands import (
     DEFAULT_STRENGTH,
     MAX_ADAPTERS,
@@ -29,6 +30,7 @@ from server.doors.http.pictures import picture_url
 from server.errors import Code, JobFailure, Refusal
 from server.events import Artifact
 from server.job import JobState
+from server.model_names import shown
 from server.replies import JobView
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 from watermark import ImageMark, Position, Signature, SignatureError, Size, TextMark
@@ -291,7 +293,7 @@ def job_body(view: JobView, base_url: str) -> JobBody:
     return JobBody(
         id=job.id,
         state=job.state.value,
-        model=job.request.model,
+        model=shown(job.request.model),
         seed=job.request.seed,
         priority=job.request.priority,
         progress=view.fraction,
@@ -323,6 +325,8 @@ def _asked(request: Request) -> dict[str, Any]:
         "guidance_scale": request.guidance_scale,
         "num_images": request.num_images,
         "solver": request.solver,
-        "adapters": [AdapterChoice.model_construct(name=use.name, scale=use.scale) for use in request.adapters],
+        "adapters": [
+            AdapterChoice.model_construct(name=shown_name(use.name), scale=use.scale) for use in request.adapters
+        ],
         "refiner_strength": request.refiner_strength or 0.0,
     }

@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 
 from server.doors.http.parts import HttpParts, cancel, wait_for_end
+from server.doors.http.prefer import preferences
 from server.errors import AtelierError, Code, JobFailure, Refusal
 from server.job import JobState
 from server.replies import JobView
@@ -29,14 +30,10 @@ class Preference:
 
 def preference_of(headers: Iterable[str]) -> Preference:
     """What is not understood means nothing."""
-    respond_async, wait = False, None
-    for told in ",".join(headers).split(","):
-        name, _, value = told.partition(";")[0].partition("=")
-        name, value = name.strip().lower(), value.strip().strip('"')
-        respond_async = respond_async or name == "respond-async"
-        if name == "wait" and wait is None and value.isascii() and value.isdigit() and len(value) < 7:
-            wait = float(value)
-    return Preference(respond_async, wait)
+    told = preferences(headers)
+    value = told.get("wait") or ""
+    known = value.isascii() and value.isdigit() and len(value) < 7
+    return Preference("respond-async" in told, float(value) if known else None)
 
 
 async def wait_or_cancel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from server.errors import Code, RecordsUnavailable
 from server.job import Job, JobState
 from server.jobs.recovery import Recovery
 from tests.conftest import LOOP
-from tests.server.fakes import Recorder, settle
+from tests.server.fakes import CARD, Recorder, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
 from tests.server.moving import move_job
@@ -60,15 +61,25 @@ class Scene:
         self.begun.append(self)
         self.house = House(**house)
         self.leases = FakeLeases()
+        self.models = ["demo", "other"]
+        self.coming: list[str] = []
+        self.gate = asyncio.Event()
         self.recovery = Recovery(
             leases=self.leases,
             lifecycle=self.house.lifecycle,
             places=self.house.places,
-            models=["demo", "other"],
+            models=self.models,
             clock=self.house.clock,
             every=EVERY,
             max_attempts=3,
+            ready=self._ready,
         )
+
+    async def _ready(self, model: str) -> bool:
+        """Brings what `coming` has, when a test lets it."""
+        await self.gate.wait()
+        self.models += [model] if model in self.coming else []
+        return model in self.models
 
     async def left(self, **changes: Any) -> Job:
         """A job that was accepted in an earlier life, and is queued anew."""
@@ -246,3 +257,30 @@ async def test_a_job_that_another_node_has_taken_up_ends_as_that_one_says(when: 
     house.painter.confirm_cancel(job.id) if job.id in house.painter.known else None
     assert house.clock.getDelayedCalls() == []
     assert house.places.taken == 0
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_job_of_a_registered_model_waits_until_it_is_here(comes: bool) -> None:
+    """A model that another node was given a moment ago is brought first; one that nobody has any more fails its job, and the
+    failure's words name no other user's model."""
+    scene = Scene()
+    name, others = "ada/fox:1.0.0@0123456789abcdef", "bob/hen:1@0123456789abcdef"
+    scene.models.append(others)
+    scene.coming = [name] if comes else []
+    job = await House(began_at=scene.house.clock.seconds()).job()
+    left = replace(job, request=replace(job.request, model=name), fence=2)
+    await scene.house.store.admit(left)
+    if comes:
+        scene.house.painter.add(replace(CARD, name=name))
+    scene.recovery.set_going([left])
+    await settle()
+    assert scene.house.lifecycle.live == 0
+    scene.gate.set()
+    await settle()
+    if comes:
+        assert list(scene.house.painter.known) == [left.id]
+        return
+    failure = (await scene.house.kept(left.id)).failure
+    assert failure is not None
+    assert (failure.code, failure.limit) == (Code.MODEL_NOT_FOUND, "one of demo, other")
+    assert "ada/fox:1.0.0" in failure.message

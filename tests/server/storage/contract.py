@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pytest
 
-from server.interfaces import ArtifactStore, ObjectChanged, ObjectSource
+from server.interfaces import ArtifactStore, FileStore, ObjectChanged
 from server.storage.local import PIECE
 
 KEY = "jobs/job-1/0.png"
 SHA = "ab" * 32
 
 
-class Store(ArtifactStore, ObjectSource, Protocol):
+class Store(ArtifactStore, FileStore, Protocol):
     """Both sides of a storage."""
 
 
@@ -114,3 +115,20 @@ class StorageContract:
         await put(store, KEY, b"9876543210")
         with pytest.raises(ObjectChanged):
             await content(store, KEY, 5, etag)
+
+    async def test_a_file_of_this_machine_is_stored(self, store: Store, tmp_path: Path) -> None:
+        """Whatever its size, byte for byte."""
+        path = tmp_path / "large"
+        path.write_bytes(bytes(range(256)) * 24_000)  # more than one piece of any kind
+        await store.put_file("adapters/ada/ink/a.safetensors", path)
+        assert await content(store, "adapters/ada/ink/a.safetensors") == path.read_bytes()
+
+    async def test_the_keys_below_a_folder_are_listed(self, store: Store) -> None:
+        """In order, with those in folders of it, without its neighbours; so many at most."""
+        for key in ("models/fox/unet/b", "models/fox/a", "models/foxes/x", "models/fox.txt"):
+            await put(store, key, b"x")
+        assert await store.keys("models/fox", 10) == ["models/fox/a", "models/fox/unet/b"]
+        assert len(await store.keys("models/fox", 1)) == 1
+        assert await store.keys("models/none", 10) == []
+        with pytest.raises(ValueError, match="not a storage key"):
+            await store.keys("../models", 10)

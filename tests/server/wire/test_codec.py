@@ -43,7 +43,8 @@ def test_every_request_has_a_decoder() -> None:
         for kind in codec.DECODERS
     }  # fmt: skip
     made = {type(codec.DECODERS[kind](message, "ada")) for kind, message in messages.items()}
-    assert made == set(get_args(commands.Command)) - {commands.ListJobs}  # lists are told over HTTP alone
+    over_http_alone = {commands.ListJobs, commands.GetModel, commands.CheckSubmit, *get_args(commands.CatalogueCommand)}
+    assert made == set(get_args(commands.Command)) - over_http_alone
 
 
 def test_every_reply_and_event_has_an_encoder() -> None:
@@ -53,6 +54,12 @@ def test_every_reply_and_event_has_an_encoder() -> None:
     }
     enums = {replies.ModelState, replies.ServerState}
     parts = {replies.ModelView, replies.OutboxView, replies.Admitted, replies.Watched, replies.JobList}
+    parts |= {
+        replies.VersionView,
+        replies.Unoffered,
+        replies.FoundModel,
+        replies.AdapterList,
+    }  # over HTTP alone
     assert set(answers.REPLY_ENCODERS) == answered - enums - parts
     told = {kind for group in get_args(events.Event) for kind in (get_args(group) or (group,))}
     assert set(telling.EVENT_ENCODERS) == told - {events.Accepted}

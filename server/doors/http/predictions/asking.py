@@ -20,7 +20,6 @@ from server.commands import (
 )
 from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, StrictRequest
 from server.errors import Code, Refusal
-from server.model_names import find_model
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 
 MAX_IMAGE_TEXT = 1 << 27  # characters of a data: URI; the body's own limit comes first
@@ -96,18 +95,14 @@ class PredictionRequest(ModelPredictionRequest):
     model_id: str | None = Field(None, min_length=1, max_length=400, examples=["demo"])
 
 
-def model_asked_for(asked: PredictionRequest, models: tuple[str, ...]) -> str:
-    """The model's own name. Raises Refusal: none is named, one that is not here, or two that differ."""
+def words_for_model(asked: PredictionRequest) -> list[tuple[str, str]]:
+    """Which fields name the model, and what they say. Raises Refusal where none does."""
     named = [(field, word) for field in ("version", "model", "model_id") if (word := getattr(asked, field))]
     if not named:
         raise Refusal(
             Code.INVALID_PARAMETER, "version must be given, or model, or model_id", field="version", limit="given"
         )
-    found = [find_model(models, word, field) for field, word in named]
-    if len(set(found)) > 1:
-        field, word = named[-1]
-        raise Refusal.invalid(field, f"the same model as {named[0][0]}, or left out", word)
-    return found[0]
+    return named
 
 
 def picture_input(asked: ModelPredictionRequest) -> PredictionInput:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from ai.cards import Card, ModelCard
+from ai.cards import Card, ModelCard, PredictingCard
 from server.commands import (
     DEFAULT_STRENGTH,
     MAX_ADAPTERS,
@@ -14,8 +14,9 @@ from server.commands import (
 )
 from server.doors.http.errors import time_text
 from server.jobs.admission import Limits, first_of
+from server.json_schema import Schema
 from server.model_names import full_name, version_of
-from server.replies import ModelState, ModelView
+from server.replies import ModelState, ModelView, VersionView
 
 COG_VERSION = ""  # no Cog made it; clients that look at this read old versions' outputs in another way
 MOST_NAMED = 200  # adapters in the schema; more are known by ListModels
@@ -24,35 +25,65 @@ MOST_NAMED = 200  # adapters in the schema; more are known by ListModels
 def model_body(view: ModelView, limits: Limits, base_url: str, since: float) -> dict[str, Any]:
     """A model; `since` (seconds since 1970) is when this server began to offer it."""
     owner, _, name = full_name(view.card.name).partition("/")
+    record = view.record
+    described = view.card.description if record is None else record.description
     return {
         "url": f"{base_url}/v1/models/{owner}/{name}",
         "owner": owner,
         "name": name,
-        "description": view.card.description or None,
-        "visibility": "private",
+        "description": described or None,
+        "visibility": "public" if record is None else record.visibility.value,
         "github_url": None,
         "paper_url": None,
         "license_url": None,
         "cover_image_url": None,
         "run_count": 0,
         "default_example": None,
-        "latest_version": None if view.state is ModelState.UNAVAILABLE else version_body(view.card, limits, since),
+        "latest_version": None
+        if view.state is ModelState.UNAVAILABLE
+        else version_body(main_version(view, since), limits),
     }
 
 
-def version_body(card: Card, limits: Limits, since: float) -> dict[str, Any]:
-    """The one version of a model."""
+class Described(NamedTuple):
+    """A version: its card, what its owner says of its input, and since when (seconds since 1970) it is offered."""
+
+    card: Card
+    schema: Schema
+    since: float
+
+
+def main_version(view: ModelView, since: float) -> Described:
+    """The version that most requests go to; the one that there is of a model of the settings, which is offered `since` then."""
+    return next((one for one in versions_of(view, since) if one.card is view.card), Described(view.card, {}, since))
+
+
+def versions_of(view: ModelView, since: float) -> list[Described]:
+    """Those that can be used, the newest first."""
+    if view.record is None:
+        return [Described(view.card, {}, since)]
+    there = [described_version(one) for one in view.versions]
+    return [one for one in reversed(there) if one is not None]
+
+
+def described_version(view: VersionView) -> Described | None:
+    """One that was looked at."""
+    return None if view.card is None else Described(view.card, view.version.input_schema, view.version.created_at)
+
+
+def version_body(version: Described, limits: Limits) -> dict[str, Any]:
+    """A version of a model."""
     return {
-        "id": version_of(card.name),
-        "created_at": time_text(since),
+        "id": version_of(version.card.name),
+        "created_at": time_text(version.since),
         "cog_version": COG_VERSION,
-        "openapi_schema": openapi_schema(card, limits),
+        "openapi_schema": openapi_schema(version.card, limits, version.schema),
     }
 
 
-def openapi_schema(card: Card, limits: Limits) -> dict[str, Any]:
+def openapi_schema(card: Card, limits: Limits, schema: Schema | None = None) -> dict[str, Any]:
     """Of Input and Output: each field with its type, default and limits, in the order in which a form shows them."""
-    properties = input_properties(card, limits)
+    properties = input_properties(card, limits, schema)
     for order, described in enumerate(properties.values()):
         described["x-order"] = order
     if isinstance(card, ModelCard):
@@ -79,10 +110,15 @@ def openapi_schema(card: Card, limits: Limits) -> dict[str, Any]:
     }
 
 
-def input_properties(card: Card, limits: Limits) -> dict[str, dict[str, Any]]:
-    """Every field of `input`, by what the card and the server's settings say."""
-    if isinstance(card, ModelCard):
-        return _picture_properties(card, limits)
+def input_properties(card: Card, limits: Limits, schema: Schema | None = None) -> dict[str, dict[str, Any]]:
+    """Every field of `input`, by what the card and the server's settings say, and what a version's own schema says beside."""
+    found = _picture_properties(card, limits) if isinstance(card, ModelCard) else _own_properties(card)
+    for name, one in (schema or {}).items():
+        found[name] = {**found.get(name, {}), **{word: value for word, value in one.items() if word != "required"}}
+    return found
+
+
+def _own_properties(card: PredictingCard) -> dict[str, dict[str, Any]]:
     titles = {name: {"title": name.replace("_", " ").title()} for name in card.input_schema}
     return {name: {**titles[name], **described} for name, described in card.input_schema.items()}
 

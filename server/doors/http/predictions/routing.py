@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from ai.cards import ModelCard
-from server.commands import MAX_IDEMPOTENCY_KEY, GetJob, ListJobs, ListModels, Predict, Submit
+from server.commands import MAX_IDEMPOTENCY_KEY, CheckSubmit, GetJob, GetModel, ListJobs, Predict, Submit
 from server.doors.http.errors import documented
 from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.identity import Identify, Owner
@@ -28,12 +28,12 @@ from server.doors.http.predictions.asking import (
     PredictionRequest,
     command_of,
     in_words_of_input,
-    model_asked_for,
     picture_input,
     predict_of,
+    words_for_model,
 )
 from server.doors.http.predictions.images import Images
-from server.doors.http.predictions.models import model_body, version_body
+from server.doors.http.predictions.models import described_version, main_version, model_body, version_body, versions_of
 from server.doors.http.predictions.streaming import Heard, encoding, has_heard_all, heard_last
 from server.doors.http.predictions.wishes import (
     CancelAfterHeader,
@@ -45,10 +45,10 @@ from server.doors.http.predictions.wishes import (
 from server.errors import Code, Refusal
 from server.job import JobState
 from server.listing import MOST, MOST_SKIPPED
-from server.model_names import find_model
+from server.model_names import not_here
 from server.prediction import STATUSES, status_of
 from server.principal import Principal, Scope
-from server.replies import JobList, JobView, ModelList, ModelView
+from server.replies import FoundModel, JobList, JobView, ModelView
 from server.webhook_secrets import owner_secret
 
 CANCEL_SECONDS = (
@@ -81,16 +81,31 @@ class Predictions:
         self.images = Images(parts.outgoing, parts.request_limits.max_init_image_bytes)
         self.since = parts.clock.seconds()
 
-    async def models(self) -> tuple[ModelView, ...]:
-        """All that can be painted with."""
-        found: ModelList = await carry_out(self.parts, ListModels())
-        return found.models
-
-    async def model(self, owner: str, name: str, version: str = "") -> ModelView:
+    async def model(self, owner: str, model_owner: str, name: str, version: str = "") -> FoundModel:
         """The one of a path. Raises Refusal (MODEL_NOT_FOUND)."""
-        views = {view.card.name: view for view in await self.models()}
-        wanted = f"{owner}/{name}:{version}" if version else f"{owner}/{name}"
-        return views[find_model(views, wanted, "version" if version else "model")]
+        wanted = f"{model_owner}/{name}:{version}" if version else f"{model_owner}/{name}"
+        return await self._find_model(owner, wanted, "version" if version else "model")
+
+    async def offered(self, owner: str, model_owner: str, name: str) -> ModelView:
+        """The same, of which there is a version that can be used. Raises Refusal (MODEL_NOT_FOUND)."""
+        found = (await self.model(owner, model_owner, name)).model
+        if isinstance(found, ModelView):
+            return found
+        raise not_here(f"{model_owner}/{name}", (view.name for view in self.parts.health.models()), "model")
+
+    async def model_asked_for(self, owner: str, asked: PredictionRequest) -> FoundModel:
+        """The most exact one of those that are named. Raises Refusal: none is named, one that is not here, or two that differ."""
+        named = words_for_model(asked)
+        found = [(field, word, await self._find_model(owner, word, field)) for field, word in named]
+        best = next((one for _, _, one in found if one.version is not None), found[0][2])
+        for field, word, one in found:
+            if not _is_same(one, best):
+                raise Refusal.invalid(field, f"the same model as {named[0][0]}, or left out", word)
+        return best
+
+    async def _find_model(self, owner: str, wanted: str, field: str) -> FoundModel:
+        found: FoundModel = await carry_out(self.parts, GetModel(owner=owner, model=wanted, field=field))
+        return found
 
     async def find(self, owner: str, prediction_id: str) -> JobView:
         """A prediction by its id, or by the one that its owner gave it. Raises Refusal (JOB_NOT_FOUND)."""
@@ -103,7 +118,14 @@ class Predictions:
             return found
 
     async def create(
-        self, request: Request, asked: ModelPredictionRequest, owner: str, model: str, prefer: str, after: str, key: str
+        self,
+        request: Request,
+        asked: ModelPredictionRequest,
+        owner: str,
+        model: FoundModel,
+        prefer: str,
+        after: str,
+        key: str,
     ) -> Response:
         """Admit it, and wait as long as is wished for, counted from here."""
         began = self.parts.clock.seconds()
@@ -120,18 +142,32 @@ class Predictions:
         return self._created(request, view, wish, duplicate=admitted.duplicate)
 
     async def _command(
-        self, asked: ModelPredictionRequest, owner: str, model: str, deadline: float | None, key: str
+        self, asked: ModelPredictionRequest, owner: str, model: FoundModel, deadline: float | None, key: str
     ) -> Submit | Predict:
         """By the kind of the model. Raises Refusal, RequestValidationError."""
-        paints = any(view.card.name == model and isinstance(view.card, ModelCard) for view in await self.models())
-        if not paints:
-            return predict_of(asked, owner=owner, model=model, deadline_seconds=deadline, idempotency_key=key)
+        card = (model.version or model.model).card
+        if card is not None and not isinstance(card, ModelCard):
+            return predict_of(asked, owner=owner, model=model.word, deadline_seconds=deadline, idempotency_key=key)
         given = picture_input(asked)
-        try:
-            image = await self.images.read(given.image) if given.image else b""
+
+        def command(image: bytes) -> Submit:
             return command_of(
-                asked, given, owner=owner, model=model, image=image, deadline_seconds=deadline, idempotency_key=key
+                asked,
+                given,
+                owner=owner,
+                model=model.word,
+                image=image,
+                deadline_seconds=deadline,
+                idempotency_key=key,
             )
+
+        try:
+            if not given.image:
+                return command(b"")
+            await carry_out(
+                self.parts, CheckSubmit(command(b"?"))
+            )  # nothing is fetched for what would be refused anyway
+            return command(await self.images.read(given.image))
         except Refusal as refusal:
             raise in_words_of_input(refusal) from refusal
 
@@ -149,6 +185,12 @@ class Predictions:
     def told(self, request: Request, view: JobView) -> Response:
         """One, as it stands."""
         return JSONResponse(prediction_body(view, self.parts.board, base_url(self.parts, request)))
+
+
+def _is_same(one: FoundModel, other: FoundModel) -> bool:
+    """Whether two words may stand beside each other."""
+    versions = {found.version.version.version for found in (one, other) if found.version is not None}
+    return (one.model.record or one.model.card) == (other.model.record or other.model.card) and len(versions) < 2
 
 
 def routes(parts: HttpParts) -> APIRouter:
@@ -183,7 +225,7 @@ def _add_predictions(router: APIRouter, here: Predictions) -> None:
     ) -> Response:
         """Ask for pictures, or for what another kind of model gives. Answers when that is recorded, or, with `Prefer: wait`, when
         it is there."""
-        model = model_asked_for(asked, tuple(view.card.name for view in await here.models()))
+        model = await here.model_asked_for(owner, asked)
         return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
 
     @router.put(
@@ -203,7 +245,7 @@ def _add_predictions(router: APIRouter, here: Predictions) -> None:
         cancel_after: CancelAfterHeader = "",
     ) -> Response:
         """The same, under an id of yours: again, it answers with the first one."""
-        model = model_asked_for(asked, tuple(view.card.name for view in await here.models()))
+        model = await here.model_asked_for(owner, asked)
         return await here.create(request, asked, owner, model, prefer, cancel_after, prediction_id)
 
     @router.get("/predictions", response_model=PredictionsBody, operation_id="list_predictions", tags=["predictions"])
@@ -289,7 +331,7 @@ def _add_models(router: APIRouter, here: Predictions) -> None:
     )
     async def get_model(request: Request, model_owner: Word, name: Word, owner: Owner) -> JSONResponse:
         """A model, with its latest version."""
-        view = await here.model(model_owner, name)
+        view = await here.offered(owner, model_owner, name)
         return JSONResponse(model_body(view, parts.request_limits, base_url(parts, request), here.since))
 
     @router.get(
@@ -299,9 +341,9 @@ def _add_models(router: APIRouter, here: Predictions) -> None:
         tags=["models"],
     )
     async def list_versions(model_owner: Word, name: Word, owner: Owner) -> JSONResponse:
-        """Its versions: there is one."""
-        view = await here.model(model_owner, name)
-        versions = [version_body(view.card, parts.request_limits, here.since)]
+        """Its versions, the newest first; a model of the settings has one."""
+        view = await here.offered(owner, model_owner, name)
+        versions = [version_body(one, parts.request_limits) for one in versions_of(view, here.since)]
         return JSONResponse({"previous": None, "next": None, "results": versions})
 
     @router.get(
@@ -312,8 +354,13 @@ def _add_models(router: APIRouter, here: Predictions) -> None:
     )
     async def get_version(model_owner: Word, name: Word, version: Word, owner: Owner) -> JSONResponse:
         """A version, with the OpenAPI schema of what goes in and comes out."""
-        view = await here.model(model_owner, name, version)
-        return JSONResponse(version_body(view.card, parts.request_limits, here.since))
+        found = await here.model(owner, model_owner, name, version)
+        described = None if found.version is None else described_version(found.version)
+        if found.version is None and isinstance(found.model, ModelView):
+            described = main_version(found.model, here.since)
+        if described is None:
+            raise not_here(version, (view.name for view in parts.health.models()), "version")
+        return JSONResponse(version_body(described, parts.request_limits))
 
     @router.post(
         "/models/{model_owner}/{name}/predictions",
@@ -334,7 +381,7 @@ def _add_models(router: APIRouter, here: Predictions) -> None:
         idempotency_key: KeyHeader = "",
     ) -> Response:
         """As POST /v1/predictions, of the path's model."""
-        model = (await here.model(model_owner, name)).card.name
+        model = await here.model(owner, model_owner, name)
         return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
 
     @router.post(
@@ -357,7 +404,7 @@ def _add_models(router: APIRouter, here: Predictions) -> None:
         idempotency_key: KeyHeader = "",
     ) -> Response:
         """As POST /v1/predictions, of the path's version."""
-        model = (await here.model(model_owner, name, version)).card.name
+        model = await here.model(owner, model_owner, name, version)
         return await here.create(request, asked, owner, model, prefer, cancel_after, idempotency_key)
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 
 from fastapi import Header
 
+from server.doors.http.prefer import preferences
 from server.errors import Refusal
 
 LONGEST_WAIT = 60  # seconds: Replicate's own, and proxies close what is silent for longer
@@ -41,15 +42,12 @@ class Preference:
 
 def preference(header: str) -> Preference:
     """What Prefer says; preferences that are not ours are left aside, as the RFC has it. Raises Refusal."""
-    found = Preference()
-    for part in re.split(r"[,;]", header):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
-        if name.lower() == "respond-async" and not found.wait:
-            found = Preference(0, "respond-async")
-        elif name.lower() == "wait":
-            wait = _wait(value.strip('"')) if equals else LONGEST_WAIT
-            found = Preference(wait, f"wait={wait}")
-    return found
+    told = preferences([header])
+    if "wait" in told:
+        value = told["wait"]
+        wait = LONGEST_WAIT if value is None else _wait(value)
+        return Preference(wait, f"wait={wait}")
+    return Preference(0, "respond-async") if "respond-async" in told else Preference()
 
 
 def cancel_after(header: str) -> float | None:
