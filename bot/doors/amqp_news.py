@@ -72,6 +72,8 @@ class News:
             if before["event"] != told["event"]:
                 visits[0].on_terminal(ENDS[told["event"]])  # a second end, and another: it says so
             return  # each node that knows of an end tells it
+        if told == before:
+            return  # a broker that was away may bring a message again
         self._told[key] = told
         for visit in tuple(visits):
             self._tell(visit, told)

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from bot.doors.amqp_address import parsed
+from bot.doors.amqp_news import News
 from bot.errors import CannotConnectError
 from bot.run import CannotRun, Options
+from bot.visit import End, Visit
 from tests.bot.asked import finding, options, plain, run
 from tests.bot.conftest import Quick, end, start_quick
 from tests.bot.test_kinds import ALL_SORTS
+from tests.bot.visits import order
 from tests.rabbitmq import PASSWORD, USER, RabbitNode
 
 
@@ -109,3 +112,22 @@ def test_an_address() -> None:
     assert broker.password.get_secret_value() == "p/w"
     queue, broker = parsed("amqp://localhost")
     assert (queue, broker.hosts, broker.user, broker.vhost) == ("image_generation", [("localhost", 5672)], "guest", "/")
+
+
+async def test_a_message_that_the_broker_brings_again_is_passed_over(reactor: Any) -> None:
+    """After a break the last one may come twice; one that is older than what was heard is a finding all the same."""
+    wrongs: list[str] = []
+    visit = Visit(order(), "key", 0.0, lambda: 1.0, complain=lambda _, wrong: wrongs.append(wrong))
+    news = News(reactor, None)
+    news.expect(visit)
+    told = {"event": "progress", "job_id": "job-1", "idempotency_key": "key", "number": 14}
+    for number in (13, 14, 14):
+        news.hear({**told, "number": number})
+    assert (visit.job_id, visit.last_number, wrongs) == ("job-1", 14, [])
+    news.hear({**told, "number": 13})
+    assert wrongs == ["event 13 came after event 14"]
+    ended = {**told, "event": "canceled", "number": 15}
+    news.hear(ended)
+    news.hear({**ended, "number": 16})
+    assert (visit.end, visit.terminals) == (End.CANCELED, 1)
+    await news.close()
