@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.commands import ListJobs, Submit
 from server.doors.http.choir import Choir
-from server.doors.http.errors import ErrorBody, documented, error_of
+from server.doors.http.errors import ErrorBody, documented, error_of, linked
 from server.doors.http.events import EventStream, told
 from server.doors.http.identity import Owner
 from server.doors.http.jobs import EVENTS, IdempotencyKey, LastEventId
@@ -38,6 +38,7 @@ AT_ONCE = 16  # jobs of a batch that are looked up or admitted together; they sh
 
 _BATCH_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,3})")
 _HEARD = re.compile(r"([0-9a-f]{1,250})-([0-9a-f]{1,250})")
+LINKS = linked(get_batch="batch_id", cancel_batch="batch_id", follow_batch="batch_id")
 BatchId = Annotated[str, Path(max_length=64, description="The id that the batch was answered with.")]
 
 
@@ -111,7 +112,8 @@ def routes(parts: HttpParts) -> APIRouter:
         status_code=202,
         response_model=BatchBody,
         responses={
-            200: {"model": BatchBody, "description": "All of it was there under this key."},
+            200: {"model": BatchBody, "description": "All of it was there under this key.", **LINKS},
+            202: LINKS,
             **documented(404, 409, 429),
         },
         operation_id="submit_batch",

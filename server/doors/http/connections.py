@@ -20,7 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -40,7 +40,7 @@ MAX_PIPELINED = (
     16  # requests that wait for the answers before theirs; each takes 4 kB, and 64 kB of bytes could be thousands
 )
 MAX_PIPELINED_BYTES = (
-    HIGH_WATER_LIMIT  # of their bodies: we read on while they wait, else we would miss the client's end
+    HIGH_WATER_LIMIT  # of their bodies: so far we read on while they wait, else we would miss the client's end
 )
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
 HEADERS_TOO_LARGE = 431
@@ -90,8 +90,31 @@ class Writing:
         return now >= self._read_by or now >= self._gone_by
 
 
+class Flow(FlowControl):
+    """uvicorn's, which can be held: then whoever wants to read on waits until it is let go."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._held = False
+
+    def hold(self, held: bool) -> None:
+        """Read no more, or go on."""
+        self._held = held
+        if held:
+            self.pause_reading()
+        else:
+            self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """Unless it is held."""
+        if not self._held:
+            super().resume_reading()
+
+
 class HttpConnection(HttpToolsProtocol):
     """HTTP/1.1."""
+
+    flow: Flow
 
     def __init__(self, server: HttpServer) -> None:
         super().__init__(server.config, server.state, {}, server.loop)
@@ -115,6 +138,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock; one connection too many is told so, and closed."""
         super().connection_made(cast(asyncio.Transport, transport))
+        self.flow = Flow(cast(asyncio.Transport, transport))
         found: socket.socket | None = transport.get_extra_info("socket")
         if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
             found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -205,10 +229,8 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._went_on = True
         super().on_body(body)
-        if sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_PIPELINED_BYTES:
-            limit = f"{MAX_PIPELINED_BYTES} bytes"
-            text = f"the bodies of requests that wait on a connection may have at most {limit}"
-            self._refuse(Refusal(Code.RESOURCE_EXHAUSTED, text, limit=limit))
+        if self._too_much_waits:
+            self.flow.hold(True)
 
     def on_message_complete(self) -> None:
         """The client owes nothing until it is answered."""
@@ -227,12 +249,12 @@ class HttpConnection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         elif self._reading is Reading.NOTHING:
             self._due = self._seconds() + self._limits.idle_timeout
+        self.flow.hold(self._too_much_waits)
 
     def send_400_response(self, msg: str) -> None:
         """For what is not HTTP."""
@@ -290,6 +312,11 @@ class HttpConnection(HttpToolsProtocol):
         return (
             self._limits.upload_timeout if is_upload(cast(Mapping[str, Any], self.scope)) else self._limits.body_timeout
         )
+
+    @property
+    def _too_much_waits(self) -> bool:
+        """Whether the bodies of requests that wait for their turn fill the memory that is for them."""
+        return sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_PIPELINED_BYTES
 
     @property
     def _under_way(self) -> bool:

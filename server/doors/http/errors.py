@@ -149,6 +149,16 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": _MEANINGS[status]} for status in statuses}
 
 
+def linked(**operations: str) -> dict[str, Any]:
+    """For a response in a route's `responses`: what can be asked of what it created, by that operation's parameter for the id."""
+    return {
+        "links": {
+            operation: {"operationId": operation, "parameters": {parameter: "$response.body#/id"}}
+            for operation, parameter in operations.items()
+        }
+    }
+
+
 class Refused(HTTPException):
     """A Refusal raised where the framework reads the body: it lets its own kind of exception through."""
 

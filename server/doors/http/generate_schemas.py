@@ -1,6 +1,7 @@
 """The JSON of the SDXL routes, in the words of the servers that there were before: steps, refiner_strength, meta.
 
-Requests are read as those servers read them: a number may be written as a text, a field that is not known means nothing.
+Requests are read as those servers read them: a number may be written as a text (server.doors.http.lenient), a field
+that is not known means nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.commands import DEFAULT_STRENGTH, MAX_GUIDANCE_SCALE, Submit
 from server.doors.http.errors import time_text
+from server.doors.http.lenient import LenientBool, LenientFloat, LenientInt
 from server.doors.http.schemas import MAX_TEXT
 from server.errors import AtelierError, JobFailure, Refusal
 from server.job import Job
@@ -31,13 +33,13 @@ class GenerateRequest(BaseModel):
     model_config = LENIENT
     prompt: str = Field(min_length=1, max_length=MAX_TEXT, examples=["a big green tree on a pink background"])
     negative_prompt: str | None = Field(None, max_length=MAX_TEXT)
-    width: int | None = Field(None, description="Pixels, 64 to MAX_WIDTH, a multiple of 8.")
-    height: int | None = Field(None, description="Pixels, 64 to MAX_HEIGHT, a multiple of 8.")
-    steps: int | None = Field(None, description="1 to MAX_STEPS.", examples=[8])
-    guidance_scale: float | None = Field(None, description=f"0 to {MAX_GUIDANCE_SCALE:g}; 1 or less: no guidance.")
-    seed: int | None = Field(None, description="0 or more; left out: chosen, and told in the answer.", examples=[7])
-    use_refiner: bool | None = Field(None, description="Of a model without a refiner it changes nothing.")
-    refiner_strength: float | None = Field(None, description="The refiner's share of the noise schedule, 0 to 1.")
+    width: LenientInt = Field(None, description="Pixels, 64 to MAX_WIDTH, a multiple of 8.")
+    height: LenientInt = Field(None, description="Pixels, 64 to MAX_HEIGHT, a multiple of 8.")
+    steps: LenientInt = Field(None, description="1 to MAX_STEPS.", examples=[8])
+    guidance_scale: LenientFloat = Field(None, description=f"0 to {MAX_GUIDANCE_SCALE:g}; 1 or less: no guidance.")
+    seed: LenientInt = Field(None, description="0 or more; left out: chosen, and told in the answer.", examples=[7])
+    use_refiner: LenientBool = Field(None, description="Of a model without a refiner it changes nothing.")
+    refiner_strength: LenientFloat = Field(None, description="The refiner's share of the noise schedule, 0 to 1.")
 
     def command(self, owner: str, *, refines: bool, seconds: float, idempotency_key: str, **more: Any) -> Submit:
         """The Submit, with `seconds` to be painted in. A model that has no refiner is not asked for one. Raises Refusal."""
@@ -61,9 +63,9 @@ class GenerateRequest(BaseModel):
 class Img2ImgRequest(GenerateRequest):
     """The fields beside the image."""
 
-    width: int | None = Field(None, description="Pixels; left out: the image's own, rounded down to a multiple of 8.")
-    height: int | None = Field(None, description="As width.")
-    strength: float | None = Field(
+    width: LenientInt = Field(None, description="Pixels; left out: the image's own, rounded down to a multiple of 8.")
+    height: LenientInt = Field(None, description="As width.")
+    strength: LenientFloat = Field(
         None, description=f"How much is painted anew, more than 0 and at most 1; {DEFAULT_STRENGTH} if left out."
     )
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 
 from server.commands import MAX_IDEMPOTENCY_KEY, ListJobs
-from server.doors.http.errors import documented
+from server.doors.http.errors import documented, linked
 from server.doors.http.events import CONTENT, EventStream, sse, tell_socket
 from server.doors.http.identity import Owner, owner_who_may
 from server.doors.http.paging import Cursor, cursor_text, page_of
@@ -31,6 +31,8 @@ EVENTS: dict[int | str, dict[str, Any]] = {
     204: {"description": "The job has ended, and its end was heard: do not come back."},
 }
 
+LINKS = linked(get_job="job_id", cancel_job="job_id", follow_job="job_id")
+
 
 def routes(parts: HttpParts) -> APIRouter:
     """/v1/jobs."""
@@ -41,7 +43,8 @@ def routes(parts: HttpParts) -> APIRouter:
         status_code=202,
         response_model=JobBody,
         responses={
-            200: {"model": JobBody, "description": "There was one under this key."},
+            200: {"model": JobBody, "description": "There was one under this key.", **LINKS},
+            202: LINKS,
             **documented(404, 409, 429),
         },
         operation_id="submit_job",

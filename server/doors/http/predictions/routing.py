@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ai.cards import ModelCard
 from server.commands import MAX_IDEMPOTENCY_KEY, CheckSubmit, GetJob, GetModel, ListJobs, Predict, Submit
-from server.doors.http.errors import documented
+from server.doors.http.errors import documented, linked
 from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.identity import Identify, Owner
 from server.doors.http.paging import Cursor, page_of
@@ -60,9 +60,15 @@ PredictionId = Annotated[
 ]
 Word = Annotated[str, Path(max_length=200)]
 KeyHeader = Annotated[str, Header(max_length=MAX_IDEMPOTENCY_KEY, description="One key, one prediction.")]
+LINKS = linked(get_prediction="prediction_id", cancel_prediction="prediction_id", stream_prediction="prediction_id")
 CREATED: dict[int | str, dict[str, Any]] = {
-    200: {"model": PredictionBody, "description": "There was one under this key."},
-    202: {"model": PredictionBody, "description": "Created, and not at its end: it was not, or no longer, waited for."},
+    200: {"model": PredictionBody, "description": "There was one under this key.", **LINKS},
+    201: LINKS,
+    202: {
+        "model": PredictionBody,
+        "description": "Created, and not at its end: it was not, or no longer, waited for.",
+        **LINKS,
+    },
     **documented(404, 409, 429),
 }
 
