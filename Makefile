@@ -68,6 +68,9 @@ bench-engine: .dev ## the whole path, beside a diffusers pipeline behind a lock
 bench-durable: .dev ## jobs a second beside Celery, and what durability adds to a job
 	@$(BIN)/python -m bench.durable
 
+bench-text: .dev ## texts of eight users in one batch, beside transformers behind a lock
+	@$(BIN)/python -m bench.text
+
 bench-http: .dev ## the HTTP door beside a bare FastAPI, under painting, and with a thousand listeners
 	@$(BIN)/python -m bench.http
 

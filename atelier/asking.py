@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -60,6 +61,10 @@ async def models(reactor: Any, server: str, token: str, *, as_json: bool) -> int
 
 def _described(model: pb.Model) -> str:
     state = pb.ModelState.Name(model.state).removeprefix("MODEL_").lower().replace("_", " ")
+    if model.input_schema:
+        names = ", ".join(json.loads(model.input_schema))
+        about = model.problem or model.description
+        return f"{model.name} ({model.model_type}): {state}\n  {about}\n  inputs: {names}"
     lines = [
         f"{model.name} ({model.family}): {state}",
         f"  {model.problem or model.description}",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -49,6 +52,20 @@ def adapter(text: str) -> tuple[str, float]:
     if not math.isfinite(scale):
         raise typer.BadParameter(f"the scale must be a finite number, not {written!r}", param_hint="--adapter")
     return _named(name), scale
+
+
+def named_inputs(words: Sequence[str]) -> dict[str, Any]:
+    """Inputs of a model from "temperature=0.5", "stop=[\".\"]", "prompt=once": what is no JSON is a text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"must be NAME=VALUE, not {word!r}", param_hint="--input")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def content(path: Path, option: str) -> bytes:

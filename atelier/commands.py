@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atelier.account_commands import audit, keys, users
-from atelier.choices import MarkPosition, MarkSize, adapter, content, size
+from atelier.choices import MarkPosition, MarkSize, adapter, content, named_inputs, size
 from config.processes import MOST
 
 app = typer.Typer(
@@ -60,7 +60,12 @@ def serve(
 
 @app.command()
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="All are painted at once.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help="All are painted at once.", show_default=False)
+    ] = None,
+    surprise: Annotated[
+        bool, typer.Option("--surprise", help="A text model goes on from each prompt, or writes one of its own.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, max=4, help="Images per prompt.")] = 1,
     adapters: Annotated[
         list[str] | None,
@@ -118,7 +123,36 @@ def generate(
         signature=signature(sign, position, sign_size, opacity, artist),
         preview_every_steps=preview_every,
     )
-    raise typer.Exit(run(lambda reactor: generate(reactor, server, token, prompts, fields, out, as_json=as_json)))
+    if not prompts and not surprise:
+        raise typer.BadParameter("give one, or --surprise", param_hint="PROMPT")
+    asked = prompts or [""]
+    raise typer.Exit(
+        run(lambda reactor: generate(reactor, server, token, asked, fields, out, as_json=as_json, surprise=surprise))
+    )
+
+
+@app.command()
+def predict(
+    prompt: Annotated[str, typer.Argument(help="What a text goes on from.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Any that paints nothing; the server's first that writes if not given.")
+    ] = "",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=VALUE", help="Of the model's input_schema; JSON, or else a text. Several."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    server: Server = HERE,
+    token: Token = "",
+) -> None:
+    """Ask a model that paints nothing: a text is printed as it is written."""
+    from atelier.running import run
+    from atelier.writing import predict
+
+    given = {**({"prompt": prompt} if prompt else {}), **named_inputs(inputs or ())}
+    raise typer.Exit(run(lambda reactor: predict(reactor, server, token, model, given, as_json=as_json)))
 
 
 @app.command()

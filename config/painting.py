@@ -13,6 +13,7 @@ from config.fields import setting
 from config.local_model import local_model
 
 DEMO_MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
+TEXT_DEMO_MODEL = DEMO_MODEL.with_name("text-demo")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._/-]{1,100}")
 
 
@@ -157,7 +158,8 @@ class PaintingSettings(BaseSettings):
         return self.devices or ("cpu" if self.device == "auto" and not self.enable_gpu else self.device,)
 
     def model_sources(self) -> dict[str, str]:
-        """Name → source, the default first. Where none is named: what lies in the folder `model/`, else the embedded model."""
+        """Name → source, the default first. Where none is named: what lies in the folder `model/`, else the two embedded
+        models: one that paints, and one that writes prompts for it."""
         chosen = {self.model_id: self.model_id} if self.model_id else {}
         chosen.update(self.models)
-        return chosen or local_model() or {"demo": str(DEMO_MODEL)}
+        return chosen or local_model() or {"demo": str(DEMO_MODEL), "text-demo": str(TEXT_DEMO_MODEL)}

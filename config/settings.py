@@ -29,6 +29,7 @@ from config.jobs import JobSettings
 from config.limiting import LimitingSettings
 from config.measuring import MeasuringSettings
 from config.painting import DEMO_MODEL as DEMO_MODEL
+from config.painting import TEXT_DEMO_MODEL as TEXT_DEMO_MODEL
 from config.painting import PaintingSettings
 from config.processes import ProcessSettings
 from config.profile import known_profile, read_profile

@@ -97,6 +97,7 @@ class AtelierService:
             reactor,
             self._records,
             lambda job_id: self._jobs.lifecycle.live_job(job_id),
+            board.said,
             lambda sender: traces.sender(measuring.sender(sender)),
         )
         board.tap(self._webhooks.telling)

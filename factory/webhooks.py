@@ -36,6 +36,7 @@ class Webhooks:
         reactor: Any,
         records: Records,
         live_job: Callable[[str], Job | None],
+        said: Callable[[str], str],
         watch_sender: Callable[[Sender], Sender] = lambda sender: sender,
     ) -> None:
         if settings.backend_api_url and not settings.internal_api_token.get_secret_value():
@@ -52,7 +53,12 @@ class Webhooks:
         )
         outbox = records.outbox(Channel.WEBHOOK)
         self.telling = Telling(
-            outbox=outbox, live_job=live_job, backend_url=backend.url, clock=clock, door=settings.http_base_url
+            outbox=outbox,
+            live_job=live_job,
+            said=said,
+            backend_url=backend.url,
+            clock=clock,
+            door=settings.http_base_url,
         )
         self.check = WebhookCheck(
             signed=bool(settings.webhook_secret.get_secret_value()),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
-LONGEST = 4  # bytes of a character in UTF-8, and so tokens that may have to be waited for
-BEFORE = 6  # tokens of the prompt that a tokenizer needs to see whether a word goes on
+LONGEST = 4  # bytes of a character in UTF-8: all but the last of them may stand at the end, each told as broken
+BEFORE = 6  # tokens that a tokenizer needs to see whether a word goes on
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -16,25 +16,40 @@ class Detokeniser:
 
     def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
         self._decode = decode
-        self._tokens = list(prompt[-BEFORE:])
-        self._told = len(self._tokens)  # tokens whose text was told
-        self._before = decode(self._tokens)  # what they are as text
+        self._tokens = list(prompt)
+        self._told = 0  # characters that the tokens in hand have, and that were told
+        self._shorten()
 
     def add(self, token: int) -> str:
         """One more token: the text that it makes whole, "" where that is not known yet."""
         self._tokens.append(token)
         text = self._decode(self._tokens)
-        if text.endswith(BROKEN) and len(self._tokens) - self._told < LONGEST:
-            return ""
-        return self._tell(text)
+        more = self._more(_whole(text))
+        if not text.endswith(BROKEN):
+            self._shorten()
+        return more
 
     def flush(self) -> str:
         """What is left: a character that never became whole."""
-        return self._tell(self._decode(self._tokens)) if len(self._tokens) > self._told else ""
+        return self._more(self._decode(self._tokens))
 
-    def _tell(self, text: str) -> str:
-        more = text[len(self._before) :]
-        self._tokens = self._tokens[-BEFORE:]
-        self._told = len(self._tokens)
-        self._before = self._decode(self._tokens)
+    def _more(self, text: str) -> str:
+        more, self._told = text[self._told :], max(self._told, len(text))
         return more
+
+    def _shorten(self) -> None:
+        """Keep no more tokens than are needed, and none that is the rest of a character whose beginning is left out."""
+        for size in range(BEFORE, BEFORE + LONGEST):
+            kept = self._tokens[-size:]
+            text = self._decode(kept)
+            if not text.startswith(BROKEN):
+                break
+        self._tokens, self._told = kept, len(_whole(text))
+
+
+def _whole(text: str) -> str:
+    """Without what may be the beginning of a character."""
+    end = len(text)
+    while end > max(0, len(text) - LONGEST + 1) and text[end - 1] == BROKEN:
+        end -= 1
+    return text[:end]

@@ -56,6 +56,7 @@ class TextModel:
     def __init__(self, network: Any, tokenizer: Any, place: Place, card: TextCard) -> None:
         self._network = network
         self._tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
         self._place = place
         self.card = card
         self.adapters: Slots = NoSlots()
@@ -71,7 +72,8 @@ class TextModel:
 
     def text_of(self, tokens: Sequence[int]) -> str:
         """Tokens as text, without those that only mark its ends."""
-        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # Asked several times a token: the backend itself answers in a tenth of the time that transformers' words around it take.
+        text: str = self._backend.decode(list(tokens), skip_special_tokens=True)
         return text
 
     def rows(self) -> RowCache:
@@ -129,6 +131,7 @@ def load_text_model(card: TextCard, settings: EngineSettings) -> TextModel:
     """Read a card's folder. Raises ModelLoadError."""
     folder, place = Path(card.source), find_place(settings)
     _check_files(folder)
+    transformers.utils.logging.disable_progress_bar()
     try:
         with torch.inference_mode(False):
             network = transformers.AutoModelForCausalLM.from_pretrained(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ class Row:
 
     def draw(self) -> float:
         """Its own next number from 0 up to 1; how many there were depends on its own tokens alone."""
-        from torch import float64, rand
+        from torch import float64, rand  # this module is known where torch is not loaded
 
         return 0.0 if self.request.temperature == 0 else rand((), generator=self._generator, dtype=float64).item()
 
@@ -113,9 +114,7 @@ class Row:
             self._unsaid.append(text)
 
 
-def in_line(waiting: Sequence[Waiting], rows: Sequence[Row]) -> list[Waiting]:
+def next_in_line(waiting: Iterable[Waiting], rows: Sequence[Row]) -> Waiting | None:
     """Who is next: by priority, then by how few of the owner's are being written, then who came first."""
-    busy: dict[str, int] = {}
-    for row in rows:
-        busy[row.request.owner] = busy.get(row.request.owner, 0) + 1
-    return sorted(waiting, key=lambda one: (-one.request.priority, busy.get(one.request.owner, 0), one.arrival))
+    busy = Counter(row.request.owner for row in rows)
+    return min(waiting, key=lambda one: (-one.request.priority, busy[one.request.owner], one.arrival), default=None)

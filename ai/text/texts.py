@@ -15,7 +15,7 @@ from ai.failures import as_engine_error, lost_device, ran_out_of_memory
 from ai.memory import Memory
 from ai.shelf import Shelf
 from ai.text.cards import TextCard
-from ai.text.row import Row, Waiting, in_line
+from ai.text.row import Row, Waiting, next_in_line
 from ai.types import (
     Canceled,
     DeadlineExceeded,
@@ -174,10 +174,11 @@ class Texts:
 
     def _seat(self, model: str, writer: Writer) -> None:
         """Give rows to those whose turn it is, as far as there is room."""
-        mine = [one for one in self._waiting.values() if one.request.model == model]
         tokens = 0
-        for one in in_line(mine, writer.rows):
-            if len(writer.rows) >= self._most or tokens >= JOIN_TOKENS or not self._shelf.seats(model):
+        while len(writer.rows) < self._most and tokens < JOIN_TOKENS and self._shelf.seats(model):
+            mine = (one for one in self._waiting.values() if one.request.model == model)
+            one = next_in_line(mine, writer.rows)
+            if one is None:
                 return
             try:
                 writer.tokenise(one)

@@ -47,6 +47,7 @@ def _families(each: Named, seats: int) -> Iterable[Metric]:
         "atelier_engine_seats", "Images that one batch may have.", [((name,), seats) for name, _ in each], _DEVICE
     )
     yield from _steps(each)
+    yield from _texts(each)
     yield from _adapters(each)
     yield from _memory(each)
     yield from _device(each)
@@ -70,6 +71,17 @@ def _steps(each: Named) -> Iterable[Metric]:
     )
     models = [((name, model), 1.0) for name, one in each for model in one.models]
     yield gauge("atelier_engine_model_loaded", "1 for each model in memory.", models, ("device", "model"))
+
+
+def _texts(each: Named) -> Iterable[Metric]:
+    states = {"running": "texts_running", "waiting": "texts_waiting"}
+    yield gauge(
+        "atelier_engine_texts",
+        "Texts in the engine: being written, waiting to begin.",
+        [((name, state), getattr(one, number)) for name, one in each for state, number in states.items()],
+        ("device", "state"),
+    )
+    yield counter("atelier_engine_tokens", "Tokens written.", _each(each, "tokens"), _DEVICE)
 
 
 def _adapters(each: Named) -> Iterable[Metric]:

@@ -143,9 +143,9 @@ def calls_of(job: Job, backend_url: str, door: str = "") -> list[OutboxCall]:
 
 
 def progress_call(
-    job: Job, event: Progress, said: Said, now: float, backend_url: str, door: str = ""
+    job: Job, event: Progress, said: Said, now: float, backend_url: str, door: str = "", *, text: str = ""
 ) -> tuple[OutboxCall, Said] | None:
-    """What is to be told of a job's progress, and what has been told then; None: nothing now.
+    """What is to be told of a job's progress, and of its `text` so far, and what has been told then; None: nothing now.
 
     Where one step passes several milestones only the last of them is told: the others are overtaken at once.
     """
@@ -162,7 +162,7 @@ def progress_call(
         return call, Said(milestone, now)
     if HookEvent.PROGRESS not in hook.events or now - said.at < PROGRESS_EVERY:
         return None
-    body = prediction(job, Done(event.fraction, event.step), base_url=door)
+    body = prediction(job, Done(event.fraction, event.step, text), base_url=door)
     name = f"progress-{event.number}"
     return _generic(job, hook, name, body, Care.FLEETING, event.number), Said(said.milestone, now)
 

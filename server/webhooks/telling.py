@@ -15,16 +15,24 @@ from server.webhooks.calls import Said, calls_of, progress_call, refused_calls
 
 
 class Telling:
-    """An `Announcer`, and a `Watcher` of every job. `live_job` gives a job that this node runs, as it stands.
+    """An `Announcer`, and a `Watcher` of every job. `live_job` gives a job that this node runs, as it stands, `said` its text.
 
     `door` is what others call our HTTP door, "" where that is not known.
     """
 
     def __init__(
-        self, *, outbox: Outbox, live_job: Callable[[str], Job | None], backend_url: str, clock: Clock, door: str = ""
+        self,
+        *,
+        outbox: Outbox,
+        live_job: Callable[[str], Job | None],
+        said: Callable[[str], str] = lambda job_id: "",
+        backend_url: str,
+        clock: Clock,
+        door: str = "",
     ) -> None:
         self._outbox = outbox
         self._live_job = live_job
+        self._said_text = said
         self._backend_url = backend_url
         self._clock = clock
         self._door = door
@@ -51,7 +59,8 @@ class Telling:
 
     def _tell_progress(self, job: Job, event: Progress) -> None:
         said = self._said.get(job.id, Said())
-        found = progress_call(job, event, said, self._clock.seconds(), self._backend_url, self._door)
+        text = self._said_text(job.id)
+        found = progress_call(job, event, said, self._clock.seconds(), self._backend_url, self._door, text=text)
         if found is not None:
             call, self._said[job.id] = found
             self._tasks.start(self._add(call))

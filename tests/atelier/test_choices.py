@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from atelier.choices import MarkPosition, MarkSize, adapter, size
+from atelier.choices import MarkPosition, MarkSize, adapter, named_inputs, size
 from atelier.signing import signature
 from proto import atelier_pb2 as pb
 
@@ -45,6 +45,17 @@ def test_what_is_no_adapter_is_refused(text: str) -> None:
     """A missing name, or a scale that is no finite number, names the option."""
     with pytest.raises(typer.BadParameter):
         adapter(text)
+
+
+def test_inputs_are_json_or_else_texts() -> None:
+    """By name; a value may have an equals sign of its own."""
+    words = ["seed=3", "temperature=0.5", 'stop=["."]', "prompt=a = b", "loud=true", 'text="3"']
+    assert named_inputs(words) == {
+        "seed": 3, "temperature": 0.5, "stop": ["."], "prompt": "a = b", "loud": True, "text": "3",
+    }  # fmt: skip
+    for word in ("seed", "=3", ""):
+        with pytest.raises(typer.BadParameter, match="NAME=VALUE"):
+            named_inputs([word])
 
 
 def test_a_signature_of_text() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ai.cards import MARKS as KNOWN_TO_CARDS
 from config import Settings, load_settings
 from config.local_model import FOLDER, MARKS
-from config.settings import DEMO_MODEL, environment_names
+from config.settings import DEMO_MODEL, TEXT_DEMO_MODEL, environment_names
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_a_folder_without_a_model_is_left_alone() -> None:
     FOLDER.mkdir()
     (FOLDER / "__init__.py").touch()
     (FOLDER / "sd_xl_refiner_1.0.safetensors").touch()
-    assert load_settings().model_sources() == {"demo": str(DEMO_MODEL)}
+    assert load_settings().model_sources() == {"demo": str(DEMO_MODEL), "text-demo": str(TEXT_DEMO_MODEL)}
 
 
 def test_the_marks_are_those_that_cards_know() -> None:

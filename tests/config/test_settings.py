@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from config import Settings, SettingsError, load_settings
-from config.settings import CLIENT_NAMES, DEMO_MODEL, PREFIX, environment_names
+from config.settings import CLIENT_NAMES, DEMO_MODEL, PREFIX, TEXT_DEMO_MODEL, environment_names
 
 TOKEN, OTHER = "s3cret-ada-0123456789", "s3cret-bob-0123456789"
 LONG = "s3cret-of-thirty-two-characters!"
@@ -41,7 +41,7 @@ def test_the_defaults_alone_start_a_server() -> None:
     settings = load_settings()
     assert settings.tcp_listen == "tcp:9000:interface=127.0.0.1"
     assert settings.tokens == {}
-    assert settings.model_sources() == {"demo": str(DEMO_MODEL)}
+    assert settings.model_sources() == {"demo": str(DEMO_MODEL), "text-demo": str(TEXT_DEMO_MODEL)}
     assert (DEMO_MODEL / "model_index.json").is_file()
 
 

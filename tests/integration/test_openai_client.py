@@ -165,7 +165,7 @@ async def test_an_edit_streams(asking: openai.AsyncOpenAI) -> None:
 async def test_models_are_listed_and_found(base: str) -> None:
     """models.list and models.retrieve."""
     listed = await using(base, lambda client: list(client.models.list()))
-    assert [model.id for model in listed] == ["demo"]
+    assert [model.id for model in listed] == ["demo", "text-demo"]
     one = await using(base, lambda client: client.models.retrieve("demo"))
     assert (one.id, one.object, one.owned_by) == ("demo", "model", "atelier")
     assert one.created > 0

@@ -131,8 +131,9 @@ class FakePainter:
 
     def step(self, request_id: str, step: int) -> None:
         """Make a step."""
-        total = self.known[request_id].num_inference_steps
-        self._tell(Stepped(request_id, Phase.DENOISING, step, total, step / total, float(total - step)))
+        request: Request = self.known.get(request_id) or self.texts[request_id]
+        total, phase = request.steps, Phase.WRITING if request_id in self.texts else Phase.DENOISING
+        self._tell(Stepped(request_id, phase, step, total, step / total, float(total - step)))
 
     def preview(self, request_id: str, image_index: int, step: int, colour: int = 0) -> None:
         """Show what an image is becoming: 8 by 8 pixels of one grey."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from server.errors import Code, JobFailure, RecordsUnavailable
 from server.webhook import HookKind, Webhook
 from server.webhooks.telling import Telling
 from tests.server.database.opened import Opened, opened
-from tests.server.fakes import settle
+from tests.server.fakes import CARD, OTHER_CARD, TEXT_CARD, settle
 from tests.server.house import House
 
 BACKEND = "http://backend.test"
@@ -29,6 +30,7 @@ class Told:
         self.telling = Telling(
             outbox=given.pop("outbox", database.outbox),
             live_job=lambda job_id: self.house.lifecycle.live_job(job_id),
+            said=lambda job_id: self.house.board.said(job_id),
             backend_url=BACKEND,
             clock=given.pop("clock", _Still()),
         )
@@ -84,6 +86,27 @@ async def test_who_asked_for_nothing_hears_nothing(told: Told) -> None:
     """A job without a webhook leaves no trace in the outbox."""
     await told.painted(4, None)
     assert told.calls() == []
+
+
+async def test_a_text_is_told_on_its_way_and_whole_at_its_end(sqlite_url: URL) -> None:
+    """The body is the prediction, whose output is the text so far."""
+    with opened(sqlite_url) as database:
+        told = Told(database, cards=(CARD, OTHER_CARD, TEXT_CARD))
+        job = await told.house.text(webhook=OTHERS, given={"max_length": 8})
+        told.house.painter.start(job.id)
+        await settle()
+        told.house.painter.speak(job.id, 0, "one two")
+        told.house.painter.step(job.id, 2)
+        await settle()
+        told.house.painter.answer(job.id, "one two three")
+        await settle()
+        with database.reading.connect() as connection:
+            payloads = connection.execute(select(table.c.payload).order_by(table.c.position)).scalars().all()
+    bodies = [json.loads(payload)["body"] for payload in payloads]
+    assert [(body["status"], body["output"], body["progress_step"]) for body in bodies] == [
+        ("processing", None, 0), ("processing", "one two", 2), ("succeeded", "one two three", 3),
+    ]  # fmt: skip
+    assert bodies[-1]["metrics"]["output_token_count"] == 3
 
 
 async def test_a_cancelled_job_is_told_once(told: Told) -> None:
