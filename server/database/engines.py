@@ -14,7 +14,9 @@ CHECKED = "PRAGMA quick_check(1)"  # about 1 ms a megabyte of a file that is in 
 
 def writing_engine(url: URL, timeout: float) -> Engine:
     """Its transactions begin as the only writer (SQLite). At most one connection; `timeout` in seconds, for everything."""
-    engine = _engine(url, timeout, connections=1)
+    # Rows that a statement is given are few, and found by their keys; of how many there are PostgreSQL knows nothing, and would
+    # rather read the whole table.
+    engine = _engine(url, timeout, connections=1, options=" -c enable_hashjoin=off -c enable_mergejoin=off")
     if url.get_backend_name() == "sqlite":
         # A transaction that reads and then writes would fail at once where another wrote between, whatever the time-out.
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
@@ -36,7 +38,7 @@ def wait_for_disk(connection: Connection, wait: bool) -> None:
         driver.execute(f"PRAGMA synchronous={'FULL' if wait else 'NORMAL'}")  # cannot be changed within a transaction
 
 
-def _engine(url: URL, timeout: float, connections: int) -> Engine:
+def _engine(url: URL, timeout: float, connections: int, options: str = "") -> Engine:
     if url.get_backend_name() == "sqlite":
         given: dict[str, Any] = {"timeout": timeout, "check_same_thread": False}  # a pool's threads take turns
     else:
@@ -44,7 +46,7 @@ def _engine(url: URL, timeout: float, connections: int) -> Engine:
             "connect_timeout": max(2, round(timeout)),  # libpq takes no less
             "tcp_user_timeout": round(timeout * 1000),  # a server whose machine is gone does not answer, ever
             "application_name": "atelier",
-            "options": f"-c synchronous_commit=on -c statement_timeout={round(timeout * 1000)} -c timezone=UTC",
+            "options": f"-c synchronous_commit=on -c statement_timeout={round(timeout * 1000)} -c timezone=UTC{options}",
         }
     engine = create_engine(
         url, connect_args=given, pool_size=connections, max_overflow=0, pool_timeout=timeout, hide_parameters=True

@@ -29,11 +29,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from server.database.reading import Reader
 from server.database.rows import call_of, call_row
 from server.database.schema import outbox
+from server.database.statements import add_new
 from server.database.writing import GroupWriter
 from server.webhook import CallState, Care, Channel, Claimed, OutboxCall, Settlement
 
@@ -122,8 +122,7 @@ class SqlOutbox:
 def add_calls(connection: Connection, calls: Sequence[dict[str, Any]]) -> None:
     """Add rows of `outbox`; those whose id is there, or whose name for their job, are left as they are."""
     if calls:
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(insert(outbox).on_conflict_do_nothing(), list(calls))
+        add_new(connection, outbox, calls)
 
 
 def counts(connection: Connection, channel: Channel) -> dict[CallState, int]:

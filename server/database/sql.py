@@ -31,10 +31,8 @@ from server.database.rows import (
 )
 from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox
 from server.database.statements import (
-    ADD_ARTIFACTS,
     ADD_INPUTS,
     ADD_LATENTS,
-    ADMIT,
     ARTIFACTS,
     DROP_LATENTS,
     ENDED,
@@ -42,8 +40,10 @@ from server.database.statements import (
     GET,
     INPUTS,
     LATENTS,
-    MOVES,
+    add_jobs,
+    add_new,
     attempts_but_this,
+    move_all,
 )
 from server.database.writing import GroupWriter, Several
 from server.events import Artifact
@@ -228,7 +228,7 @@ class _New:
 
 def _admit(connection: Connection, news: Sequence[_New]) -> list[Job]:
     """Each one, or the one that has its idempotency key."""
-    added = connection.execute(ADMIT[connection.dialect.name], [new.rows.job for new in news]).rowcount
+    added = add_jobs(connection, [new.rows.job for new in news])
     kept = {new.job.id for new in news}
     if added != len(news):
         kept = set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(kept))).scalars())
@@ -261,14 +261,16 @@ def _one(connection: Connection, statement: Select[Any], values: dict[str, Any])
     return None if row is None else _whole(connection, row)
 
 
-def _whole(connection: Connection, row: Any) -> Job:
-    """The job of a row, with what other tables have of it."""
+def _whole(connection: Connection, row: Any) -> Job | None:
+    """The job of a row, with what other tables have of it; None where it was forgotten meanwhile."""
     inputs: dict[str, bytes] = {}
     made: list[Artifact] = []
     if has_inputs(row):
         inputs = {name: bytes(data) for name, data in connection.execute(INPUTS, {"of_job": row.id})}
         # Its end, which takes its inputs with it, may have come between: then this is how it ended.
-        row = connection.execute(GET, {"of_job": row.id}).one_or_none() or row
+        row = connection.execute(GET, {"of_job": row.id}).one_or_none()
+        if row is None:
+            return None
     if row.state == JobState.SUCCEEDED:
         made = [artifact_of(entry) for entry in connection.execute(ARTIFACTS, {"of_job": row.id})]
     return job_of(row, inputs, made)
@@ -285,14 +287,14 @@ class _Change:
 
 def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobState) -> list[Job | Exception]:
     """The same transition of several jobs: each one's record, or why it is as it was."""
-    done = connection.execute(MOVES[state], [move_values(change.job) for change in changes]).rowcount
+    done = move_all(connection, state, [move_values(change.job) for change in changes])
     outcomes: list[Job | Exception] = [change.job for change in changes]
     if done != len(changes):
         outcomes = [_recorded(connection, change.job) for change in changes]
     went = [change for change, outcome in zip(changes, outcomes, strict=True) if isinstance(outcome, Job)]
     made = [artifact_row(change.job.id, artifact) for change in went for artifact in change.job.artifacts]
     if made:
-        connection.execute(ADD_ARTIFACTS[connection.dialect.name], made)
+        add_new(connection, artifacts, made)
     add_calls(connection, [row for change in went for row in change.calls])
     ended = [change.job.id for change in went if change.more]
     if ended:
@@ -335,7 +337,7 @@ def _queue_anew(connection: Connection, *, which: ColumnElement[bool], values: d
     anew = {"state": JobState.QUEUED.value, "started_at": None, **values}
     statement = update(jobs).where(which, IS_LIVE).values(anew).returning(jobs)
     taken = [_whole(connection, row) for row in connection.execute(statement).all()]
-    return sorted(taken, key=lambda job: job.created_at)
+    return sorted(filter(None, taken), key=lambda job: job.created_at)
 
 
 def _oldest(connection: Connection, *, beyond: int, ended_before: float, more_bytes_than: int, most: int) -> list[Job]:
@@ -347,6 +349,7 @@ def _oldest(connection: Connection, *, beyond: int, ended_before: float, more_by
         if ended - len(found) <= beyond and row.completed_at >= ended_before and size <= more_bytes_than:
             break
         job = _whole(connection, row)
+        assert job is not None  # one that has ended brought nothing along any more
         found.append(job)
         size -= sum(artifact.size for artifact in job.artifacts)
     return found

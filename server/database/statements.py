@@ -1,44 +1,94 @@
-"""The statements of every job's way, built once: to build one takes SQLAlchemy as long as to run it."""
+"""The statements of every job's way, built once: to build one takes SQLAlchemy as long as to run it.
+
+What is done to several rows is one statement with one parameter on PostgreSQL: the rows as JSON. psycopg would else send, and
+wait, once a row, and with each wait give the interpreter away to whoever computes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     ColumnElement,
+    Connection,
+    Double,
+    FromClause,
+    Integer,
     Table,
+    Text,
     Update,
     bindparam,
     case,
+    cast,
+    column,
     delete,
+    func,
     insert,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import TypeEngine
 
 from server.database.schema import artifacts, job_inputs, jobs, latents, one_of
 from server.job import BEGUN, TERMINAL, TRANSITIONS, JobState
 
 _JOB: BindParameter[str] = bindparam("of_job")
+_KEY = ("owner", "idempotency_key")
 
 
-def _where_new(table: Table) -> dict[str, Any]:
-    """By the dialect's name: rows are added that have nothing in common with one that is there, as it must be unique."""
-    return {
-        "sqlite": sqlite.insert(table).on_conflict_do_nothing(),
-        "postgresql": postgresql.insert(table).on_conflict_do_nothing(),
-    }
+def add_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Add rows that have nothing in common with one that is there, as it must be unique; says how many."""
+    return _add(connection, table, rows, ())
 
 
-ADMIT = {
-    "sqlite": sqlite.insert(jobs).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"]),
-    "postgresql": postgresql.insert(jobs).on_conflict_do_nothing(index_elements=["owner", "idempotency_key"]),
-}
-"""By the dialect's name. A row is added where the owner's key is new."""
+def add_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Add the jobs whose owner's key is new; says how many."""
+    return _add(connection, jobs, rows, _KEY)
+
+
+def _add(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], unique: tuple[str, ...]) -> int:
+    if connection.dialect.name == "postgresql":
+        return _run(connection, _insert_given(table, tuple(rows[0]), unique), rows)
+    return connection.execute(_insert(table, unique), list(rows)).rowcount
+
+
+def move_all(connection: Connection, state: JobState, moves: Sequence[Mapping[str, Any]]) -> int:
+    """The same transition of several jobs, by `rows.move_values`; says of how many."""
+    if connection.dialect.name == "postgresql":
+        return _run(connection, _MOVES_GIVEN[state], moves)
+    return connection.execute(_MOVES[state], list(moves)).rowcount
+
+
+def _run(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> int:
+    count: int = connection.execute(statement, {"rows": to_json(list(rows)).decode()}).rowcount
+    return count
+
+
+def _given(types: Mapping[str, TypeEngine[Any]]) -> FromClause:
+    """PostgreSQL: rows that are a parameter."""
+    rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
+    columns = [column(name, kind) for name, kind in types.items()]
+    return rows.table_valued(*columns).render_derived(name="given", with_types=True)
+
+
+@lru_cache
+def _insert(table: Table, unique: tuple[str, ...]) -> Any:
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=unique or None)
+
+
+@lru_cache
+def _insert_given(table: Table, names: tuple[str, ...], unique: tuple[str, ...]) -> Any:
+    given = _given({name: table.c[name].type for name in names})
+    added = postgresql.insert(table).from_select(names, select(*(given.c[name] for name in names)))
+    return added.on_conflict_do_nothing(index_elements=unique or None)
+
 
 GET = select(jobs).where(jobs.c.id == _JOB)
 FIND = select(jobs).where(jobs.c.owner == bindparam("of_owner"), jobs.c.idempotency_key == bindparam("key"))
@@ -50,7 +100,6 @@ LATENTS = (
     .order_by(latents.c.image_index)
 )
 ADD_INPUTS = insert(job_inputs)
-ADD_ARTIFACTS = _where_new(artifacts)
 ADD_LATENTS = insert(latents)
 DROP_LATENTS = delete(latents).where(latents.c.job_id == _JOB)
 ENDED = [
@@ -69,25 +118,30 @@ def attempts_but_this() -> ColumnElement[int]:
     return case((_in(BEGUN), jobs.c.attempts - 1), else_=jobs.c.attempts)
 
 
-def _move(state: JobState) -> Update:
+_MOVED: dict[str, tuple[str, TypeEngine[Any]]] = {
+    "last_event": ("to_event", BigInteger()),
+    "attempts": ("to_attempts", Integer()),
+    "retries": ("to_retries", Integer()),
+    "started_at": ("to_started", Double()),
+    "completed_at": ("to_completed", Double()),
+    "warnings": ("to_warnings", Text()),
+    "failure": ("to_failure", Text()),
+    "output": ("to_output", Text()),
+    "figures": ("to_figures", Text()),
+}
+"""What a transition changes beside the state: a column, its name and type in `rows.move_values`."""
+
+
+def _move(state: JobState, given: Mapping[str, Any]) -> Update:
     """To a state, from those that may be left for it, by whoever holds the job."""
     leaving = [old for old, new in TRANSITIONS.items() if state in new]
-    values: dict[str, Any] = {
-        "state": state.value,
-        "last_event": bindparam("to_event"),
-        "attempts": bindparam("to_attempts"),
-        "retries": bindparam("to_retries"),
-        "started_at": bindparam("to_started"),
-        "completed_at": bindparam("to_completed"),
-        "warnings": bindparam("to_warnings"),
-        "failure": bindparam("to_failure"),
-        "output": bindparam("to_output"),
-        "figures": bindparam("to_figures"),
-    }
+    values = {"state": state.value, **{column: given[name] for column, (name, _) in _MOVED.items()}}
     if state in TERMINAL:
         values["signature"] = None
-    held = update(jobs).where(jobs.c.id == _JOB, jobs.c.fence == bindparam("held"), _in(leaving))
-    return held.values(values)
+    return update(jobs).where(jobs.c.id == given["of_job"], jobs.c.fence == given["held"], _in(leaving)).values(values)
 
 
-MOVES = {state: _move(state) for state in JobState}
+_MOVE_TYPES: dict[str, TypeEngine[Any]] = {"of_job": Text(), "held": Integer(), **dict(_MOVED.values())}
+_BOUND = {name: bindparam(name, type_=kind) for name, kind in _MOVE_TYPES.items()}
+_MOVES = {state: _move(state, _BOUND) for state in JobState}
+_MOVES_GIVEN = {state: _move(state, _given(_MOVE_TYPES).c) for state in JobState}

@@ -328,3 +328,46 @@ async def test_a_job_that_ends_while_it_is_read_is_read_as_it_ended(database: Op
     assert found is not None
     assert (found.state, found.signature) == (JobState.CANCELED, None)
     assert len(ends) == 1
+
+
+async def test_a_job_that_is_forgotten_while_it_is_read_is_not_there(database: Opened) -> None:
+    """It may have ended, and its record been cleaned away, between the reading of its row and of what came with it."""
+    await database.store.admit(a_job(signature=Signature(ImageMark(a_png()))))
+    forgotten: list[str] = []
+
+    def forget_it(connection: Any, cursor: Any, statement: str, *more: Any) -> None:
+        if "FROM job_inputs" in statement and not forgotten:
+            forgotten.append(statement)
+            with database.writing.begin() as other:
+                other.execute(text("DELETE FROM jobs WHERE id = 'job-1'"))
+
+    event.listen(database.reading, "before_cursor_execute", forget_it)
+    assert await database.store.get("job-1") is None
+    assert len(forgotten) == 1
+
+
+async def test_what_many_do_at_once_is_recorded_for_each(database: Opened) -> None:
+    """Texts and numbers of every kind come back as they were given; who may not move a job does not keep the others from it."""
+    store = database.store
+    strange = "\" \\ ' {} % :x \u00e9 \u4e2d \U0001f600 \x7f"
+    given = [
+        a_job(f"job-{n}", idempotency_key=f"{strange}{n}", created_at=1763750000.123456 + n / 7) for n in range(20)
+    ]
+    jobs = await asyncio.gather(*map(store.admit, given))
+    assert await asyncio.gather(*(store.get(job.id) for job in jobs)) == given
+    begun = [moved(job, JobState.PROCESSING, at=job.created_at + 1 / 3, last_event=2**40) for job in jobs]
+    begun[3] = replace(begun[3], fence=9)
+    outcomes = await asyncio.gather(*map(store.move, begun), return_exceptions=True)
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "LeaseLost" if number == 3 else "Job" for number in range(20)
+    ]
+    failure = JobFailure(Code.STORAGE_FAILED, strange, field=strange)
+    ended = [
+        moved(job, JobState.FAILED, at=job.created_at + 2 / 3, last_event=7, warnings=(strange,), failure=failure)
+        for number, job in enumerate(begun)
+        if number != 3
+    ]
+    await asyncio.gather(*map(store.move, ended))
+    kept = [job for job in await asyncio.gather(*(store.get(job.id) for job in ended)) if job is not None]
+    assert [replace(job, failure=None) for job in kept] == [replace(job, failure=None) for job in ended]
+    assert all(job.failure is not None and vars(job.failure) == vars(failure) for job in kept)
