@@ -45,6 +45,7 @@ FREE = {
 }  # outside the house: they may use all of it, nobody below uses them
 ALONE = {"watermark", "ai"}  # they know nothing of ours but themselves
 
+SPEAK_AMQP = {f"server.doors.amqp.{name}" for name in ("connection", "pika_errors", "pika_messages", "pika_protocol")}
 TORCH = {"torch", "diffusers", "transformers", "safetensors", "accelerate", "peft"}
 NETWORK = {
     "twisted",
@@ -136,8 +137,8 @@ def _strays(module: str, name: str) -> str:
         return "only server/metrics speaks Prometheus's language"
     if top == "opentelemetry" and not within(module, "server.tracing") and room not in FREE:
         return "only server/tracing speaks OpenTelemetry's language"
-    if top == "pika" and module != "server.doors.amqp.connection" and room not in ("tests", "bench"):
-        return "only server/doors/amqp/connection speaks AMQP"
+    if top == "pika" and module not in SPEAK_AMQP and room not in ("tests", "bench"):
+        return "only server/doors/amqp/connection and its pika_… modules speak AMQP"
     return ""
 
 

@@ -31,6 +31,7 @@ _ERRORS = {
 """What is told apart of errors of a disk; object stores give no number, and are "error"."""
 
 
+_OPERATIONS = ("put", "read", "delete")
 OUTCOMES = (_OK, *sorted(set(_ERRORS.values())), "error")
 
 
@@ -57,19 +58,24 @@ class MeasuredArtifacts:
         self._bytes = Counter(
             "atelier_storage_bytes", "Bytes of pictures stored and read.", ("operation",), registry=registry
         )
-        for operation in ("put", "read", "delete"):
-            for outcome in OUTCOMES:  # so that the first of a kind is an increase
-                self._outcomes.labels(operation, outcome)
+        # All of them made now, so that the first of a kind is an increase, and none is looked up again.
+        self._seconds_of = {operation: self._seconds.labels(operation) for operation in _OPERATIONS}
+        self._bytes_of = {operation: self._bytes.labels(operation) for operation in ("put", "read")}
+        self._outcomes_of = {
+            (operation, outcome): self._outcomes.labels(operation, outcome)
+            for operation in _OPERATIONS
+            for outcome in OUTCOMES
+        }
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         """As the store's."""
         await self._measured("put", self._store.put(key, data, content_type, sha256))
-        self._bytes.labels("put").inc(len(data))
+        self._bytes_of["put"].inc(len(data))
 
     async def read(self, key: str, offset: int, size: int) -> bytes:
         """As the store's."""
         data = await self._measured("read", self._store.read(key, offset, size))
-        self._bytes.labels("read").inc(len(data))
+        self._bytes_of["read"].inc(len(data))
         return data
 
     async def delete(self, key: str) -> None:
@@ -88,8 +94,8 @@ class MeasuredArtifacts:
             outcome = _outcome(error)
             raise
         finally:
-            self._seconds.labels(operation).observe(self._clock() - began)
-            self._outcomes.labels(operation, outcome).inc()
+            self._seconds_of[operation].observe(self._clock() - began)
+            self._outcomes_of[operation, outcome].inc()
 
 
 def _outcome(error: OSError) -> str:

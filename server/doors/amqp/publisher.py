@@ -3,14 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from server.clock import Clock
+from server.clock import Clock, Timer
 from server.doors.amqp.broker import Broker, Channel, Clash, Link, LinkLost, NotPublished, Properties
 from server.doors.amqp.lasting import Lasting
 
 PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker to confirm; the caller then tries again
 MOST_AT_ONCE = 100  # not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
+
+
+class _Attempt:
+    """One message, and the task that publishes it."""
+
+    __slots__ = ("ends_at", "late", "over", "task")
+
+    def __init__(self, task: asyncio.Task[Any], ends_at: float) -> None:
+        self.task = task
+        self.ends_at = ends_at
+        self.late = False  # it was given up
+        self.over = False
+
+
+class _Patience:
+    """Gives up what takes longer than PUBLISH_WITHIN. One timer for all: what began first has to end first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._attempts: deque[_Attempt] = deque()
+        self._timer: Timer | None = None
+        self._stopped = False
+
+    def begin(self) -> _Attempt:
+        """The running task publishes something from now on."""
+        task = asyncio.current_task()
+        assert task is not None
+        while self._attempts and self._attempts[0].over:
+            self._attempts.popleft()
+        attempt = _Attempt(task, self._clock.seconds() + PUBLISH_WITHIN)
+        self._attempts.append(attempt)
+        if self._timer is None and not self._stopped:
+            self._timer = self._clock.callLater(PUBLISH_WITHIN, self._look)
+        return attempt
+
+    def stop(self) -> None:
+        """Give up nothing any more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._attempts.clear()
+
+    def _look(self) -> None:
+        self._timer, now = None, self._clock.seconds()
+        while self._attempts and (self._attempts[0].over or self._attempts[0].ends_at <= now):
+            attempt = self._attempts.popleft()
+            if not attempt.over:
+                attempt.late = True
+                attempt.task.cancel()
+        if self._attempts:
+            self._timer = self._clock.callLater(self._attempts[0].ends_at - now, self._look)
 
 
 class Publisher:
@@ -29,7 +83,7 @@ class Publisher:
     ) -> None:
         self._declare = declare
         self._lasting = Lasting(broker, "publishing", self._use, clock=clock, chance=chance)
-        self._clock = clock
+        self._patience = _Patience(clock)
         self._channel: Channel | None = None
         self._link: Link | None = None
         self._stopped = False
@@ -44,23 +98,22 @@ class Publisher:
         """Hang up; who still publishes hears that it failed."""
         self._stopped = True
         self._wake()
+        self._patience.stop()
         await self._lasting.stop()
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Returns when the broker has the message. Raises NotPublished, or Unroutable."""
-        publishing = asyncio.ensure_future(self._publish(exchange, routing_key, body, properties))
-        late = self._clock.callLater(PUBLISH_WITHIN, publishing.cancel)
+        attempt = self._patience.begin()
         try:
-            await publishing
+            await self._publish(exchange, routing_key, body, properties)
         except LinkLost as lost:
             raise NotPublished(str(lost)) from None
         except asyncio.CancelledError:
-            if late.active():  # the caller was cancelled, not we
+            if not attempt.late or attempt.task.uncancel() > 0:  # the caller was cancelled, too
                 raise
             raise NotPublished(f"not confirmed within {PUBLISH_WITHIN:g} s") from None
         finally:
-            if late.active():
-                late.cancel()
+            attempt.over = True
 
     async def count(self, queue: str) -> int:
         """Messages that wait in a queue; 0 where there is none. Raises LinkLost."""

@@ -13,7 +13,9 @@ from pydantic import SecretStr
 from twisted.internet.task import Clock
 
 from server.doors.amqp.broker import Clash, LinkLost, NotPublished, Properties, Unroutable
-from server.doors.amqp.connection import CONNECT_WITHIN, GRACE, PUBLICATION, RabbitMQ
+from server.doors.amqp.connection import CONNECT_WITHIN, RabbitMQ
+from server.doors.amqp.pika_messages import PUBLICATION
+from server.doors.amqp.pika_protocol import GRACE
 from tests.rabbitmq import PASSWORD, RabbitNode
 from tests.server.doors.amqp.conftest import address_of
 
