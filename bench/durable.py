@@ -9,6 +9,9 @@ database, acknowledges late, keeps each result, and its task does nothing at all
 publisher, as many unacknowledged at a time, and a round is over when the database has the end of every job; that all of
 them succeeded is checked there.
 
+Beside them the ceiling: the least code that does the same durable work in one interpreter (bench.peers.bare_worker), which is all
+that any server in one Python process could come to here.
+
 Atelier's second row has TCP for the queue and SQLite for PostgreSQL; its third has two nodes on the same broker and database,
 since Celery's worker is two processes. Latency is from Submit to Result over TCP at 50 jobs a
 second, less that of the same server with its records in memory, in bare commits of the same database in the same run: one
@@ -168,21 +171,36 @@ def celery(run: Parts, database: str) -> Iterator[Child]:
         yield child
 
 
+@contextmanager
+def bare(run: Parts, database: str) -> Iterator[Child]:
+    """The least code that does as much, in one process."""
+    environment = {
+        "PEER_BROKER": f"amqp://{USER}:{PASSWORD}@127.0.0.1:{run.rabbit.port}/%2F",
+        "PEER_RESULTS": database,
+        "PEER_QUEUE": "bare",
+        "PEER_PREFETCH": str(AT_ONCE),
+    }
+    with running("bench.peers.bare_worker", environment=environment) as child:
+        yield child
+
+
 def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
-    """Jobs a second of the three, round by round."""
-    ours_url, peers_url = run.database("ours"), run.database("peers")
+    """Jobs a second of each, round by round."""
+    ours_url, peers_url, bare_url = run.database("ours"), run.database("peers"), run.database("least")
     rabbit = {
         "DATABASE_URL": ours_url, "RABBITMQ_HOST": "127.0.0.1", "RABBITMQ_PORT": run.rabbit.port,
         "RABBITMQ_USER": USER, "RABBITMQ_PASS": PASSWORD, "RABBITMQ_PREFETCH": AT_ONCE,
     }  # fmt: skip
-    rates: dict[str, list[float]] = {name: [] for name in ("queue", "tcp", "celery", "nodes", "celery again")}
+    rates: dict[str, list[float]] = {name: [] for name in ("queue", "tcp", "celery", "bare", "nodes", "celery again")}
     lags: list[float] = []
     with (
         ours(rabbit) as queue,
         ours({}) as tcp,
         celery(run, peers_url) as worker,
+        bare(run, bare_url) as least,
         counting(ours_url, "SELECT count(*) FROM jobs WHERE state = 'succeeded'") as our_count,
         counting(peers_url, "SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'") as peers_count,
+        counting(bare_url, "SELECT count(*) FROM bare WHERE state = 'succeeded'") as bare_count,
     ):
 
         def through_rabbit() -> float:
@@ -193,13 +211,19 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
             theirs = celery_messages(jobs, run.broker())
             return time_until(peers_count, jobs, partial(publish, run.rabbit, "peer", theirs))
 
+        def by_the_least() -> float:
+            same = our_messages(jobs)
+            return time_until(bare_count, jobs, partial(publish, run.rabbit, "bare", same))
+
         for number in range(rounds + 1):
             took = {
                 "queue": through_rabbit(),
                 "celery": by_celery(),
+                "bare": by_the_least(),
                 "tcp": load(tcp, jobs=jobs, at_once=AT_ONCE)["seconds"],
             }
             worker.check()
+            least.check()
             lags.append(queue.status().reactor_lag_p99_ms)
             if number:  # the first round warms up
                 for name, seconds in took.items():
@@ -215,12 +239,15 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
         "queue": "Atelier: RabbitMQ, PostgreSQL, a stored picture",
         "tcp": "Atelier: TCP, SQLite, a stored picture",
         "celery": "Celery: RabbitMQ, PostgreSQL, nothing done",
+        "bare": "The least code in one process: RabbitMQ, PostgreSQL, a stored picture",
         "nodes": "Atelier: the same in two nodes, RabbitMQ, PostgreSQL",
         "celery again": "Celery, in turns with the two nodes",
     }
     print_table(["", "jobs/s"], [[text, Spread.of(rates[name]).text()] for name, text in names.items()])
     return {
         "vs_celery": ratios(rates["queue"], rates["celery"]),
+        "ceiling_vs_celery": ratios(rates["bare"], rates["celery"]),
+        "vs_ceiling": ratios(rates["queue"], rates["bare"]),
         "tcp_vs_celery": ratios(rates["tcp"], rates["celery"]),
         "two_nodes_vs_celery": ratios(rates["nodes"], rates["celery again"]),
         "reactor_lag_p99_ms": Spread.of(lags),
