@@ -66,4 +66,4 @@ async def test_what_fails_is_told_by_its_kind_and_raised(error: OSError, outcome
     found = now(metrics)
     assert raised.value is error
     assert found[f'atelier_storage_operations_total{{operation="put",outcome="{outcome}"}}'] == 1
-    assert 'atelier_storage_bytes_total{operation="put"}' not in found
+    assert found['atelier_storage_bytes_total{operation="put"}'] == 0
