@@ -15,12 +15,13 @@ that any server in one Python process could come to here.
 Atelier's second row has TCP for the queue and SQLite for PostgreSQL; its third has two nodes on the same broker and database,
 since Celery's worker is two processes. Latency is from Submit to Result over TCP at 50 jobs a
 second, less that of the same server with its records in memory, in bare commits of the same database in the same run: one
-row, one connection, p50.
+row, one connection, p50. Beside it the least that it can be: two such commits in turn, which a loop has a thread make.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sqlite3
@@ -29,6 +30,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -271,24 +273,29 @@ def measure_latency(rounds: int, jobs: int, run: Parts) -> dict[str, Spread]:
     rows = []
     with ours({}, "--forgetful") as forgetful:
         for name, (url, bare) in databases.items():
-            kept, commits, added = [], [], []
+            kept, commits, added, least = [], [], [], []
             with ours({"DATABASE_URL": url} if url else {}) as durable:
                 for _ in range(rounds):
                     without = statistics.median(load(forgetful, jobs=jobs, per_second=PER_SECOND)["latencies"])
                     kept.append(statistics.median(load(durable, jobs=jobs, per_second=PER_SECOND)["latencies"]))
-                    commits.append(bare())
-                    added.append((kept[-1] - without) / commits[-1])
-            figures[name] = Spread.of(added)
-            rows.append([name, *(Spread.of(values).text(2, 1e3) for values in (kept, commits)), figures[name].text(2)])
+                    commit, two = bare()
+                    commits.append(commit)
+                    added.append((kept[-1] - without) / commit)
+                    least.append(two / commit)
+            figures[name], figures[f"{name}, least"] = Spread.of(added), Spread.of(least)
+            shown = [figures[name].text(2), figures[f"{name}, least"].text(2)]
+            rows.append([name, *(Spread.of(values).text(2, 1e3) for values in (kept, commits)), *shown])
     print(f"{PER_SECOND} jobs a second, p50")
-    print_table(["", "Submit to Result, ms", "bare commit, ms", "durability adds, commits"], rows)
+    print_table(
+        ["", "Submit to Result, ms", "bare commit, ms", "durability adds, commits", "two commits by a thread"], rows
+    )
     return figures
 
 
-def bare_sqlite() -> float:
-    """Seconds of a commit, p50."""
+def bare_sqlite() -> tuple[float, float]:
+    """Seconds of a commit, and of two that are handed to a thread, p50."""
     with tempfile.TemporaryDirectory(prefix="atelier-bench-") as folder:
-        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("CREATE TABLE bare (number INTEGER)")
@@ -297,21 +304,35 @@ def bare_sqlite() -> float:
         return took
 
 
-def bare_postgres(url: str) -> float:
-    """Seconds of a commit, p50."""
+def bare_postgres(url: str) -> tuple[float, float]:
+    """Seconds of a commit, and of two that are handed to a thread, p50."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE bare (number INTEGER)")
         return _commits(lambda statement: connection.execute(statement.encode()))
 
 
-def _commits(execute: Callable[[str], object]) -> float:
+def _commits(execute: Callable[[str], object]) -> tuple[float, float]:
+    insert = partial(execute, "INSERT INTO bare VALUES (1)")
     took = []
     for _ in range(COMMITS):
         began = time.monotonic()
-        execute("INSERT INTO bare VALUES (1)")
+        insert()
         took.append(time.monotonic() - began)
         time.sleep(1 / PER_SECOND / 4)  # a disk that is never left alone is another disk
-    return statistics.median(took)
+    return statistics.median(took), statistics.median(asyncio.run(_handed_over(insert)))
+
+
+async def _handed_over(insert: Callable[[], object]) -> list[float]:
+    """Whoever serves from a loop waits for two before anything is told: that a job came, and that it ended."""
+    loop, took = asyncio.get_running_loop(), []
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(COMMITS // 2):
+            began = time.monotonic()
+            for _ in range(2):
+                await loop.run_in_executor(thread, insert)
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(1 / PER_SECOND / 2)
+    return took
 
 
 def main() -> None:
@@ -329,6 +350,8 @@ def main() -> None:
         latency = measure_latency(rounds, paced, run)
     figures["durability_in_commits"] = latency["SQLite"]
     figures["durability_in_commits_postgresql"] = latency["PostgreSQL"]
+    figures["least_in_commits"] = latency["SQLite, least"]
+    figures["least_in_commits_postgresql"] = latency["PostgreSQL, least"]
     print_figures({name: spread.median for name, spread in figures.items()})
 
 
