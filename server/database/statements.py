@@ -58,7 +58,7 @@ def add_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
 
 def move_all(connection: Connection, state: JobState, moves: Sequence[Mapping[str, Any]]) -> int:
     """The same transition of several jobs, by `rows.move_values`; says of how many."""
-    return _run(connection, _move(connection.dialect.name, state), moves)
+    return _run(connection, move_sql(connection.dialect.name, state), moves)
 
 
 def _run(connection: Connection, sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -141,7 +141,7 @@ _MOVE_TYPES: dict[str, TypeEngine[Any]] = {"of_job": Text(), "held": Integer(), 
 
 
 @lru_cache
-def _move(dialect: str, state: JobState) -> str:
+def move_sql(dialect: str, state: JobState) -> str:
     """To a state, from those that may be left for it, by whoever holds the job."""
     given = _given(dialect, _MOVE_TYPES)
     leaving = [old for old, new in TRANSITIONS.items() if state in new]

@@ -15,7 +15,9 @@ from sqlalchemy.exc import DatabaseError
 
 from server.database.address import address
 from server.database.listing import page_statement
+from server.database.rows import move_values
 from server.database.schema import job_inputs, jobs
+from server.database.statements import move_sql
 from server.database.writing import GroupWriter
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.interfaces import JobStore
@@ -371,3 +373,11 @@ async def test_what_many_do_at_once_is_recorded_for_each(database: Opened) -> No
     kept = [job for job in await asyncio.gather(*(store.get(job.id) for job in ended)) if job is not None]
     assert [replace(job, failure=None) for job in kept] == [replace(job, failure=None) for job in ended]
     assert all(job.failure is not None and vars(job.failure) == vars(failure) for job in kept)
+
+
+def test_a_transition_records_all_that_it_is_given() -> None:
+    """Each value has its column, on both databases."""
+    given = set(move_values(a_job()))
+    for dialect in ("sqlite", "postgresql"):
+        sql = move_sql(dialect, JobState.SUCCEEDED)
+        assert {name for name in given if f".{name}" in sql or f":{name}" in sql} == given
