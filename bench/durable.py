@@ -324,7 +324,8 @@ def _commits(execute: Callable[[str], object]) -> tuple[float, float]:
 
 async def _handed_over(insert: Callable[[], object]) -> list[float]:
     """Whoever serves from a loop waits for two before anything is told: that a job came, and that it ended."""
-    loop, took = asyncio.get_running_loop(), []
+    took: list[float] = []
+    loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:
         for _ in range(COMMITS // 2):
             began = time.monotonic()

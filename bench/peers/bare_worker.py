@@ -21,12 +21,12 @@ from PIL import Image
 
 THREADS = 16  # that wait for the disk
 _NEW = (
-    "INSERT INTO bare SELECT given.id, given.request, 'queued' FROM json_to_recordset(%s::json) "
-    "AS given(id text, request text) ON CONFLICT (id) DO NOTHING"
+    b"INSERT INTO bare SELECT given.id, given.request, 'queued' FROM json_to_recordset(%s::json) "
+    b"AS given(id text, request text) ON CONFLICT (id) DO NOTHING"
 )
 _ENDED = (
-    "UPDATE bare SET state = 'succeeded' FROM json_to_recordset(%s::json) AS given(id text, request text) "
-    "WHERE bare.id = given.id AND bare.state = 'queued'"
+    b"UPDATE bare SET state = 'succeeded' FROM json_to_recordset(%s::json) AS given(id text, request text) "
+    b"WHERE bare.id = given.id AND bare.state = 'queued'"
 )
 
 

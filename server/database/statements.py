@@ -68,7 +68,9 @@ def _run(connection: Connection, sql: str, rows: Sequence[Mapping[str, Any]]) ->
     return connection.exec_driver_sql(sql, {"rows": to_json(list(rows)).decode()}).rowcount
 
 
-_DIALECTS: Mapping[str, Dialect] = {"sqlite": pysqlite.dialect(paramstyle="named"), "postgresql": psycopg.dialect()}
+_STYLES = {"sqlite": "named", "postgresql": "pyformat"}
+_KINDS: Mapping[str, Any] = {"sqlite": pysqlite.dialect, "postgresql": psycopg.dialect}
+_DIALECTS: Mapping[str, Dialect] = {name: kind(paramstyle=_STYLES[name]) for name, kind in _KINDS.items()}
 """By name; SQLite's parameters go by name too, so that each row is given as it is."""
 
 
@@ -145,7 +147,10 @@ def move_sql(dialect: str, state: JobState) -> str:
     """To a state, from those that may be left for it, by whoever holds the job."""
     given = _given(dialect, _MOVE_TYPES)
     leaving = [old for old, new in TRANSITIONS.items() if state in new]
-    values = {"state": text(one_of([state])), **{column: given[name] for column, (name, _) in _MOVED.items()}}
+    values: dict[str, Any] = {
+        "state": text(one_of([state])),
+        **{column: given[name] for column, (name, _) in _MOVED.items()},
+    }
     if state in TERMINAL:
         values["signature"] = null()
     held = update(jobs).where(jobs.c.id == given["of_job"], jobs.c.fence == given["held"], _in(leaving))
