@@ -95,7 +95,7 @@ def measure_against_fastapi(rounds: int, seconds: float) -> dict[str, Spread]:
                 contestant.play(seconds, client_cores)
                 if name == "submit" and jobs_of(holding.server) - before < contestant.rate[-1] * seconds:
                     raise WrongReply("the server has fewer jobs than it said it had taken")
-            commits.append(bare_sqlite())
+            commits.append(bare_sqlite()[0])
     print(f"{CONNECTIONS} connections, {rounds} rounds of {seconds:g} s each: median (smallest – largest)")
     print("server on one core, client on another" if apart else "NOISY: server and client share the only core")
     head = ["", "round trips/s", "server CPU, µs each", "server busy, %", "client busy, %"]
