@@ -44,7 +44,7 @@ from ai.types import (
     Request,
     TextRequest,
 )
-from ai.work import Sample, Work
+from ai.work import Sample, Work, share_out
 
 if TYPE_CHECKING:
     from ai.device import Place
@@ -299,10 +299,13 @@ class Engine:
     def _note_step(self, samples: Sequence[Sample], seconds: float) -> None:
         self._policy.stepped(samples, seconds)
         self._tally.step(len(samples), sum(sample.rows for sample in samples), seconds)
+        share_out(seconds, [(sample.work, sample.rows) for sample in samples])
 
     def _finish(self, group: Group, samples: Sequence[Sample]) -> None:
         """Decode what made its last step; end the requests that are complete."""
+        began = self._clock()
         pictures, failures = self._steppers[group].decode([sample.opened_row for sample in samples])
+        share_out(self._clock() - began, [(sample.work, 1) for sample in samples])
         for sample in samples:
             row = sample.opened_row
             if row in failures:

@@ -99,6 +99,7 @@ class Stepped:
     total: int
     fraction: float
     eta_seconds: float
+    device_seconds: float = 0.0  # as in `Finished`, so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,15 @@ class Previewed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All images of the request, in order, and what its author should know (a truncated prompt, say)."""
+    """All images of the request, in order, and what its author should know (a truncated prompt, say).
+
+    `device_seconds` is the request's share of the time that forward passes and decodings took: of each, its rows among all rows.
+    """
 
     request_id: str
     pictures: tuple[Picture, ...]
     warnings: tuple[str, ...]
+    device_seconds: float = 0.0
 
     @property
     def size(self) -> int:

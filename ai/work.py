@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -117,6 +117,7 @@ class Work:
     refiner_prompted: Prompted | None = None
     started: bool = False
     joined: bool = False  # whether it has made a step
+    device_seconds: float = 0.0  # its share of the time of the passes it was part of
 
     def __post_init__(self) -> None:
         request = self.request
@@ -165,6 +166,7 @@ class Work:
             total=total,
             fraction=sum(made) / (total * len(made)),
             eta_seconds=math.ceil(left / max(1, seated)) * seconds_per_turn,
+            device_seconds=self.device_seconds,
         )
 
     def parked(self) -> Parked:
@@ -201,13 +203,20 @@ class Work:
         if self.uses and self.refiner_prompted is not None:
             names = ", ".join(use.name for use in self.uses)
             warnings += (f"adapters: the refiner, which made the last steps, wears none (here: {names})",)
-        return Finished(self.request.request_id, pictures, warnings)
+        return Finished(self.request.request_id, pictures, warnings, self.device_seconds)
 
     def keep_picture(self, sample: Sample, rgb: bytes) -> None:
         """Take in the finished image of a sample; its tensors are let go."""
         seed = self.request.seed + sample.index
         sample.picture = Picture(seed, self.request.width, self.request.height, rgb)
         sample.row = None
+
+
+def share_out(seconds: float, rows: Collection[tuple[Work, int]]) -> None:
+    """Note what a pass took: each request's share is that of its rows."""
+    total = sum(count for _, count in rows)
+    for work, count in rows:
+        work.device_seconds += seconds * count / total
 
 
 def worn_together(uses: Iterable[AdapterUse]) -> tuple[AdapterUse, ...]:

@@ -32,6 +32,14 @@ class MarkSize(StrEnum):
     LARGE = "large"
 
 
+class SumBy(StrEnum):
+    """What usage is added up by."""
+
+    DAY = "day"
+    MODEL = "model"
+    OWNER = "owner"
+
+
 def size(text: str) -> tuple[int, int]:
     """Width and height from "512x768"."""
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text.strip().lower())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atelier.account_commands import audit, keys, users
-from atelier.choices import MarkPosition, MarkSize, adapter, content, named_inputs, size
+from atelier.choices import MarkPosition, MarkSize, SumBy, adapter, content, named_inputs, size
 from config.processes import MOST
 
 app = typer.Typer(
@@ -299,3 +299,38 @@ def dismiss_webhooks(ids: CallIds = None, all_unknown: AllUnknown = False, all_f
     from atelier.webhooks import dismiss
 
     raise typer.Exit(dismiss(ids or (), unknown=all_unknown, failed=all_failed))
+
+
+@app.command()
+def usage(
+    owner: Annotated[str, typer.Option(help="Of one owner; of all if not given.")] = "",
+    since: Annotated[str, typer.Option("--from", metavar="DAY", help="The first day (UTC): 2026-11-01.")] = "",
+    until: Annotated[str, typer.Option("--to", metavar="DAY", help="The last day; today if not given.")] = "",
+    by: Annotated[
+        list[SumBy] | None,
+        typer.Option(help="What is added up by; may be given several times. Days and owners if not."),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on stdout.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What owners used: jobs, pictures, cost, seconds of the device, prices. Works beside a running server."""
+    from atelier.usage import show
+
+    raise typer.Exit(show(owner, since, until, by or (SumBy.DAY, SumBy.OWNER), as_json=as_json, as_csv=as_csv))
+
+
+@app.command()
+def quota(
+    owner: Annotated[str, typer.Argument(metavar="OWNER")] = "",
+    pictures: Annotated[int | None, typer.Option(min=0, max=10**9, help="A day (UTC). 0: none at all.")] = None,
+    cost: Annotated[float | None, typer.Option(min=0, max=1e12, help="The same of cost (docs/limits.md).")] = None,
+    unlimited: Annotated[
+        bool, typer.Option("--unlimited", help="As much as they like, whatever the settings say.")
+    ] = False,
+    default: Annotated[bool, typer.Option("--default", help="As the settings say.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show or set what an owner may have in a day, instead of DAILY_PICTURES and DAILY_COST; holds from the next job on."""
+    from atelier.usage import quota as run_quota
+
+    raise typer.Exit(run_quota(owner, pictures, cost, unlimited=unlimited, default=default, as_json=as_json))

@@ -36,6 +36,28 @@ class LimitingSettings(BaseSettings):
         "10/minute;100/hour", "RATE_LOGIN",
         why="Tries to log in to one account from one address; one address may make ten times as many to all accounts together.",
     )  # fmt: skip
+    daily_pictures: int | None = setting(
+        None, "DAILY_PICTURES", ge=1, le=10**9,
+        why="Pictures that one owner may have in a day of UTC, by all nodes. `atelier quota` is for exceptions. Empty: no quota.",
+    )  # fmt: skip
+    daily_cost: float | None = setting(
+        None, "DAILY_COST", gt=0, le=1e12, allow_inf_nan=False,
+        why="The same of cost, as RATE_COST counts it.",
+    )  # fmt: skip
+    price_picture: float = setting(
+        0.0, "PRICE_PICTURE", ge=0, le=1e9, allow_inf_nan=False,
+        why="Of a picture, in whatever money: usage is told with prices, and what a job cost stays when they change.",
+    )  # fmt: skip
+    price_gpu_second: float = setting(
+        0.0, "PRICE_GPU_SECOND", ge=0, le=1e9, allow_inf_nan=False, why="Of a second of the device (docs/limits.md)."
+    )
+    price_thousand_tokens: float = setting(
+        0.0, "PRICE_THOUSAND_TOKENS", ge=0, le=1e9, allow_inf_nan=False, why="Of a thousand tokens of a text."
+    )
+    keep_usage_days: float = setting(
+        400.0, "KEEP_USAGE_DAYS", gt=0, le=36_500,
+        why="So long it is known what an ended job used, 200 bytes each: a year of bills, and a month to look at them.",
+    )  # fmt: skip
     limits_url: SecretStr = setting(
         SecretStr(""), "LIMITS_URL", "REDIS_URL",
         why="redis://:password@host:6379/0, where all nodes count rates together. Empty, and no REDIS_HOST: each its own.",

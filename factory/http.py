@@ -24,6 +24,7 @@ from server.interfaces import ArtifactStore, JobStore
 from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.landing import Landing
+from server.metering.usage import UsageRecords
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
@@ -52,6 +53,7 @@ class HttpDoor:
         numbers: Callable[[], EngineNumbers] = EngineNumbers,
         accounts: AccountService | None = None,
         access: PictureAccess | None = None,
+        usage: UsageRecords | None = None,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._given = settings.given_sockets().get("http")
@@ -87,6 +89,7 @@ class HttpDoor:
             cors_origins=settings.cors_origins,
             measures=measures,
             numbers=numbers,
+            usage=usage,
             waits=Waits(
                 generation_timeout=settings.generation_timeout,
                 cancel_on_disconnect=settings.http_cancel_on_disconnect,

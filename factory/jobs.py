@@ -86,7 +86,9 @@ class Jobs:
             every=settings.job_lease / 3,
             max_attempts=settings.max_job_attempts,
         )
-        self.cleaning = Cleaning(parts.records.forgetting, parts.artifacts, _keep(settings), clock)
+        self.cleaning = Cleaning(
+            parts.records.forgetting, parts.artifacts, _keep(settings), clock, parts.records.usage.forget
+        )
         self.elsewhere = Elsewhere(store=parts.store, board=parts.board, is_here=self.lifecycle.has, clock=clock)
         self.canceling = RecordedCanceling(
             here=self.lifecycle,
@@ -148,4 +150,5 @@ def _keep(settings: Settings) -> Keep:
         jobs=settings.keep_finished_jobs,
         seconds=settings.keep_finished_days * 86_400,
         artifact_bytes=settings.max_stored_bytes,
+        usage_seconds=settings.keep_usage_days * 86_400,
     )

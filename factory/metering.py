@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from config import Settings
 from config.limiting import read_rates
+from server.database.usage import Metering
 from server.limits import COST, LOGIN, REQUESTS, Rate
 from server.metering.counters import Counters, OwnCounters
 from server.metering.rates import Rates
+from server.metering.usage import DeviceTimes, Prices, Quota
 
 
 class Limiting:
@@ -35,3 +37,16 @@ class Limiting:
         """Let go of the connection."""
         if self._shared is not None:
             await self._shared.close()
+
+
+def metering(settings: Settings, times: DeviceTimes) -> Metering:
+    """What the records need to know to record usage, and to hold daily quotas."""
+    return Metering(
+        times=times,
+        prices=Prices(
+            picture=settings.price_picture,
+            gpu_second=settings.price_gpu_second,
+            thousand_tokens=settings.price_thousand_tokens,
+        ),
+        quota=Quota(settings.daily_pictures, settings.daily_cost),
+    )

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from config import Settings, SettingsError
 from factory.joining import joined
+from factory.metering import metering
 from server.accounts.records import AccountRecords
 from server.backlog import Backlog
 from server.clock import Clock
@@ -25,9 +26,11 @@ from server.database.published import SqlPublished
 from server.database.reading import Reader
 from server.database.schema import VERSIONS_TABLE
 from server.database.sql import SqlJobStore
+from server.database.usage import SqlUsage
 from server.database.watching import Watch
 from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
 from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox, Takings
+from server.metering.usage import DeviceTimes, UsageRecords
 from server.picture_access import Published
 from server.pools import ThreadedPool
 from server.webhook import Channel
@@ -43,7 +46,9 @@ def node_folder(settings: Settings) -> Path:
 class Records:
     """Everything about the database. `store`, `leases` and `forgetting` can be used once it is open."""
 
-    def __init__(self, settings: Settings, reactor: Any, on_commit: OnCommit = unheeded) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, on_commit: OnCommit = unheeded, times: DeviceTimes | None = None
+    ) -> None:
         self._reactor = reactor
         url = settings.database_url.get_secret_value()
         try:
@@ -68,7 +73,9 @@ class Records:
             node=lambda: self._folder.node,
             lease=settings.job_lease,
             bell=self.bell,
+            metering=metering(settings, times or DeviceTimes()),
         )
+        self.usage: UsageRecords = SqlUsage(self._reader, self._writer)
         self._patient = PatientStore(sql, cast(Clock, reactor))
         self.store: JobStore = self._patient
         self.latents: Latents = self._patient

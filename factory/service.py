@@ -46,6 +46,7 @@ from server.jobs.board import Board
 from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.observing import ObservedJobs
 from server.lag import LagMeter
+from server.metering.usage import DeviceTimes
 from server.pools import ThreadedPool
 from server.storage.addressed import AddressedJobs
 from server.webhook import Channel
@@ -77,7 +78,8 @@ class AtelierService:
         self._storage = Storage(settings, self._pool)
         artifacts = measuring.artifacts(self._storage.artifacts)
         self._adapters = AdapterFetching(settings, self._storage, reactor)
-        self._records = Records(settings, reactor, measuring.commits)
+        self._device_times = DeviceTimes()
+        self._records = Records(settings, reactor, measuring.commits, self._device_times)
         self._backlog = BacklogWatch(self._records.backlog, clock)
         self._limiting = Limiting(settings, measuring.limits.reached)
         self._accounts = AccountsHouse(settings, reactor, self._records, self._limiting.rates.login)
@@ -197,6 +199,7 @@ class AtelierService:
             landing=self._models.landing,
             measures=measuring.web,
             numbers=self._painter.numbers,
+            usage=self._records.usage,
         )
         measuring.look_up(
             Measured(
@@ -344,6 +347,7 @@ class AtelierService:
             elif isinstance(event, ModelUnavailable):
                 log.error("model.unavailable", model=event.model, reason=str(event.error))
         self._health.engine_events(events)
+        self._device_times.engine_events(events)
         self._jobs.lifecycle.engine_events(events)
 
     def _engine_died(self, reason: str) -> None:

@@ -42,8 +42,8 @@ class Row:
     """A text that is being written. `token` is the latest, which the next pass reads."""
 
     __slots__ = (
-        "_detokeniser", "_ends", "_generator", "_said", "_stops", "_told", "_told_at", "_unsaid", "ended", "token", "waiting",
-        "written",
+        "_detokeniser", "_ends", "_generator", "_said", "_stops", "_told", "_told_at", "_unsaid", "device_seconds", "ended",
+        "token", "waiting", "written",
     )  # fmt: skip
 
     def __init__(self, waiting: Waiting, decode: Decode, ends: frozenset[int], generator: Generator) -> None:
@@ -52,6 +52,7 @@ class Row:
         self.token = waiting.prompt[-1]
         self.written = 0
         self.ended = False
+        self.device_seconds = 0.0  # its share of the time of the passes it was part of
         self._ends = ends
         self._generator = generator
         self._detokeniser = Detokeniser(decode, waiting.prompt)
@@ -94,7 +95,7 @@ class Row:
         left = (total - self.written) * seconds_per_token
         fraction = self.written / total
         told: list[Stepped | Spoke] = [
-            Stepped(self.request.request_id, Phase.WRITING, self.written, total, fraction, left)
+            Stepped(self.request.request_id, Phase.WRITING, self.written, total, fraction, left, self.device_seconds)
         ]
         text = "".join(self._unsaid)
         if text:

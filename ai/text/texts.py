@@ -165,7 +165,10 @@ class Texts:
             if rows:
                 self._shelf.use(model)
                 writer.step()
-                self._note(len(rows), self._clock() - began)
+                seconds = self._clock() - began
+                self._note(len(rows), seconds)
+                for row in rows:
+                    row.device_seconds += seconds / len(rows)
         except Exception as error:
             self._failed(model, writer, error)
         else:
@@ -194,7 +197,9 @@ class Texts:
 
     def _join(self, model: str, writer: Writer, one: Waiting) -> None:
         self._shelf.use(model)
+        began = self._clock()
         row = writer.join(one)
+        row.device_seconds = self._clock() - began
         del self._waiting[one.request.request_id]
         self._emit(Started(one.request.request_id))
         self.tokens += 1

@@ -20,6 +20,7 @@ from ai.types import CustomRequest, GenerationRequest, Json, Request, TextReques
 from server.errors import Code, JobFailure
 from server.events import Artifact
 from server.job import TERMINAL, Job, JobState
+from server.metering.cost import cost_of, pictures_of
 from server.webhook import CallState, Care, Channel, OutboxCall, Webhook
 from watermark import Signature
 
@@ -70,6 +71,8 @@ def rows_of(job: Job) -> JobRows:
         "fence": job.fence,
         "webhook": None if job.webhook is None else _text(_WEBHOOK.dump_python(job.webhook, mode="json")),
         "object_key": job.object_key,
+        "pictures": pictures_of(job.request),
+        "cost": cost_of(job.request),
     }
     return JobRows(row, [{"job_id": job.id, "name": name, "data": data} for name, data in inputs.items()])
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0007"  # the newest migration's; a test compares it with the folder
+REVISION = "0008"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -75,11 +75,14 @@ jobs = Table(
     Column("object_key", Text, nullable=False, server_default=""),
     Column("output", Text),  # JSON; NULL: pictures, or none yet
     Column("figures", Text),  # JSON, of how the output came about
+    Column("pictures", Integer, nullable=False, server_default="0"),  # asked for
+    Column("cost", Double, nullable=False, server_default="0"),  # see server.metering.cost
     UniqueConstraint("owner", "idempotency_key", name="one_job_for_a_key"),
     CheckConstraint(f"state IN ({one_of(frozenset(JobState))})", name="state_is_known"),
     CheckConstraint(f"(completed_at IS NOT NULL) = (state IN ({one_of(TERMINAL)}))", name="completed_when_ended"),
     Index("live_jobs", "node", "lease_until", sqlite_where=IS_LIVE, postgresql_where=IS_LIVE),
     Index("jobs_of_owner", "owner", "created_at", "id"),
+    Index("live_jobs_of_owner", "owner", "created_at", sqlite_where=IS_LIVE, postgresql_where=IS_LIVE),
     Index("ended_jobs", "completed_at", sqlite_where=IS_ENDED, postgresql_where=IS_ENDED),
 )
 
@@ -113,6 +116,35 @@ artifacts = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),
+)
+
+usage = Table(
+    "usage",  # of each ended job, for as long as somebody may ask what it was; it outlives the job's own row
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("day", Integer, nullable=False),  # on which it ended, since 1970 (UTC)
+    Column("asked_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double, nullable=False),
+    Column("pictures", Integer, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost", Double, nullable=False),
+    Column("gpu_seconds", Double, nullable=False),
+    Column("price", Double, nullable=False),
+    Index("usage_of_owner", "owner", "asked_at", "pictures", "cost"),
+    Index("usage_of_model", "model", "ended_at"),
+    Index("usage_of_day", "day"),
+)
+
+quotas = Table(
+    "quotas",  # of owners that have others than the settings say
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("pictures", Integer),  # a day; NULL: as many as they like
+    Column("cost", Double),
 )
 
 outbox = Table(

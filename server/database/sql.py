@@ -29,7 +29,7 @@ from server.database.rows import (
     move_values,
     rows_of,
 )
-from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox
+from server.database.schema import IS_ENDED, IS_LIVE, artifacts, jobs, outbox, usage
 from server.database.statements import (
     ADD_INPUTS,
     ADD_LATENTS,
@@ -45,6 +45,7 @@ from server.database.statements import (
     attempts_but_this,
     move_all,
 )
+from server.database.usage import Metering, over_quota
 from server.database.writing import GroupWriter, Several
 from server.events import Artifact
 from server.job import (
@@ -57,6 +58,7 @@ from server.job import (
     is_recorded,
 )
 from server.listing import JobPage
+from server.metering.usage import Quota
 from server.webhook import OutboxCall
 
 EVENTS_OF_A_LIFE = 100_000
@@ -77,7 +79,10 @@ class SqlJobStore:
         node: Callable[[], str],
         lease: float,
         bell: Bell,
+        metering: Metering,
     ) -> None:
+        self._metering = metering
+        self._admissions: Several[_New, Job] = Several(0, partial(_admit, quota=metering.quota))
         self._writer = writer
         self._reader = reader
         self._node = node
@@ -97,7 +102,7 @@ class SqlJobStore:
         if rows.inputs:
             self._with_more.add(job.id)
         new = _New(job, rows, [call_row(call, at=job.created_at) for call in calls])
-        kept = await self._writer.write_one(_ADMISSIONS, new, durable=True)
+        kept = await self._writer.write_one(self._admissions, new, durable=True)
         self._bell.ring(calls)
         return kept
 
@@ -122,8 +127,11 @@ class SqlJobStore:
         at = job.completed_at or job.started_at or job.created_at
         ends = job.state in TERMINAL
         more = ends and job.id in self._with_more
-        change = _Change(job, [call_row(call, at=at) for call in calls], more)
+        used = self._metering.row(job) if ends else None
+        change = _Change(job, [call_row(call, at=at) for call in calls], more, used)
         recorded = await self._writer.write_one(_MOVES[job.state], change, durable=ends)
+        if ends:
+            self._metering.times.forget(job.id)
         if more:
             self._with_more.discard(job.id)
         self._bell.ring(calls)
@@ -226,8 +234,17 @@ class _New:
     calls: list[dict[str, Any]]
 
 
-def _admit(connection: Connection, news: Sequence[_New]) -> list[Job]:
-    """Each one, or the one that has its idempotency key."""
+def _admit(connection: Connection, news: Sequence[_New], *, quota: Quota) -> list[Job | Exception]:
+    """Each one, or the one that has its idempotency key, or why its owner has no room for it today."""
+    refused = over_quota(connection, [(new.job, new.rows.job["idempotency_key"]) for new in news], quota)
+    if not refused:
+        return list(_added(connection, news))
+    rest = [new for new in news if new.job.id not in refused]
+    kept = dict(zip((new.job.id for new in rest), _added(connection, rest), strict=True)) if rest else {}
+    return [refused.get(new.job.id) or kept[new.job.id] for new in news]
+
+
+def _added(connection: Connection, news: Sequence[_New]) -> list[Job]:
     added = add_jobs(connection, [new.rows.job for new in news])
     kept = {new.job.id for new in news}
     if added != len(news):
@@ -243,9 +260,6 @@ def _older(connection: Connection, job: Job) -> Job:
     older = _find(connection, owner=job.owner, key=job.idempotency_key)
     assert older is not None
     return older
-
-
-_ADMISSIONS: Several[_New, Job] = Several(0, _admit)
 
 
 def _find(connection: Connection, *, owner: str, key: str) -> Job | None:
@@ -278,11 +292,13 @@ def _whole(connection: Connection, row: Any) -> Job | None:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A job as a transition leaves it, the rows of what is to be told, and whether it ends, and may have more rows."""
+    """A job as a transition leaves it, the rows of what is to be told, whether it ends and may have more rows, and if it ends,
+    the row of what it used."""
 
     job: Job
     calls: list[dict[str, Any]]
     more: bool
+    used: dict[str, Any] | None
 
 
 def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobState) -> list[Job | Exception]:
@@ -296,6 +312,9 @@ def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobStat
     if made:
         add_new(connection, artifacts, made)
     add_calls(connection, [row for change in went for row in change.calls])
+    used = [change.used for change in went if change.used is not None]
+    if used:
+        add_new(connection, usage, used)  # its end that is recorded once more adds nothing
     ended = [change.job.id for change in went if change.more]
     if ended:
         for statement in ENDED:

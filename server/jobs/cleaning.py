@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -27,12 +29,21 @@ class Keep:
     jobs: int
     seconds: float
     artifact_bytes: int
+    usage_seconds: float = math.inf
 
 
 class Cleaning:
     """Looks from time to time, what ended first going first."""
 
-    def __init__(self, records: Forgetting, artifacts: ArtifactStore, keep: Keep, clock: Clock) -> None:
+    def __init__(
+        self,
+        records: Forgetting,
+        artifacts: ArtifactStore,
+        keep: Keep,
+        clock: Clock,
+        forget_usage: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        self._forget_usage = forget_usage
         self._records = records
         self._artifacts = artifacts
         self._keep = keep
@@ -56,6 +67,8 @@ class Cleaning:
                 await self._delete_pictures(job)
             await self._records.forget([job.id for job in jobs])
             forgotten += len(jobs)
+        if self._forget_usage is not None:
+            await self._forget_usage(self._clock.seconds() - self._keep.usage_seconds)
         return forgotten
 
     async def _beyond(self) -> list[Job]:

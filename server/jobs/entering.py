@@ -8,6 +8,7 @@ from server.errors import Code, Refusal
 from server.interfaces import Announcer, JobStore
 from server.job import Job
 from server.jobs.places import Places
+from server.limits import LimitReached
 from server.metering.cost import cost_of
 from server.metering.rates import Charge, Rates
 from server.replies import Admitted
@@ -46,6 +47,10 @@ class Entrance:
         try:
             charge = await self._rates.charge(owner, cost_of(job.request))
             kept = await self._store.admit(job, self._announcer.calls(job), leased=self._leased)
+        except LimitReached as reached:
+            if charge is not None:  # it is the day's, of which the rates know nothing
+                self._rates.reached(reached.name)
+            raise
         finally:
             if kept is None or kept.id != job.id:  # it failed, or there is one with this key
                 self._places.release(owner, job.id)

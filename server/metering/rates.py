@@ -63,7 +63,7 @@ class Rates:
     ) -> None:
         self._counters = counters
         self._rates = tuple(rates)
-        self._refused = refused
+        self.reached = refused
         self._of_jobs = [rate for rate in self._rates if rate.name in (REQUESTS, COST)]
 
     @property
@@ -106,7 +106,7 @@ class Rates:
 
     def _reached(self, addition: _Addition, total: int, resets_in: float) -> LimitReached:
         rate = addition.rate
-        self._refused(rate.name)
+        self.reached(rate.name)
         self._note(addition, total, resets_in)
         limit = rate.text
         text = f"the limit of {limit} is reached; try again in {math.ceil(resets_in)} s"

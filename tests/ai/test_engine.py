@@ -131,6 +131,21 @@ def test_eta() -> None:
     assert [event.eta_seconds for event in bench.of(Stepped, "wide")] == [2.0, 1.0, 0.0]
 
 
+def test_a_pass_is_shared_out_by_rows() -> None:
+    """A request has the time of the passes it was part of, by its share of the rows; all shares together are all the time."""
+    model = FakeModel()
+    bench = Bench(model.load)
+
+    def tick() -> None:
+        bench.now += 0.9
+
+    model.on_predict = tick
+    bench.paint(a_request("a", num_inference_steps=2), a_request("b", num_inference_steps=1, guidance_scale=1))
+    assert bench.finished("a").device_seconds == pytest.approx(0.9 * 2 / 3 + 0.9)
+    assert bench.finished("b").device_seconds == pytest.approx(0.9 / 3)
+    assert [event.device_seconds for event in bench.of(Stepped, "a")] == pytest.approx([0.6, 1.5])
+
+
 def test_sizes_take_turns() -> None:
     """Two sizes share the loop step by step."""
     bench = Bench(FakeModel().load)

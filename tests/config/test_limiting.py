@@ -63,3 +63,17 @@ def test_an_address_that_is_none_stops_the_start() -> None:
     assert "two places" in refused(ATELIER_LIMITS_URL="redis://a", REDIS_HOST="b")
     assert refused(REDIS_PORT="0").startswith("REDIS_PORT: ")
     assert refused(REDIS_HOST="a b").startswith("REDIS_HOST: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ATELIER_DAILY_PICTURES", "0"), ("ATELIER_DAILY_PICTURES", "-1"), ("ATELIER_DAILY_PICTURES", "1.5"),
+        ("ATELIER_DAILY_COST", "0"), ("ATELIER_DAILY_COST", "-3"), ("ATELIER_DAILY_COST", "nan"), ("ATELIER_DAILY_COST", "inf"),
+        ("ATELIER_PRICE_PICTURE", "-0.1"), ("ATELIER_PRICE_GPU_SECOND", "inf"), ("ATELIER_PRICE_THOUSAND_TOKENS", "free"),
+        ("ATELIER_KEEP_USAGE_DAYS", "0"),
+    ],
+)  # fmt: skip
+def test_a_quota_or_a_price_that_makes_no_sense_stops_the_start(name: str, text: str) -> None:
+    """A quota of 0 would let nobody through: leave it empty for none, or use `atelier quota` for one owner."""
+    assert refused(**{name: text}).startswith(f"{name}: ")

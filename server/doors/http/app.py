@@ -22,6 +22,7 @@ from server.doors.http import (
     pages,
     pictures,
     predictions,
+    usage,
     visibility,
 )
 from server.doors.http.measured import Measured
@@ -36,6 +37,7 @@ DIALECTS: Sequence[Routes] = (
     generate.routes,  # with /health, which is asked for most
     batches.routes,  # before a job that could be called `batch`
     jobs.routes,
+    usage.routes,  # before a model that could be called `metrics`
     predictions.routes,
     openai_images.routes,
     models.routes,

@@ -33,6 +33,7 @@ from server.job import TERMINAL
 from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.landing import Landing
+from server.metering.usage import UsageRecords
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
@@ -90,6 +91,7 @@ class HttpParts:
     accounts: AccountService | None = None
     registration: str = "off"
     access: PictureAccess | None = None
+    usage: UsageRecords | None = None
 
 
 def parts_of(connection: HTTPConnection) -> HttpParts:

@@ -30,7 +30,8 @@ def url(request: pytest.FixtureRequest) -> URL:
         return given
     given = request.getfixturevalue("postgres_url")
     request.getfixturevalue("postgres").sql(
-        "DELETE FROM jobs; DELETE FROM outbox; DELETE FROM users; DELETE FROM audit", "contract"
+        "DELETE FROM jobs; DELETE FROM outbox; DELETE FROM users; DELETE FROM audit; DELETE FROM usage; DELETE FROM quotas",
+        "contract",
     )
     return given
 

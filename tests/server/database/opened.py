@@ -13,7 +13,9 @@ from server.database.migrating import migrate
 from server.database.outbox import Bell, SqlOutbox
 from server.database.reading import Reader
 from server.database.sql import SqlJobStore
+from server.database.usage import Metering
 from server.database.writing import GroupWriter
+from server.metering.usage import DeviceTimes
 from server.pools import InlinePool
 from server.webhook import Channel
 from tests.server.database.contract import LEASE
@@ -31,7 +33,7 @@ class Opened:
 
 
 @contextmanager
-def opened(url: URL, node: str = "node-1", timeout: float = 5.0) -> Iterator[Opened]:
+def opened(url: URL, node: str = "node-1", timeout: float = 5.0, metering: Metering | None = None) -> Iterator[Opened]:
     """A store on a database that is brought up to date."""
     writing, reading = writing_engine(url, timeout), reading_engine(url, timeout, 2)
     try:
@@ -41,7 +43,14 @@ def opened(url: URL, node: str = "node-1", timeout: float = 5.0) -> Iterator[Ope
         pool = InlinePool()
         bell = Bell()
         writer, reader = GroupWriter(writing, pool), Reader(reading, pool)
-        store = SqlJobStore(writer=writer, reader=reader, node=lambda: node, lease=LEASE, bell=bell)
+        store = SqlJobStore(
+            writer=writer,
+            reader=reader,
+            node=lambda: node,
+            lease=LEASE,
+            bell=bell,
+            metering=metering or Metering(DeviceTimes()),
+        )
         outbox = SqlOutbox(Channel.WEBHOOK, writer=writer, reader=reader, node=lambda: node, bell=bell)
         yield Opened(store, outbox, bell, writing, reading)
     finally:

@@ -1,0 +1,196 @@
+"""What is recorded of each ended job for whoever pays, and what is asked of that record.
+
+A job's usage is recorded in the transaction of its end, so that it is there once, whatever happens to the server.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from ai import types as engine
+from server.job import Job, JobState
+from server.metering.cost import cost_of, pictures_of
+
+DAY = 86_400.0  # seconds; days are of UTC
+_REMEMBERED = 100_000  # requests whose times wait for their end, should some never be heard of again
+_ENDS = (engine.Finished, engine.Answered, engine.Failed, engine.Canceled)
+_TOKENS = ("input_token_count", "output_token_count")  # of a job's figures
+
+
+class DeviceTimes:
+    """The device's seconds of jobs under way, from what the engine tells: those of a job's tries here add up."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, list[float]] = OrderedDict()  # of tries that are over, and of this one
+
+    def engine_events(self, events: Iterable[engine.EngineEvent]) -> None:
+        """What happened in one step."""
+        for event in events:
+            seconds = getattr(event, "device_seconds", None)
+            if seconds is not None:
+                times = self._of.setdefault(event.request_id, [0.0, 0.0])  # type: ignore[union-attr]
+                times[1] = max(times[1], seconds)
+            if isinstance(event, _ENDS) and event.request_id in self._of:
+                times = self._of[event.request_id]
+                times[:] = [sum(times), 0.0]
+        while len(self._of) > _REMEMBERED:
+            self._of.popitem(last=False)
+
+    def of(self, job_id: str) -> float:
+        """So far."""
+        return sum(self._of.get(job_id, ()))
+
+    def forget(self, job_id: str) -> None:
+        """Its end is recorded."""
+        self._of.pop(job_id, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What is asked for each, in whatever money."""
+
+    picture: float = 0.0
+    gpu_second: float = 0.0
+    thousand_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one ended job used. Times are seconds since 1970."""
+
+    job_id: str
+    owner: str
+    model: str
+    state: JobState
+    asked_at: float
+    started_at: float | None
+    ended_at: float
+    pictures: int
+    tokens: int
+    cost: float
+    gpu_seconds: float
+    price: float
+
+    @property
+    def day(self) -> int:
+        """On which it ended: days since 1970."""
+        return int(self.ended_at // DAY)
+
+
+def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
+    """Of a job that has ended. What failed is not charged; of what its owner cancelled after it had begun the cost counts."""
+    made = job.state is JobState.SUCCEEDED
+    begun = job.started_at is not None
+    pictures = pictures_of(job.request) if made else 0
+    tokens = tokens_of(job) if made else 0
+    price = pictures * prices.picture + gpu_seconds * prices.gpu_second + tokens / 1000 * prices.thousand_tokens
+    return Usage(
+        job_id=job.id,
+        owner=job.owner,
+        model=job.request.model,
+        state=job.state,
+        asked_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.completed_at or job.created_at,
+        pictures=pictures,
+        tokens=tokens,
+        cost=cost_of(job.request) if made or (begun and job.state is JobState.CANCELED) else 0.0,
+        gpu_seconds=gpu_seconds,
+        price=0.0 if job.state is JobState.FAILED else price,
+    )
+
+
+def tokens_of(job: Job) -> int:
+    """Read and written, of a text; 0 of anything else."""
+    return int(sum(job.figures.get(name, 0) for name in _TOKENS))
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an owner may have in a day of UTC; None: as much as they like."""
+
+    pictures: int | None = None
+    cost: float | None = None
+
+
+class By(StrEnum):
+    """What usage is added up by."""
+
+    DAY = "day"
+    MODEL = "model"
+    OWNER = "owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageQuery:
+    """Jobs that ended on days from `since` to `until` (days since 1970, both included), of one owner or (None) of all."""
+
+    owner: str | None
+    since: int
+    until: int
+    by: Sequence[By] = (By.DAY, By.MODEL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageLine:
+    """A sum. What it was not added up by is None."""
+
+    day: str | None
+    owner: str | None
+    model: str | None
+    jobs: int
+    succeeded: int
+    failed: int
+    canceled: int
+    pictures: int
+    tokens: int
+    cost: float
+    gpu_seconds: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """How a model's jobs fared that ended in a window: seconds at the 50th, 90th and 99th percentile, of those that succeeded."""
+
+    jobs: int
+    succeeded: int
+    failed: int
+    canceled: int
+    success_share: float | None
+    queue_seconds: tuple[float, float, float] | None
+    predict_seconds: tuple[float, float, float] | None
+    total_seconds: tuple[float, float, float] | None
+    pictures: int
+    gpu_seconds: float
+
+
+class UsageRecords(Protocol):
+    """Reads usage. Raises RecordsUnavailable."""
+
+    async def usage(self, query: UsageQuery) -> list[UsageLine]:
+        """Sums, in the order of what they were added up by."""
+        ...
+
+    async def figures(self, model: str, owner: str | None, since: float) -> Figures:
+        """Of a model's jobs that ended from then on; of one owner's, or of all."""
+        ...
+
+    async def forget(self, ended_before: float) -> None:
+        """What ended on days (of UTC) before that time's."""
+        ...
+
+
+def day_text(day: int) -> str:
+    """2026-11-21."""
+    return datetime.fromtimestamp(day * DAY, UTC).date().isoformat()
+
+
+def day_of(day: date) -> int:
+    """Days since 1970."""
+    return (day - date(1970, 1, 1)).days
