@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -172,9 +172,9 @@ class SqlUsage:
         """Sums."""
         return await self._reader.read(lambda connection: usage_lines(connection, query))
 
-    async def figures(self, model: str, owner: str | None, since: float) -> Figures:
-        """Of a model."""
-        return await self._reader.read(lambda connection: model_figures(connection, model, owner, since))
+    async def figures(self, models: Collection[str], owner: str | None, since: float) -> Figures:
+        """Of some models."""
+        return await self._reader.read(lambda connection: model_figures(connection, models, owner, since))
 
     async def forget(self, ended_before: float) -> None:
         """What ended on days before that one."""
@@ -225,7 +225,7 @@ def _line(by: Sequence[By], row: Any) -> UsageLine:
     )
 
 
-def model_figures(connection: Connection, model: str, owner: str | None, since: float) -> Figures:
+def model_figures(connection: Connection, models: Collection[str], owner: str | None, since: float) -> Figures:
     """Of the latest MOST_JOBS that ended from then on."""
     read = (
         usage.c.state,
@@ -235,7 +235,7 @@ def model_figures(connection: Connection, model: str, owner: str | None, since: 
         usage.c.pictures,
         usage.c.gpu_seconds,
     )
-    statement = select(*read).where(usage.c.model == model, usage.c.ended_at >= since)
+    statement = select(*read).where(usage.c.model.in_(models), usage.c.ended_at >= since)
     if owner is not None:
         statement = statement.where(usage.c.owner == owner)
     rows = connection.execute(statement.order_by(usage.c.ended_at.desc()).limit(MOST_JOBS)).all()

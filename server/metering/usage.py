@@ -6,7 +6,7 @@ A job's usage is recorded in the transaction of its end, so that it is there onc
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -177,8 +177,8 @@ class UsageRecords(Protocol):
         """Sums, in the order of what they were added up by."""
         ...
 
-    async def figures(self, model: str, owner: str | None, since: float) -> Figures:
-        """Of a model's jobs that ended from then on; of one owner's, or of all."""
+    async def figures(self, models: Collection[str], owner: str | None, since: float) -> Figures:
+        """Of the jobs of some models, or versions of one, together, that ended from then on; of one owner's, or of all."""
         ...
 
     async def forget(self, ended_before: float) -> None:

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from server.commands import GetModel
 from server.doors.http.errors import documented, time_text
 from server.doors.http.identity import Asker
-from server.doors.http.models import find_model
-from server.doors.http.parts import HttpParts
+from server.doors.http.parts import HttpParts, carry_out
 from server.errors import Code, Refusal
 from server.metering.usage import DAY, By, UsageLine, UsageQuery, day_of, day_text
 from server.principal import Principal
+from server.replies import FoundModel, ModelView
 
 EVERYBODY = "*"
 DAYS = 30  # that are told where nobody says which
@@ -150,8 +151,8 @@ def routes(parts: HttpParts) -> APIRouter:
 
     async def told(asker: Principal, model: str, window: Window) -> Response:
         since = max(0.0, parts.clock.seconds() - _SECONDS[window])
-        await find_model(parts, model)
-        figures = await records.figures(model, None if asker.is_admin else asker.owner, since)
+        found: FoundModel = await carry_out(parts, GetModel(owner=asker.owner, model=model))
+        figures = await records.figures(_cards_of(found), None if asker.is_admin else asker.owner, since)
         numbers = {name: _spread(value) for name, value in asdict(figures).items()}
         scope = "all" if asker.is_admin else "own"
         body = ModelFigures(model=model, window=window, since=time_text(since), scope=scope, **numbers)
@@ -177,6 +178,16 @@ def routes(parts: HttpParts) -> APIRouter:
         return await told(asker, f"{owner}/{name}", window)
 
     return router
+
+
+def _cards_of(found: FoundModel) -> list[str]:
+    """What jobs of a model are recorded with: those of all its versions, or of the one that was named."""
+    model, version = found.model, found.version
+    if isinstance(model, ModelView) and model.record is None:
+        return [model.card.name]
+    assert model.record is not None, "one that is not offered was registered"
+    versions = [version.version] if version is not None else model.record.versions
+    return [model.record.card_name(one.version) for one in versions]
 
 
 def csv_of(lines: list[UsageLine]) -> str:

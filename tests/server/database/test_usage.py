@@ -181,12 +181,12 @@ async def test_a_model_s_figures(books: Books) -> None:
         await books.there.store.move(moved(begun, JobState.SUCCEEDED, at=MORNING + 2 * number, last_event=2))
     await books.end(a_job("job-old", at=MORNING - DAY))
     await books.end(a_job("job-bob", owner="bob"), JobState.FAILED)
-    found = await books.records.figures("demo", "ada", MORNING)
+    found = await books.records.figures(["demo"], "ada", MORNING)
     assert (found.jobs, found.succeeded, found.success_share, found.pictures) == (10, 10, 1.0, 20)
     assert (found.queue_seconds, found.total_seconds) == ((5.0, 8.0, 9.0), (10.0, 16.0, 18.0))
-    everybody = await books.records.figures("demo", None, 0.0)
+    everybody = await books.records.figures(["demo"], None, 0.0)
     assert (everybody.jobs, everybody.failed, everybody.success_share) == (12, 1, round(11 / 12, 6))
-    nothing = await books.records.figures("nobody-s", None, 0.0)
+    nothing = await books.records.figures(["nobody-s"], None, 0.0)
     assert (nothing.jobs, nothing.success_share, nothing.queue_seconds) == (0, None, None)
 
 

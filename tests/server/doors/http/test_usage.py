@@ -39,9 +39,9 @@ class Books:
         self.asked.append(query)
         return [LINE]
 
-    async def figures(self, model: str, owner: str | None, since: float) -> Figures:
+    async def figures(self, models: Collection[str], owner: str | None, since: float) -> Figures:
         """Some."""
-        self.asked.append((model, owner, since))
+        self.asked.append((models, owner, since))
         return FIGURES
 
     async def forget(self, ended_before: float) -> None:
@@ -143,10 +143,10 @@ async def test_a_model_s_figures_are_of_a_window() -> None:
     assert answer.status == 200
     assert (answer.json()["scope"], answer.json()["queue_seconds"]) == ("own", {"p50": 1.0, "p90": 2.0, "p99": 3.0})
     assert (answer.json()["predict_seconds"], answer.json()["since"]) == (None, "1970-01-12T12:46:40.000Z")
-    assert books.asked == [("demo", "ada", 1_000_000.0 - 3600)]
+    assert books.asked == [(["demo"], "ada", 1_000_000.0 - 3600)]
     door, books = a_door(admin=True)
     assert (await door.ask("GET", "/v1/models/demo/metrics")).json()["scope"] == "all"
-    assert books.asked == [("demo", None, 1_000_000.0 - 86_400)]
+    assert books.asked == [(["demo"], None, 1_000_000.0 - 86_400)]
 
 
 async def test_a_model_that_is_not_here_has_no_figures() -> None:
