@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from server.principal import EVERYDAY, Role, Scope
+from server.scopes import EVERYDAY, Role, Scope
 
 users = typer.Typer(
     help="Accounts (docs/accounts.md). Works beside a running server, which notices within seconds.",

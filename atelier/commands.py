@@ -9,7 +9,6 @@ import typer
 
 from atelier.account_commands import audit, keys, users
 from atelier.choices import MarkPosition, MarkSize, SumBy, adapter, content, named_inputs, size
-from config.processes import MOST
 
 app = typer.Typer(
     help="An image-generation server that paints everyone's pictures together, each in its own style.",
@@ -46,7 +45,7 @@ HERE = "tcp:127.0.0.1:9000"
 def serve(
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST, help="So many, alike, on the same addresses. [env: ATELIER_PROCESSES]"),
+        typer.Option(min=1, help="So many, alike, on the same addresses. [env: ATELIER_PROCESSES]"),
     ] = None,
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Which processes there are, as TOML (docs/operations.md).")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from server.catalogue_commands import (
     AddAdapter,
@@ -32,25 +31,9 @@ from server.commands import (
     Watch,
 )
 from server.errors import Code, Refusal
-
-
-class Role(StrEnum):
-    """What somebody is: an admin looks after accounts, and sees no more of others' pictures than a user does."""
-
-    USER = "user"
-    ADMIN = "admin"
-
-
-class Scope(StrEnum):
-    """What a credential may be used for."""
-
-    GENERATE = "generate"  # submit, cancel, publish what was painted
-    READ = "read"  # look at jobs, pictures and models
-    MODELS = "models"  # register and remove models and adapters
-    ADMIN = "admin"  # accounts and the audit log, where its owner is an admin
-
-
-EVERYDAY = frozenset({Scope.GENERATE, Scope.READ, Scope.MODELS})
+from server.scopes import EVERYDAY as EVERYDAY
+from server.scopes import Role as Role
+from server.scopes import Scope as Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
