@@ -19,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
+from server.metering.usage import UsageLine, UsageQuery
 from server.picture_access import PictureAccess
 from server.principal import EVERYDAY, Role, Scope
 from server.wire.connection import REQUESTS
@@ -26,6 +27,7 @@ from tests.conftest import LOOP
 from tests.server import door as tcp
 from tests.server.accounts.rooms import HERE, AccountsHouse, accounts_house
 from tests.server.doors.http.door import Door
+from tests.server.doors.http.test_usage import Books as UsageBooks
 from tests.server.fakes import settle
 
 
@@ -100,6 +102,10 @@ LINES: dict[str, Line] = {
     "GET /v1/predictions": Line(Kind.LIST),
     "GET /v1/keys": Line(Kind.LIST),
     "GET /v1/auth/me": Line(Kind.LIST),
+    "GET /v1/usage": Line(Kind.LIST),
+    "GET /v1/usage.csv": Line(Kind.LIST),
+    "GET /v1/models/{model}/metrics": Line(Kind.SHARED),
+    "GET /v1/models/{owner}/{name}/metrics": Line(Kind.SHARED),
     "GET /v1/jobs/{job_id}": Line(Kind.OF_ONE),
     "POST /v1/jobs/{job_id}/cancel": Line(Kind.OF_ONE, ok=202),
     "GET /v1/jobs/{job_id}/events": Line(Kind.OF_ONE),
@@ -177,6 +183,14 @@ class World:
         return 200 if said[0]["type"] == "websocket.accept" else int(said[0].get("status", 0))
 
 
+class Books(UsageBooks):
+    """Tells whoever is asked about as the one who used it."""
+
+    async def usage(self, query: UsageQuery) -> list[UsageLine]:
+        """One line."""
+        return [replace(line, owner=query.owner) for line in await super().usage(query)]
+
+
 @pytest.fixture
 def house(sqlite_url: URL) -> Iterator[AccountsHouse]:
     """A server."""
@@ -195,7 +209,8 @@ async def _world(house: AccountsHouse) -> World:
     access = PictureAccess(house.published, house.clock, seconds=3600)
     access.sign_with([b"a secret of more than thirty-two bytes"])
     secret = SecretStr("whsec_" + b64encode(bytes(32)).decode())
-    door = Door(house, accounts=rooms.service, registration="open", access=access, webhook_secret=secret)
+    parts: Any = {"registration": "open", "access": access, "webhook_secret": secret, "usage": Books()}
+    door = Door(house, accounts=rooms.service, **parts)
     tokens = {"": "", "ended": await rooms.user("eve"), "shut": await rooms.user("mallory")}
     house.clock.advance(3601.0)
     grace = await rooms.user("grace", Role.ADMIN)
@@ -218,7 +233,7 @@ async def _world(house: AccountsHouse) -> World:
     made.things = {
         "job_id": job, "prediction_id": job, "batch_id": batch["id"], "key_id": bobs_key, "image_index": "0",
         "username": "babbage", "model_id": "demo", "model_owner": "atelier", "name": "demo", "version": version,
-        "path:path": "none.js", "adapter": "ink", "adapter_owner": "babbage",
+        "path:path": "none.js", "adapter": "ink", "adapter_owner": "babbage", "model": "demo", "owner": "atelier",
     }  # fmt: skip
     made.of_bob = {job, batch["id"], bobs_key, "babbage"}
     return made
