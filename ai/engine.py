@@ -353,7 +353,8 @@ class Engine:
         from ai.gauge import cores_of, device_use, gauge_of, memory_limit, utilisation
 
         if self._steppers.gauge is None:
-            self._steppers.gauge, self._steppers.cores = gauge_of(place), cores_of(place, self._settings)
+            self._steppers.gauge = gauge_of(place)
+            self._steppers.cores = self._texts.cores = cores_of(place, self._settings)
             self._memory.limit = memory_limit(self._settings, place)
             self._tally.utilisation = partial(utilisation, place)
             self._tally.device_memory = partial(device_use, place)

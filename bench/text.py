@@ -204,7 +204,7 @@ def main() -> None:
     demo = compare("the embedded model", TEXT_DEMO_MODEL, orders(12, 8, 40), given.rounds, given.threads)
     folder = Path(tempfile.mkdtemp())
     try:
-        large = compare("GPT-2's size", write_random(folder), orders(1, 16, 64), given.rounds, given.threads)
+        large = compare("GPT-2's size", write_random(folder), orders(4, 16, 64), given.rounds, given.threads)
     finally:
         shutil.rmtree(folder)
     figures = {"text_ratio": large.median, "text_ratio_low": min(large.values), "text_ratio_high": max(large.values)}

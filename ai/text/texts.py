@@ -31,6 +31,7 @@ from ai.types import (
 )
 
 if TYPE_CHECKING:
+    from ai.cores import Cores
     from ai.text.writer import Writer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Texts:
         self._emit = emit
         self._forget = forget
         self._clock = clock
+        self.cores: Cores | None = None  # which give passes their threads, on a CPU
         self._waiting: dict[str, Waiting] = {}  # by request
         self._writers: dict[str, Writer] = {}  # by model
         self._arrivals = 0
@@ -164,7 +166,7 @@ class Texts:
         try:
             if rows:
                 self._shelf.use(model)
-                writer.step()
+                self._step(model, writer)
                 seconds = self._clock() - began
                 self._note(len(rows), seconds)
                 for row in rows:
@@ -174,6 +176,13 @@ class Texts:
         else:
             self._tell(writer, rows)
         self._seat(model, writer)
+
+    def _step(self, model: str, writer: Writer) -> None:
+        """Batches are alike to the cores that need as many bits to count their rows."""
+        if self.cores is None:
+            writer.step()
+        else:
+            self.cores.run((model, len(writer.rows).bit_length()), lambda parts: writer.step())
 
     def _seat(self, model: str, writer: Writer) -> None:
         """Give rows to those whose turn it is, as far as there is room."""
