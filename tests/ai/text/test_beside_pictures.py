@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -26,6 +27,8 @@ from ai.types import (
 )
 from tests.ai.drive import a_request
 from tests.ai.text.made import CPU, card, load, make, request
+
+E = TypeVar("E")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def made(words: Path, painter: Path, *requests: Request, settings: EngineSetting
     return events
 
 
-def of(events: list[EngineEvent], kind: type) -> list[EngineEvent]:
+def of(events: list[EngineEvent], kind: type[E]) -> list[E]:
     """Those of a kind."""
     return [event for event in events if isinstance(event, kind)]
 
