@@ -70,7 +70,10 @@ def test_any_other_address_needs_tls_or_an_explicit_word(endpoint: str) -> None:
 )
 def test_the_http_door_needs_as_much(given: dict[str, Any], variable: str) -> None:
     """Tokens, or a name for who has none; TLS, or a word that there is none; nothing where it is off, or on loopback."""
-    with pytest.raises(SettingsError, match=f"{variable}: .* needs tokens: set ATELIER_TOKENS, ATELIER_REQUIRE_ACCOUNT or ATELIER_HTTP_ANON"):
+    with pytest.raises(
+        SettingsError,
+        match=f"{variable}: .* needs tokens: set ATELIER_TOKENS, ATELIER_REQUIRE_ACCOUNT or ATELIER_HTTP_ANON",
+    ):
         check_listening(load_settings(**given, allow_plaintext=True))
     with pytest.raises(SettingsError, match=f"{variable}: .*ATELIER_ALLOW_PLAINTEXT"):
         check_listening(load_settings(**given, tokens=TOKENS))
