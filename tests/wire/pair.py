@@ -36,6 +36,9 @@ ENVELOPES: dict[str, pb.Envelope] = {
     "get_job": pb.Envelope(request_id=6, get_job=pb.GetJob(job_id="job-1")),
     "list_models": pb.Envelope(request_id=7, list_models=pb.ListModels()),
     "get_server_status": pb.Envelope(request_id=8, get_server_status=pb.GetServerStatus()),
+    "predict": pb.Envelope(
+        request_id=9, predict=pb.Predict(model="text-demo", input='{"prompt": "a"}', deadline_seconds=60.5, output=True)
+    ),
     "welcome": pb.Envelope(
         request_id=1,
         welcome=pb.Welcome(protocol_version=1, owner="ada", limits=pb.Limits(max_frame_bytes=OPEN_FRAME_BYTES)),
@@ -48,6 +51,7 @@ ENVELOPES: dict[str, pb.Envelope] = {
         progress=pb.Progress(job_id="job-1", event_number=1, phase=pb.DENOISING, step=5, total_steps=20, percent=25.0),
     ),
     "preview": pb.Envelope(request_id=3, preview=pb.Preview(job_id="job-1", event_number=2, png=b"\x89PNG")),
+    "output": pb.Envelope(request_id=9, output=pb.Output(job_id="job-1", event_number=3, offset=7, text="별 star")),
     "chunk": pb.Envelope(request_id=3, chunk=pb.Chunk(job_id="job-1", offset=0, size=3, data=b"png")),
     "result": pb.Envelope(
         request_id=3,
