@@ -57,7 +57,10 @@ async def test_a_job_goes_its_whole_way_over_http(reactor: Any, tmp_path: Path) 
         told = [json.loads(line[6:]) for line in stream.decode().splitlines() if line.startswith("data: ")]
         assert [told[0]["event"], told[-1]["event"]] == ["accepted", "succeeded"]
         (artifact,) = told[-1]["artifacts"]
-        assert artifact["url"] == f"{base}/pictures/{job_id}/0.png"
+        assert artifact["url"].startswith(f"{base}/pictures/{job_id}/0.png?expires=")
+        assert (await ask(f"{base}/pictures/{job_id}/0.png", token=""))[0] in (401, 404), (
+            "an address that is not signed"
+        )
         status, png = await ask(artifact["url"], token="")
         assert status == 200
         assert hashlib.sha256(png).hexdigest() == artifact["sha256"]

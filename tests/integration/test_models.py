@@ -127,7 +127,7 @@ async def check_doors(there: Platform, model_id: str) -> None:
     """The plain name over TCP and the jobs' own routes; every list has it."""
     client = await RawClient.connect(there.tcp, ADA)
     models: Any = (await client.ask(list_models=pb.ListModels())).message
-    assert [model.name for model in models.models] == ["demo", "ada/fox"]
+    assert [model.name for model in models.models] == ["demo", "text-demo", "ada/fox"]
     await client.close()
     job = await there.ada.post("/v1/jobs", json={"prompt": "a star", "model": "fox", "num_inference_steps": 1})
     assert job.status_code == 202, job.text
@@ -135,7 +135,7 @@ async def check_doors(there: Platform, model_id: str) -> None:
     replicate = (await there.ada.get("/v1/models/ada/fox")).json()
     assert (replicate["owner"], replicate["visibility"]) == ("ada", "private")
     listed = (await there.ada.get("/v1/models")).json()
-    assert [model["id"] for model in listed["models"]] == ["demo", model_id]
+    assert [model["id"] for model in listed["models"]] == ["demo", "text-demo", model_id]
 
 
 async def check_owners(there: Platform, model_id: str) -> None:

@@ -193,7 +193,7 @@ async def check_models(server: Server) -> None:
     """With the schema of what goes in."""
     model = await aside(server.client.models.get, MODEL)
     assert (model.owner, model.name, model.id) == ("atelier", "demo", MODEL)
-    assert [one.id for one in (await aside(server.client.models.list)).results] == [MODEL]
+    assert [one.id for one in (await aside(server.client.models.list)).results] == [MODEL, "atelier/text-demo"]
     (version,) = (await aside(model.versions.list)).results
     found = await aside(model.versions.get, version.id)
     properties = found.openapi_schema["components"]["schemas"]["Input"]["properties"]

@@ -38,9 +38,9 @@ DIALECTS: Sequence[Routes] = (
     batches.routes,  # before a job that could be called `batch`
     jobs.routes,
     usage.routes,  # before a model that could be called `metrics`
+    models.routes,  # before a model that could be called `promote`
     predictions.routes,
     openai_images.routes,
-    models.routes,
     adapters.routes,
     pictures.routes,
     visibility.routes,

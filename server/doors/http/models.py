@@ -185,8 +185,8 @@ def routes(parts: HttpParts) -> APIRouter:
         """One model: by its id, or its name."""
         return await here.told(owner, model_id)
 
+    _add_sharing(router, here)  # before a model that could be called `promote`
     _add_registering(router, here)
-    _add_sharing(router, here)
     return router
 
 

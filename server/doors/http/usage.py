@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import asdict
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from server.commands import GetModel
 from server.doors.http.errors import documented, time_text
@@ -25,6 +26,7 @@ EVERYBODY = "*"
 DAYS = 30  # that are told where nobody says which
 MOST_DAYS = 800  # in one answer: two years, with each model of each day
 FIRST = date(1970, 1, 1)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Window(StrEnum):
@@ -38,10 +40,19 @@ class Window(StrEnum):
 
 _SECONDS = {Window.HOUR: 3600.0, Window.DAY: DAY, Window.WEEK: 7 * DAY, Window.MONTH: 30 * DAY}
 
+
+def _only_dates(value: object) -> object:
+    """As the description has them: of a number pydantic would make the day of so many seconds after 1970."""
+    if isinstance(value, str) and not _DATE.fullmatch(value):
+        raise ValueError("a date is YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_only_dates)]
 From = Annotated[
-    date | None, Query(alias="from", description="The first day (UTC); 30 days before the last, if not given.")
+    Day | None, Query(alias="from", description="The first day (UTC); 30 days before the last, if not given.")
 ]
-To = Annotated[date | None, Query(description="The last day (UTC), today if not given.")]
+To = Annotated[Day | None, Query(description="The last day (UTC), today if not given.")]
 Sums = Annotated[list[By], Query(max_length=3, description="What is added up by; `owner` tells admins' owners apart.")]
 OfOwner = Annotated[
     str, Query(max_length=100, description="Whose: your own, or, for admins, anybody's, or * for everybody's.")

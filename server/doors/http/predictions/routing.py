@@ -261,7 +261,9 @@ def _add_predictions(router: APIRouter, here: Predictions) -> None:
         cursor: Cursor = "",
         skip: Annotated[int, Query(ge=0, le=MOST_SKIPPED)] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST)] = MOST,
-        status: Annotated[str, Query(max_length=20, json_schema_extra={"enum": sorted(set(STATUSES.values()))})] = "",
+        status: Annotated[
+            str, Query(max_length=20, json_schema_extra={"enum": ["", *sorted(set(STATUSES.values()))]})
+        ] = "",
     ) -> Response:
         """Yours, newest first."""
         page = page_of(cursor, page_in(status, skip, limit))
