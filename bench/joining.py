@@ -131,7 +131,7 @@ def measure(watch: Watch, names: Sequence[str], requests: int) -> dict[str, floa
         watch.ask(a_request(number, names[number % len(names)]))
         time.sleep(random.uniform(0, MOST_BETWEEN))
         if number % 3 == 2:
-            watch.cancel(str(number - 1))
+            watch.cancel(str(number))  # the latest: those before it may have been painted by now
     watch.wait()
     return {
         "join_steps": _p99(watch.joined),
