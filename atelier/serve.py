@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
-from twisted.internet.error import CannotListenError
 
 from atelier.running import say
+from atelier.starting import Service, Starting
 from atelier.supervise import plans_of, supervise
 from config import SettingsError, load_settings
 from config.processes import BadPlan
@@ -26,25 +26,6 @@ log = structlog.get_logger("atelier")
 
 
 SWITCH_INTERVAL = 0.0005  # seconds; by default one thread that computes keeps the reactor waiting for 5 ms
-
-
-class Service(Protocol):
-    """What is served."""
-
-    addresses: list[str]
-
-    @property
-    def live_jobs(self) -> int:
-        """Jobs that have not ended."""
-        ...
-
-    async def start(self) -> None:
-        """Listen. Raises SettingsError, CannotListenError."""
-        ...
-
-    async def stop(self) -> None:
-        """Finish what runs, and end."""
-        ...
 
 
 def serve(processes: int | None = None, plan: Path | None = None) -> int:
@@ -89,15 +70,8 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-class Serving:
+class Serving(Starting[Service]):
     """One run of a service on the reactor."""
-
-    def __init__(self, reactor: Any, service: Service) -> None:
-        self._reactor = reactor
-        self._service = service
-        self._starting: asyncio.Task[bool] | None = None
-        self._stopping = False
-        self.status = 0
 
     def begin(self) -> None:
         """Heed signals, and start the service."""
@@ -109,30 +83,6 @@ class Serving:
     def end(self) -> Any:
         """Before the reactor stops: a Deferred that fires when the service has."""
         return as_deferred(self._end())
-
-    async def _start(self) -> bool:
-        try:
-            await self._service.start()
-        except SettingsError as error:
-            self._fail(2, str(error))
-        except CannotListenError as error:
-            self._fail(1, f"cannot listen: {error}")
-        except Exception as error:
-            log.exception("server.broken")
-            self._fail(1, f"cannot start: {error}")
-        else:
-            for address in self._service.addresses:
-                print(f"listening on {address}", flush=True)
-            if not self._service.addresses:
-                print("working: jobs come from RabbitMQ", flush=True)
-            return True
-        return False
-
-    def _fail(self, status: int, text: str) -> None:
-        say(text)
-        self.status = status
-        if not self._stopping:
-            self._reactor.stop()
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._stopping:

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from twisted.internet.error import CannotListenError
 
 from atelier.running import say
+from atelier.starting import Starting
 from config import Settings, SettingsError
 from config.processes import ProcessPlan, equal_processes, read_plan
 from factory.several import SeveralProcesses
-from factory.supervisor import NotStarted
 from server.futures import Tasks
 
 log = structlog.get_logger("atelier.supervisor")
@@ -59,16 +58,12 @@ def pass_on(lines: bytes) -> None:
     sys.stderr.buffer.flush()
 
 
-class Supervising:
+class Supervising(Starting[SeveralProcesses]):
     """One run on the reactor."""
 
     def __init__(self, reactor: Any, service: SeveralProcesses) -> None:
-        self._reactor = reactor
-        self._service = service
+        super().__init__(reactor, service)
         self._tasks = Tasks()
-        self._starting: asyncio.Task[bool] | None = None
-        self._stopping = False
-        self.status = 0
 
     def begin(self) -> None:
         """Heed signals, and start."""
@@ -77,32 +72,6 @@ class Supervising:
             signal.signal(number, lambda number, frame: self._reactor.callFromThread(self._stop, number))
         signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._roll))
         self._starting = asyncio.ensure_future(self._start())
-
-    async def _start(self) -> bool:
-        try:
-            await self._service.start()
-        except SettingsError as error:
-            self._fail(2, str(error))
-        except CannotListenError as error:
-            self._fail(1, f"cannot listen: {error}")
-        except NotStarted as error:
-            self._fail(2 if str(error).endswith("status 2") else 1, f"cannot start: {error}")
-        except Exception as error:
-            log.exception("server.broken")
-            self._fail(1, f"cannot start: {error}")
-        else:
-            for address in self._service.addresses:
-                print(f"listening on {address}", flush=True)
-            if not self._service.addresses:
-                print("working: jobs come from RabbitMQ", flush=True)
-            return True
-        return False
-
-    def _fail(self, status: int, text: str) -> None:
-        say(text)
-        self.status = status
-        if not self._stopping:
-            self._reactor.stop()
 
     def _roll(self) -> None:
         if self._starting is not None and self._starting.done():
