@@ -14,23 +14,18 @@ from server.clock import Clock, Pauses
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.interfaces import Announcer, JobStore, Takings
-from server.job import IllegalTransition, JobState, LeaseLost, moved
+from server.job import IllegalTransition, Job, JobState, LeaseLost, moved
 from server.jobs.board import Board, terminal_event
 
 log = structlog.get_logger("atelier.jobs")
 
 LOOK_EVERY = 1.0  # seconds; a job that was cancelled elsewhere is painted on for so long at most
 ASK_AGAIN = 1.0  # seconds; the records are away, or the job went to a third node in the same moment
-GIVE_UP_AFTER = 60  # askings
+GIVE_UP_AFTER = 300  # seconds
 
 
-class RunsHere(Protocol):
+class CancelsHere(Protocol):
     """The jobs of this node (server.jobs.lifecycle)."""
-
-    @property
-    def ids(self) -> frozenset[str]:
-        """Of those that have not ended."""
-        ...
 
     def has(self, job_id: str) -> bool:
         """Whether this node runs it."""
@@ -40,33 +35,38 @@ class RunsHere(Protocol):
         """Stop it."""
         ...
 
+
+class RunsHere(CancelsHere, Protocol):
+    """The same, for who looks after them."""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Of those that have not ended."""
+        ...
+
     def lose(self, job_id: str) -> None:
         """Let go of it: another node has it."""
         ...
 
 
-class RecordedCanceling:
-    """Cancels by the records."""
+class CancelsAnywhere:
+    """Cancels here at once, and elsewhere by asking again every `again` seconds until `_try` has it, some minutes long."""
 
     def __init__(
-        self, *, here: RunsHere, store: JobStore, takings: Takings, board: Board, announcer: Announcer, clock: Clock
+        self, here: CancelsHere, store: JobStore, board: Board, announcer: Announcer, clock: Clock, *, again: float
     ) -> None:
         self._here = here
         self._store = store
-        self._takings = takings
         self._board = board
         self._announcer = announcer
         self._clock = clock
+        self._again = again
         self._pauses = Pauses(clock)
         self._tasks = Tasks()
         self._asked: set[str] = set()
 
-    def begin(self) -> None:
-        """Look from now on whether this node still has what it runs."""
-        self._tasks.start(self._look())
-
     def stop(self) -> None:
-        """Look and ask no more."""
+        """Ask no more."""
         self._pauses.stop()
 
     def cancel(self, job_id: str) -> None:
@@ -79,8 +79,8 @@ class RecordedCanceling:
 
     async def _ask(self, job_id: str) -> None:
         try:
-            for _ in range(GIVE_UP_AFTER):
-                if await self._try(job_id) or not await self._pauses.take(ASK_AGAIN):
+            for _ in range(round(GIVE_UP_AFTER / self._again)):
+                if await self._try(job_id) or not await self._pauses.take(self._again):
                     return
             log.warning("job.not_canceled", job_id=job_id)
         finally:
@@ -88,19 +88,42 @@ class RecordedCanceling:
 
     async def _try(self, job_id: str) -> bool:
         """Whether nothing more is to be done."""
+        raise NotImplementedError
+
+    async def _end(self, job: Job) -> None:
+        """One whose lease this node has just got, and which it does not run: it ends here."""
+        ending = moved(job, JobState.CANCELED, at=self._clock.seconds(), last_event=job.last_event + 1)
+        ended = await self._store.move(ending, self._announcer.calls(ending))
+        log.info("job.ended", job_id=job.id, state=ended.state.value)
+        if self._board.has(job.id):
+            self._board.close(terminal_event(ended))
+
+
+class RecordedCanceling(CancelsAnywhere):
+    """Cancels by the records."""
+
+    _here: RunsHere
+
+    def __init__(
+        self, *, here: RunsHere, store: JobStore, takings: Takings, board: Board, announcer: Announcer, clock: Clock
+    ) -> None:
+        super().__init__(here, store, board, announcer, clock, again=ASK_AGAIN)
+        self._takings = takings
+
+    def begin(self) -> None:
+        """Look from now on whether this node still has what it runs."""
+        self._tasks.start(self._look())
+
+    async def _try(self, job_id: str) -> bool:
         try:
             job = await self._takings.take_away(job_id, at=self._clock.seconds())
             if job is None:
                 self._here.cancel(job_id)  # it may have come here meanwhile
-                return True
-            ending = moved(job, JobState.CANCELED, at=self._clock.seconds(), last_event=job.last_event + 1)
-            ended = await self._store.move(ending, self._announcer.calls(ending))
+            else:
+                await self._end(job)
         except (RecordsUnavailable, LeaseLost, IllegalTransition) as error:
             log.debug("job.cancel_unsure", job_id=job_id, reason=str(error))
             return False
-        log.info("job.ended", job_id=job_id, state=ended.state.value)
-        if self._board.has(job_id):
-            self._board.close(terminal_event(ended))
         return True
 
     async def _look(self) -> None:
