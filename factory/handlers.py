@@ -13,6 +13,7 @@ from server.handlers.cancel import CancelHandler, Cancels
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import GetModelHandler, ListModelsHandler
+from server.handlers.live import LiveHandlers
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -22,6 +23,7 @@ from server.interfaces import JobStore, Painter
 from server.jobs.board import Board
 from server.jobs.lifecycle import Lifecycle
 from server.lag import LagMeter
+from server.live.events import Live
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class HandlerParts:
     backlog: BacklogWatch
     connections: Callable[[], int]
     device: str
+    live: Live
 
 
 def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
@@ -64,4 +67,5 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
             backlog=lambda: parts.backlog.latest,
         ),
         ping=PingHandler(clock.seconds),
+        live=LiveHandlers(parts.live),
     )

@@ -46,6 +46,7 @@ from server.jobs.board import Board
 from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.observing import ObservedJobs
 from server.lag import LagMeter
+from server.live.none import NoLive
 from server.metering.usage import DeviceTimes
 from server.pools import ThreadedPool
 from server.storage.addressed import AddressedJobs
@@ -151,6 +152,7 @@ class AtelierService:
         board.when_strange(follow)
         dispatched = Dispatched(board, jobs.places, follow)
         board.tap(dispatched)
+        live = NoLive()
         submit = SubmitHandler(jobs.admission, jobs.predictions, jobs.lifecycle if paints else dispatched, self._health)
         handlers = make_handlers(
             HandlerParts(
@@ -166,6 +168,7 @@ class AtelierService:
                 backlog=self._backlog,
                 connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
+                live=live,
             ),
             clock,
         )
@@ -179,6 +182,7 @@ class AtelierService:
                 tasks=Tasks(),
                 limits=door_limits(settings),
                 note=self._accounts.note,
+                live=live,
             ),
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,

@@ -33,6 +33,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESOURCE_EXHAUSTED: _ClassVar[ErrorCode]
     UNAVAILABLE: _ClassVar[ErrorCode]
     ADAPTER_INVALID: _ClassVar[ErrorCode]
+    LIVE_NOT_FOUND: _ClassVar[ErrorCode]
     MODEL_LOAD_FAILED: _ClassVar[ErrorCode]
     GPU_OUT_OF_MEMORY: _ClassVar[ErrorCode]
     GENERATION_FAILED: _ClassVar[ErrorCode]
@@ -40,6 +41,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STORAGE_FAILED: _ClassVar[ErrorCode]
     SIGNATURE_FAILED: _ClassVar[ErrorCode]
     MEMORY_LIMIT_EXCEEDED: _ClassVar[ErrorCode]
+    LIVE_FAILED: _ClassVar[ErrorCode]
 
 class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -102,6 +104,7 @@ IDEMPOTENCY_CONFLICT: ErrorCode
 RESOURCE_EXHAUSTED: ErrorCode
 UNAVAILABLE: ErrorCode
 ADAPTER_INVALID: ErrorCode
+LIVE_NOT_FOUND: ErrorCode
 MODEL_LOAD_FAILED: ErrorCode
 GPU_OUT_OF_MEMORY: ErrorCode
 GENERATION_FAILED: ErrorCode
@@ -109,6 +112,7 @@ DEADLINE_EXCEEDED: ErrorCode
 STORAGE_FAILED: ErrorCode
 SIGNATURE_FAILED: ErrorCode
 MEMORY_LIMIT_EXCEEDED: ErrorCode
+LIVE_FAILED: ErrorCode
 QUEUED: Phase
 ENCODING: Phase
 DENOISING: Phase
@@ -137,7 +141,7 @@ DRAINING: ServerState
 FAILED: ServerState
 
 class Envelope(_message.Message):
-    __slots__ = ("request_id", "hello", "ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status", "predict", "welcome", "pong", "error", "accepted", "progress", "preview", "chunk", "result", "failed", "canceled", "cancel_requested", "job", "models", "server_status", "goodbye", "output")
+    __slots__ = ("request_id", "hello", "ping", "submit", "cancel", "watch", "get_job", "list_models", "get_server_status", "predict", "open_live", "live_frame", "close_live", "watch_live", "connect_udp", "welcome", "pong", "error", "accepted", "progress", "preview", "chunk", "result", "failed", "canceled", "cancel_requested", "job", "models", "server_status", "goodbye", "output", "live_opened", "live_result", "live_closed", "udp_address")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +152,11 @@ class Envelope(_message.Message):
     LIST_MODELS_FIELD_NUMBER: _ClassVar[int]
     GET_SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
     PREDICT_FIELD_NUMBER: _ClassVar[int]
+    OPEN_LIVE_FIELD_NUMBER: _ClassVar[int]
+    LIVE_FRAME_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_LIVE_FIELD_NUMBER: _ClassVar[int]
+    WATCH_LIVE_FIELD_NUMBER: _ClassVar[int]
+    CONNECT_UDP_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     PONG_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +173,10 @@ class Envelope(_message.Message):
     SERVER_STATUS_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_OPENED_FIELD_NUMBER: _ClassVar[int]
+    LIVE_RESULT_FIELD_NUMBER: _ClassVar[int]
+    LIVE_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    UDP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     hello: Hello
     ping: Ping
@@ -174,6 +187,11 @@ class Envelope(_message.Message):
     list_models: ListModels
     get_server_status: GetServerStatus
     predict: Predict
+    open_live: OpenLive
+    live_frame: LiveFrame
+    close_live: CloseLive
+    watch_live: WatchLive
+    connect_udp: ConnectUdp
     welcome: Welcome
     pong: Pong
     error: Error
@@ -190,7 +208,11 @@ class Envelope(_message.Message):
     server_status: ServerStatus
     goodbye: Goodbye
     output: Output
-    def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., predict: _Optional[_Union[Predict, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ...) -> None: ...
+    live_opened: LiveOpened
+    live_result: LiveResult
+    live_closed: LiveClosed
+    udp_address: UdpAddress
+    def __init__(self, request_id: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., submit: _Optional[_Union[Submit, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., watch: _Optional[_Union[Watch, _Mapping]] = ..., get_job: _Optional[_Union[GetJob, _Mapping]] = ..., list_models: _Optional[_Union[ListModels, _Mapping]] = ..., get_server_status: _Optional[_Union[GetServerStatus, _Mapping]] = ..., predict: _Optional[_Union[Predict, _Mapping]] = ..., open_live: _Optional[_Union[OpenLive, _Mapping]] = ..., live_frame: _Optional[_Union[LiveFrame, _Mapping]] = ..., close_live: _Optional[_Union[CloseLive, _Mapping]] = ..., watch_live: _Optional[_Union[WatchLive, _Mapping]] = ..., connect_udp: _Optional[_Union[ConnectUdp, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., preview: _Optional[_Union[Preview, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., canceled: _Optional[_Union[Canceled, _Mapping]] = ..., cancel_requested: _Optional[_Union[CancelRequested, _Mapping]] = ..., job: _Optional[_Union[Job, _Mapping]] = ..., models: _Optional[_Union[Models, _Mapping]] = ..., server_status: _Optional[_Union[ServerStatus, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., output: _Optional[_Union[Output, _Mapping]] = ..., live_opened: _Optional[_Union[LiveOpened, _Mapping]] = ..., live_result: _Optional[_Union[LiveResult, _Mapping]] = ..., live_closed: _Optional[_Union[LiveClosed, _Mapping]] = ..., udp_address: _Optional[_Union[UdpAddress, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol_version", "token", "client_name", "exclusive")
@@ -663,6 +685,123 @@ class Job(_message.Message):
     output: str
     figures: _containers.ScalarMap[str, float]
     def __init__(self, job_id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., model: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_inference_steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., seed: _Optional[int] = ..., num_images: _Optional[int] = ..., solver: _Optional[str] = ..., priority: _Optional[int] = ..., percent: _Optional[float] = ..., created_at_us: _Optional[int] = ..., started_at_us: _Optional[int] = ..., completed_at_us: _Optional[int] = ..., artifacts: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., last_event: _Optional[int] = ..., adapters: _Optional[_Iterable[_Union[AdapterUse, _Mapping]]] = ..., strength: _Optional[float] = ..., refiner_strength: _Optional[float] = ..., input: _Optional[str] = ..., output: _Optional[str] = ..., figures: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class OpenLive(_message.Message):
+    __slots__ = ("model", "echo_input", "source", "quiet")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ECHO_INPUT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    QUIET_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    echo_input: bool
+    source: str
+    quiet: bool
+    def __init__(self, model: _Optional[str] = ..., echo_input: _Optional[bool] = ..., source: _Optional[str] = ..., quiet: _Optional[bool] = ...) -> None: ...
+
+class LiveFrame(_message.Message):
+    __slots__ = ("live_id", "number", "captured_us", "values", "image")
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_US_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    number: int
+    captured_us: int
+    values: _containers.RepeatedScalarFieldContainer[float]
+    image: bytes
+    def __init__(self, live_id: _Optional[str] = ..., number: _Optional[int] = ..., captured_us: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., image: _Optional[bytes] = ...) -> None: ...
+
+class CloseLive(_message.Message):
+    __slots__ = ("live_id",)
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    def __init__(self, live_id: _Optional[str] = ...) -> None: ...
+
+class WatchLive(_message.Message):
+    __slots__ = ("live_id",)
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    def __init__(self, live_id: _Optional[str] = ...) -> None: ...
+
+class LiveOpened(_message.Message):
+    __slots__ = ("live_id", "model", "inputs", "height", "width", "outputs", "tick_hz", "next_tick_us")
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    TICK_HZ_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TICK_US_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    model: str
+    inputs: _containers.RepeatedScalarFieldContainer[str]
+    height: int
+    width: int
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    tick_hz: float
+    next_tick_us: int
+    def __init__(self, live_id: _Optional[str] = ..., model: _Optional[str] = ..., inputs: _Optional[_Iterable[str]] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., outputs: _Optional[_Iterable[str]] = ..., tick_hz: _Optional[float] = ..., next_tick_us: _Optional[int] = ...) -> None: ...
+
+class LiveResult(_message.Message):
+    __slots__ = ("live_id", "number", "captured_us", "elements", "tick_us", "input_image", "sequence", "dropped")
+    class Element(_message.Message):
+        __slots__ = ("index", "name", "value")
+        INDEX_FIELD_NUMBER: _ClassVar[int]
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        index: int
+        name: str
+        value: float
+        def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_US_FIELD_NUMBER: _ClassVar[int]
+    ELEMENTS_FIELD_NUMBER: _ClassVar[int]
+    TICK_US_FIELD_NUMBER: _ClassVar[int]
+    INPUT_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    number: int
+    captured_us: int
+    elements: _containers.RepeatedCompositeFieldContainer[LiveResult.Element]
+    tick_us: int
+    input_image: bytes
+    sequence: int
+    dropped: int
+    def __init__(self, live_id: _Optional[str] = ..., number: _Optional[int] = ..., captured_us: _Optional[int] = ..., elements: _Optional[_Iterable[_Union[LiveResult.Element, _Mapping]]] = ..., tick_us: _Optional[int] = ..., input_image: _Optional[bytes] = ..., sequence: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...
+
+class LiveClosed(_message.Message):
+    __slots__ = ("live_id", "code", "message")
+    LIVE_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    live_id: str
+    code: ErrorCode
+    message: str
+    def __init__(self, live_id: _Optional[str] = ..., code: _Optional[_Union[ErrorCode, str]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class ConnectUdp(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class UdpAddress(_message.Message):
+    __slots__ = ("host", "port", "key_id", "key", "expires_seconds", "heartbeat_seconds")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    port: int
+    key_id: int
+    key: bytes
+    expires_seconds: float
+    heartbeat_seconds: float
+    def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ..., key_id: _Optional[int] = ..., key: _Optional[bytes] = ..., expires_seconds: _Optional[float] = ..., heartbeat_seconds: _Optional[float] = ...) -> None: ...
 
 class ListModels(_message.Message):
     __slots__ = ()

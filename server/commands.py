@@ -19,6 +19,7 @@ from ai.types import Json
 from server.catalogue_commands import CatalogueCommand as CatalogueCommand
 from server.errors import Refusal
 from server.listing import JobPage
+from server.live.events import Frame
 from server.webhook import Webhook
 from watermark import Signature
 
@@ -189,6 +190,53 @@ class Ping:
     client_time_us: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLive:
+    """Open a live session. Its frames come from a `source` of the operator's, or, where that is empty, from whoever asks."""
+
+    owner: str
+    model: str
+    echo_input: bool = False
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise Refusal for what no server would take."""
+        if not self.model:
+            raise Refusal.invalid("model", "the name of a stream model", self.model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveFrame:
+    """A session's next input."""
+
+    owner: str
+    live_id: str
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseLive:
+    """End a live session."""
+
+    owner: str
+    live_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchLive:
+    """Follow a live session from now on."""
+
+    owner: str
+    live_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectUdp:
+    """Where to send datagrams, and what they are signed with."""
+
+    owner: str
+
+
 Command = (
     Submit
     | CheckSubmit
@@ -201,6 +249,11 @@ Command = (
     | GetModel
     | GetServerStatus
     | Ping
+    | OpenLive
+    | LiveFrame
+    | CloseLive
+    | WatchLive
+    | ConnectUdp
     | CatalogueCommand
 )
 

@@ -17,6 +17,8 @@ from server.handlers import HandlerTable
 from server.identity import Identities
 from server.interfaces import ArtifactStore
 from server.jobs.board import Board
+from server.live.events import Live
+from server.live.none import NoLive
 from server.principal import Principal
 
 
@@ -50,6 +52,7 @@ class DoorParts:
     clock: Clock
     tasks: Tasks
     limits: DoorLimits
+    live: Live = field(default_factory=NoLive)
     counts: DoorCounts = field(default_factory=DoorCounts)
     exclusives: Exclusives = field(default_factory=Exclusives)
     note: Callable[[Principal, str, str, str], None] = unnoted

@@ -19,16 +19,21 @@ from server.catalogue_commands import (
 from server.commands import (
     Cancel,
     CheckSubmit,
+    CloseLive,
     Command,
+    ConnectUdp,
     GetJob,
     GetModel,
     GetServerStatus,
     ListJobs,
     ListModels,
+    LiveFrame,
+    OpenLive,
     Ping,
     Predict,
     Submit,
     Watch,
+    WatchLive,
 )
 from server.errors import Code, Refusal
 from server.scopes import EVERYDAY as EVERYDAY
@@ -83,6 +88,11 @@ SCOPES: Mapping[type[Command], Scope | None] = {
     **dict.fromkeys(
         (RegisterModel, ChangeModel, ShareTraffic, RollBack, RemoveModel, AddAdapter, RemoveAdapter), Scope.MODELS
     ),
+    OpenLive: Scope.GENERATE,
+    LiveFrame: Scope.GENERATE,
+    CloseLive: Scope.GENERATE,
+    WatchLive: Scope.READ,
+    ConnectUdp: Scope.READ,
     GetServerStatus: None,  # of the server, not of anybody
     Ping: None,
 }
@@ -97,5 +107,5 @@ def check_command(principal: Principal, command: Command) -> None:
 
 
 def changes(command: Command) -> bool:
-    """Whether something is another after it."""
-    return SCOPES[type(command)] not in (None, Scope.READ)
+    """Whether something is another after it. A frame is no such thing: there are thirty a second, and nothing of them is kept."""
+    return SCOPES[type(command)] not in (None, Scope.READ) and not isinstance(command, LiveFrame)

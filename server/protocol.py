@@ -25,12 +25,14 @@ from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
 from server.greeting import check_hello, welcome
 from server.incoming import over_tcp
+from server.live_streams import LiveStreams
 from server.principal import Principal, changes, check_command
-from server.pump import Pump
-from server.replies import Admitted, Watched
+from server.pump import Pump, Stream
+from server.replies import Admitted, LiveFollowed, Watched
 from server.wire.answers import REPLY_ENCODERS
 from server.wire.codec import DECODERS
 from server.wire.connection import Connection, LocalProtocolError, Received, Rejected, Role
+from server.wire.live import LiveStream
 from server.wire.stream import JobStream, wishes_of
 from server.wire.telling import encode_error, encode_goodbye
 
@@ -72,6 +74,7 @@ class AtelierProtocol(Protocol):
             has_room=lambda: not self._paused and not self._closing,
             on_done=self._forget,
         )
+        self._live = LiveStreams(parts.live, self._pump.news)
         self._deadlines: Deadlines | None = None
         self._end_timer: Timer | None = None
         self._slow_timer: Timer | None = None
@@ -110,6 +113,7 @@ class AtelierProtocol(Protocol):
             if stream.request_id in self._leave_behind:
                 self._cancel_unattended(stream.job_id)
         self._streams.clear()
+        self._live.end_all(self._principal.owner)
         self._parts.exclusives.leave(self._principal.owner, self._exclusive_name, self)
         self._pump.stop()
         log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
@@ -237,7 +241,7 @@ class AtelierProtocol(Protocol):
             reply = self._parts.handlers[type(command)](command)
             if asyncio.iscoroutine(reply):
                 self._answer_later(request_id, reply, message)
-            else:
+            elif reply is not None:
                 self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
         except Refusal as refusal:
             self._refuse(request_id, refusal)
@@ -246,10 +250,10 @@ class AtelierProtocol(Protocol):
 
     def _answer_later(self, request_id: int, work: Coroutine[Any, Any, Any], message: Any) -> None:
         limit = self._limits.max_requests
-        if request_id in self._streams or request_id in self._pending:
+        if request_id in self._streams or request_id in self._pending or request_id in self._live:
             work.close()
             raise Refusal.invalid("request_id", "a number that no request under way has", request_id)
-        if len(self._streams) + len(self._pending) >= limit:
+        if len(self._streams) + len(self._pending) + len(self._live) >= limit:
             work.close()
             text = f"this connection has {limit} requests under way, which is the limit"
             raise Refusal(Code.RESOURCE_EXHAUSTED, text, limit=f"{limit} requests", retry_after_seconds=1.0)
@@ -262,6 +266,8 @@ class AtelierProtocol(Protocol):
             reply = await work
             if isinstance(reply, (Admitted, Watched)):
                 await self._follow(request_id, reply, message)
+            elif isinstance(reply, LiveFollowed):
+                self._follow_live(request_id, reply, message)
             elif not self._closing:
                 self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
         except Refusal as refusal:
@@ -298,6 +304,15 @@ class AtelierProtocol(Protocol):
             raise
         self._leave_unended(stream)
 
+    def _follow_live(self, request_id: int, reply: LiveFollowed, message: Any) -> None:
+        """Attach this request to a live session; one that was opened for a connection that is gone ends with it."""
+        owner = self._principal.owner
+        if not self._closing:
+            self._live.follow(owner, request_id, reply, quiet=reply.opened_here and message.quiet)
+            self._say(REPLY_ENCODERS[LiveFollowed](request_id, reply))
+        elif reply.opened_here:
+            self._live.end(owner, reply.opened.live_id)
+
     def _cancel_unattended(self, job_id: str) -> None:
         """The connection that wanted this job is gone, and asked that the job go with it."""
         log.info("job.unattended", job_id=job_id, session=self._session_id)
@@ -326,7 +341,10 @@ class AtelierProtocol(Protocol):
         log.exception("request.broken", session=self._session_id, kind=kind)
         self._refuse(request_id, Refusal(Code.INTERNAL_ERROR, "the server erred; its log says how"))
 
-    def _forget(self, stream: JobStream) -> None:
+    def _forget(self, stream: Stream) -> None:
+        if isinstance(stream, LiveStream):
+            self._live.forget(stream)
+            return
         self._streams.pop(stream.request_id, None)
         self._leave_behind.discard(stream.request_id)
         self._parts.board.leave(stream.job_id, stream)

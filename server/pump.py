@@ -14,9 +14,13 @@ import structlog
 from proto import atelier_pb2 as pb
 from server.futures import Tasks
 from server.interfaces import ArtifactStore
+from server.wire.live import LiveStream
 from server.wire.stream import JobStream, ReadWanted
 
 log = structlog.get_logger("atelier.tcp")
+
+
+Stream = JobStream | LiveStream
 
 
 class Pump:
@@ -29,18 +33,18 @@ class Pump:
         tasks: Tasks,
         say: Callable[[pb.Envelope], None],
         has_room: Callable[[], bool],
-        on_done: Callable[[JobStream], None],
+        on_done: Callable[[Stream], None],
     ) -> None:
         self._artifacts = artifacts
         self._tasks = tasks
         self._say = say
         self._has_room = has_room
         self._on_done = on_done
-        self._ready: deque[JobStream] = deque()  # streams that may have something to say, each at most once
+        self._ready: deque[Stream] = deque()  # streams that may have something to say, each at most once
         self._reading: JobStream | None = None  # its piece is being fetched, or waits to be written
         self._want_to_read: deque[tuple[JobStream, ReadWanted]] = deque()
 
-    def news(self, stream: JobStream) -> None:
+    def news(self, stream: Stream) -> None:
         """A stream may have something to say."""
         if stream is not self._reading and stream not in self._ready:
             self._ready.append(stream)
@@ -51,10 +55,10 @@ class Pump:
         while self._ready and self._has_room():
             stream = self._ready.popleft()
             item = stream.next()
-            if isinstance(item, ReadWanted):
+            if isinstance(item, ReadWanted) and isinstance(stream, JobStream):
                 self._want_to_read.append((stream, item))
                 self._read_next()
-            elif item is not None:
+            elif isinstance(item, pb.Envelope):
                 if stream is self._reading and item.HasField("chunk"):
                     self._reading = None  # the piece is with the transport: the next may be fetched
                 self._say(item)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ai.cards import Card
 from ai.types import EngineNumbers
 from server.job import Job, JobState
+from server.live.events import LiveClosed, LiveOpened
 from server.model_records import AdapterRecord, ModelRecord, VersionRecord
 
 
@@ -158,6 +159,33 @@ class OutboxView:
     webhooks_oldest_seconds: float = 0.0
     dispatches_waiting: int = 0
     dispatches_oldest_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFollowed:
+    """A session that the asker may follow; `opened_here`: it is the asker's connection's own, and ends with it."""
+
+    opened: LiveOpened
+    opened_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEnded:
+    """A session that was closed."""
+
+    closed: LiveClosed
+
+
+@dataclass(frozen=True, slots=True)
+class UdpAddress:
+    """Where datagrams go, and the key that signs them; "" is the host that was asked."""
+
+    host: str
+    port: int
+    key_id: int
+    key: bytes = field(repr=False)
+    expires_seconds: float
+    heartbeat_seconds: float
 
 
 NO_OUTBOX = OutboxView()

@@ -21,22 +21,28 @@ from server.catalogue_commands import (
 from server.commands import (
     Cancel,
     CheckSubmit,
+    CloseLive,
     Command,
+    ConnectUdp,
     GetJob,
     GetModel,
     GetServerStatus,
     ListJobs,
     ListModels,
+    LiveFrame,
+    OpenLive,
     Ping,
     Predict,
     Submit,
     Watch,
+    WatchLive,
 )
 from server.handlers.cancel import CancelHandler
 from server.handlers.catalogue import CatalogueHandlers
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import GetModelHandler, ListModelsHandler
+from server.handlers.live import LiveHandlers, no_udp
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -58,6 +64,8 @@ def handler_table(
     catalogue: CatalogueHandlers,
     server_status: ServerStatusHandler,
     ping: PingHandler,
+    live: LiveHandlers,
+    connect_udp: Handler = no_udp,
 ) -> HandlerTable:
     """Which handler carries out which command."""
     return {
@@ -80,4 +88,9 @@ def handler_table(
         RemoveAdapter: catalogue.remove_adapter,
         GetServerStatus: server_status,
         Ping: ping,
+        OpenLive: live.open,
+        LiveFrame: live.frame,
+        CloseLive: live.close,
+        WatchLive: live.watch,
+        ConnectUdp: connect_udp,
     }

@@ -64,6 +64,7 @@ BACKEND_CODES: dict[Code, BackendCode] = {
     Code.RESOURCE_EXHAUSTED: BackendCode.INFERENCE_ERROR,
     Code.UNAVAILABLE: BackendCode.INFERENCE_ERROR,
     Code.ADAPTER_INVALID: BackendCode.GENERATION_FAILED,
+    Code.LIVE_NOT_FOUND: BackendCode.GENERATION_FAILED,
     Code.MODEL_LOAD_FAILED: BackendCode.INFERENCE_ERROR,
     Code.GPU_OUT_OF_MEMORY: BackendCode.GPU_OOM,
     Code.GENERATION_FAILED: BackendCode.GENERATION_FAILED,
@@ -71,6 +72,7 @@ BACKEND_CODES: dict[Code, BackendCode] = {
     Code.STORAGE_FAILED: BackendCode.INFERENCE_ERROR,
     Code.SIGNATURE_FAILED: BackendCode.GENERATION_FAILED,
     Code.MEMORY_LIMIT_EXCEEDED: BackendCode.GENERATION_FAILED,
+    Code.LIVE_FAILED: BackendCode.GENERATION_FAILED,
 }
 """Total: whatever fails here has a word there."""
 

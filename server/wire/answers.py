@@ -12,6 +12,7 @@ from server import replies
 from server.adapter_names import shown_name
 from server.job import Job, JobState
 from server.model_names import shown
+from server.wire.live import encode_closed, encode_opened
 from server.wire.telling import artifact_message, error_message, json_text
 
 _JOB_STATES: dict[JobState, pb.JobState] = {
@@ -181,12 +182,27 @@ def _device(numbers: EngineNumbers) -> pb.DeviceStatus:
     )
 
 
+def _udp_address(request_id: int, reply: replies.UdpAddress) -> pb.Envelope:
+    address = pb.UdpAddress(
+        host=reply.host,
+        port=reply.port,
+        key_id=reply.key_id,
+        key=reply.key,
+        expires_seconds=reply.expires_seconds,
+        heartbeat_seconds=reply.heartbeat_seconds,
+    )
+    return pb.Envelope(request_id=request_id, udp_address=address)
+
+
 REPLY_ENCODERS: dict[type, Callable[[int, Any], pb.Envelope]] = {
     replies.Pong: _pong,
     replies.CancelRequested: _cancel_requested,
     replies.JobView: _job,
     replies.ModelList: _models,
     replies.StatusReply: _status,
+    replies.LiveFollowed: lambda request_id, reply: encode_opened(request_id, reply.opened),
+    replies.LiveEnded: lambda request_id, reply: encode_closed(request_id, reply.closed),
+    replies.UdpAddress: _udp_address,
 }
 """A reply to its message. Admitted and Watched have none: they are answered by the job's events."""
 

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from proto import atelier_pb2 as pb
 from server import commands
 from server.errors import Code, Refusal
+from server.live.events import Frame
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 from watermark import ImageMark, Position, Signature, SignatureError, Size, TextMark
 
@@ -135,6 +136,15 @@ def _chosen(table: dict[int, Any], number: int, field: str) -> Any:
     return table[number]
 
 
+def _open_live(message: pb.OpenLive, owner: str) -> commands.OpenLive:
+    return commands.OpenLive(owner=owner, model=message.model, echo_input=message.echo_input, source=message.source)
+
+
+def _live_frame(message: pb.LiveFrame, owner: str) -> commands.LiveFrame:
+    frame = Frame(message.number, message.captured_us, message.values, message.image)
+    return commands.LiveFrame(owner=owner, live_id=message.live_id, frame=frame)
+
+
 DECODERS: dict[str, Callable[[Any, str], commands.Command]] = {
     "submit": _submit,
     "predict": _predict,
@@ -144,5 +154,10 @@ DECODERS: dict[str, Callable[[Any, str], commands.Command]] = {
     "list_models": lambda message, owner: commands.ListModels(owner),
     "get_server_status": lambda message, owner: commands.GetServerStatus(),
     "ping": lambda message, owner: commands.Ping(message.client_time_us),
+    "open_live": _open_live,
+    "live_frame": _live_frame,
+    "close_live": lambda message, owner: commands.CloseLive(owner=owner, live_id=message.live_id),
+    "watch_live": lambda message, owner: commands.WatchLive(owner=owner, live_id=message.live_id),
+    "connect_udp": lambda message, owner: commands.ConnectUdp(owner=owner),
 }
 """A request's message to its command. Raises Refusal."""

@@ -50,7 +50,21 @@ class State(Enum):
 
 
 REQUESTS: Final = frozenset(
-    {"ping", "submit", "predict", "cancel", "watch", "get_job", "list_models", "get_server_status"},
+    {
+        "ping",
+        "submit",
+        "predict",
+        "cancel",
+        "watch",
+        "get_job",
+        "list_models",
+        "get_server_status",
+        "open_live",
+        "live_frame",
+        "close_live",
+        "watch_live",
+        "connect_udp",
+    },
 )
 ANSWERS: Final = frozenset(
     {
@@ -68,6 +82,10 @@ ANSWERS: Final = frozenset(
         "job",
         "models",
         "server_status",
+        "live_opened",
+        "live_result",
+        "live_closed",
+        "udp_address",
     },
 )
 

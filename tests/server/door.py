@@ -217,6 +217,7 @@ class Door:
             identities=self.house.identities,
             clock=self.clock,
             tasks=Tasks(),
+            live=self.house.live,
             limits=replace(LIMITS, **limits),
         )
         self.tcp = TcpDoor(self.parts, max_connections=max_connections, max_per_address=max_per_address)

@@ -19,6 +19,7 @@ from server.handlers.cancel import CancelHandler
 from server.handlers.get_job import GetJobHandler
 from server.handlers.list_jobs import ListJobsHandler
 from server.handlers.list_models import GetModelHandler, ListModelsHandler
+from server.handlers.live import LiveHandlers
 from server.handlers.ping import PingHandler
 from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
@@ -40,6 +41,8 @@ from server.jobs.predicting import PredictAdmission
 from server.jobs.retrying import Retries
 from server.lag import LagMeter
 from server.limits import Rate
+from server.live.events import Live
+from server.live.none import NoLive
 from server.metering.counters import OwnCounters
 from server.metering.rates import Rates
 from server.pools import InlinePool
@@ -59,6 +62,7 @@ LIMITS = Limits(
 )
 NO_ARTISTS = Artists({})
 SILENT = Announcers(())
+NO_LIVE = NoLive()
 ADA, BOB = "ada", "bob"
 TOKENS = {ADA: SecretStr("ada-token-0123456789"), BOB: SecretStr("bob-token-0123456789")}
 
@@ -102,6 +106,7 @@ class House:
         check_webhook: Callable[[Webhook], None] = lambda hook: None,
         cards: Sequence[Card] = (CARD, OTHER_CARD),
         rates: Sequence[Rate] = (),
+        live: Live = NO_LIVE,
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
@@ -170,6 +175,7 @@ class House:
         self.get_job = GetJobHandler(self.store, self.board)
         self.list_jobs = ListJobsHandler(self.store, self.board)
         self.connections = 0
+        self.live = live
         self.handlers = dict(
             handler_table(
                 submit=self.submit,
@@ -190,6 +196,7 @@ class House:
                     device="cpu",
                 ),
                 ping=PingHandler(self.clock.seconds),
+                live=LiveHandlers(self.live),
             )
         )
         self.identities = Identities(tokens)

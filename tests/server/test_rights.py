@@ -324,6 +324,11 @@ PACKETS: dict[str, tuple[Any, str]] = {
     "cancel": (pb.Cancel(job_id="B"), "JOB_NOT_FOUND"),
     "watch": (pb.Watch(job_id="B"), "JOB_NOT_FOUND"),
     "get_job": (pb.GetJob(job_id="B"), "JOB_NOT_FOUND"),
+    "open_live": (pb.OpenLive(model="nobody's"), "MODEL_NOT_FOUND"),
+    "live_frame": (pb.LiveFrame(live_id="B"), "LIVE_NOT_FOUND"),
+    "close_live": (pb.CloseLive(live_id="B"), "LIVE_NOT_FOUND"),
+    "watch_live": (pb.WatchLive(live_id="B"), "LIVE_NOT_FOUND"),
+    "connect_udp": (pb.ConnectUdp(), "UNAVAILABLE"),
 }
 """What each packet asks of Bob's job, and what Ada is answered."""
 

@@ -39,6 +39,16 @@ ENVELOPES: dict[str, pb.Envelope] = {
     "predict": pb.Envelope(
         request_id=9, predict=pb.Predict(model="text-demo", input='{"prompt": "a"}', deadline_seconds=60.5, output=True)
     ),
+    "open_live": pb.Envelope(
+        request_id=10, open_live=pb.OpenLive(model="stream-demo", echo_input=True, source="camera")
+    ),
+    "live_frame": pb.Envelope(
+        request_id=10,
+        live_frame=pb.LiveFrame(live_id="l-1", number=7, captured_us=1_700_000_000_000_000, values=[0.5, -1]),
+    ),
+    "close_live": pb.Envelope(request_id=11, close_live=pb.CloseLive(live_id="l-1")),
+    "watch_live": pb.Envelope(request_id=12, watch_live=pb.WatchLive(live_id="l-1")),
+    "connect_udp": pb.Envelope(request_id=13, connect_udp=pb.ConnectUdp()),
     "welcome": pb.Envelope(
         request_id=1,
         welcome=pb.Welcome(protocol_version=1, owner="ada", limits=pb.Limits(max_frame_bytes=OPEN_FRAME_BYTES)),
@@ -69,6 +79,31 @@ ENVELOPES: dict[str, pb.Envelope] = {
     "job": pb.Envelope(request_id=6, job=pb.Job(job_id="job-1", state=pb.JOB_QUEUED, prompt="a lighthouse")),
     "models": pb.Envelope(request_id=7, models=pb.Models(models=[pb.Model(name="demo", solvers=["euler"])])),
     "server_status": pb.Envelope(request_id=8, server_status=pb.ServerStatus(state=pb.READY, uptime_seconds=1.5)),
+    "live_opened": pb.Envelope(
+        request_id=10,
+        live_opened=pb.LiveOpened(
+            live_id="l-1", model="stream-demo", inputs=["jaw", "smile"], outputs=["happy"], tick_hz=30.0, next_tick_us=1
+        ),
+    ),
+    "live_result": pb.Envelope(
+        request_id=10,
+        live_result=pb.LiveResult(
+            live_id="l-1",
+            number=7,
+            captured_us=1,
+            elements=[pb.LiveResult.Element(index=0, name="happy", value=0.25)],
+            tick_us=2,
+            sequence=3,
+            dropped=1,
+        ),
+    ),
+    "live_closed": pb.Envelope(
+        request_id=10, live_closed=pb.LiveClosed(live_id="l-1", code=pb.LIVE_FAILED, message="the model fails")
+    ),
+    "udp_address": pb.Envelope(
+        request_id=13,
+        udp_address=pb.UdpAddress(port=9001, key_id=7, key=b"k" * 32, expires_seconds=3600.0, heartbeat_seconds=5.0),
+    ),
     "goodbye": pb.Envelope(goodbye=pb.Goodbye(code=pb.UNAVAILABLE, message="the server is stopping")),
 }
 

@@ -22,7 +22,10 @@ from server.wire.framing import encode_frame
 from tests.wire.pair import ENVELOPES, FRAMES, OPEN_FRAME_BYTES, Pair, a_connection, breaks, events, outcome, pieces
 
 EVERY_KIND = [field.name for field in pb.Envelope.DESCRIPTOR.oneofs_by_name["message"].fields]
-CLIENT_SAYS = {"hello", "ping", "submit", "predict", "cancel", "watch", "get_job", "list_models", "get_server_status"}
+CLIENT_SAYS = {
+    "hello", "ping", "submit", "predict", "cancel", "watch", "get_job", "list_models", "get_server_status",
+    "open_live", "live_frame", "close_live", "watch_live", "connect_udp",
+}  # fmt: skip
 SERVER_SAYS = set(EVERY_KIND) - CLIENT_SAYS
 
 # What an end may say, and the state that follows; told again here, kind by kind, so that the table has something to answer to.

@@ -58,6 +58,7 @@ STATUSES: Mapping[Code, int] = {
     Code.RESOURCE_EXHAUSTED: 429,
     Code.UNAVAILABLE: 503,
     Code.ADAPTER_INVALID: 422,
+    Code.LIVE_NOT_FOUND: 404,
     # Of jobs that were accepted: told as a status only to who waits for the picture in one request.
     Code.MODEL_LOAD_FAILED: 503,
     Code.GPU_OUT_OF_MEMORY: 503,
@@ -66,6 +67,7 @@ STATUSES: Mapping[Code, int] = {
     Code.STORAGE_FAILED: 503,
     Code.SIGNATURE_FAILED: 500,
     Code.MEMORY_LIMIT_EXCEEDED: 500,
+    Code.LIVE_FAILED: 500,
 }
 
 _CODES: Mapping[int, Code] = {  # of what the framework itself refuses

@@ -37,9 +37,11 @@ def test_every_request_has_a_decoder() -> None:
     """And nothing else has one; each makes a command of its own type."""
     assert set(codec.DECODERS) == REQUESTS
     messages = {
-        kind: {"submit": pb.Submit(prompt="a star"), "predict": pb.Predict(model="words")}.get(
-            kind, getattr(pb.Envelope(), kind)
-        )
+        kind: {
+            "submit": pb.Submit(prompt="a star"),
+            "predict": pb.Predict(model="words"),
+            "open_live": pb.OpenLive(model="stream-demo"),
+        }.get(kind, getattr(pb.Envelope(), kind))
         for kind in codec.DECODERS
     }  # fmt: skip
     made = {type(codec.DECODERS[kind](message, "ada")) for kind, message in messages.items()}
