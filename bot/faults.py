@@ -1,4 +1,8 @@
-"""Faults on a schedule: processes of this machine are killed, ended or paused, and, where a command is given, started again."""
+"""Faults on a schedule: processes of this machine are killed, ended or paused, and, where a command is given, started again.
+
+Killed or ended is the one process that was named. A pause is for its children too, since a server of several processes
+(PostgreSQL, `atelier serve --processes`) answers as long as they run.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import psutil
+
 from bot.profile import Fault
 from bot.sampling import Processes
 from bot.waiting import pause
 from server.clock import Clock
 
-_SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "pause": signal.SIGSTOP}
+_SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}
+_GONE = "it was gone already"
 
 
 class CannotFault(Exception):
@@ -65,7 +72,7 @@ class Saboteur:
         self._restarts = restarts
         self._clock = clock
         self._now = now
-        self._paused: set[int] = set()
+        self._paused: list[psutil.Process] = []
         self.done: list[Done] = []
 
     async def run(self, begin: float) -> None:
@@ -75,31 +82,45 @@ class Saboteur:
                 await pause(self._clock, max(0.0, begin + fault.at - self._now()))
                 await self._do(fault)
         finally:
-            for pid in tuple(self._paused):
-                self._go_on(pid)
+            self._go_on()
 
     async def _do(self, fault: Fault) -> None:
         pid = self._processes.pids[fault.what]
         done = Done(self._now(), fault.do, fault.what)
         self.done.append(done)
+        if fault.do == "pause":
+            done.note = self._halt(pid)
+            await pause(self._clock, fault.seconds)
+            self._go_on()
+            done.until = self._now()
+            return
         try:
             os.kill(pid, _SIGNALS[fault.do])
         except ProcessLookupError:
-            done.note = "it was gone already"
-        if fault.do == "pause":
-            self._paused.add(pid)
-            await pause(self._clock, fault.seconds)
-            self._go_on(pid)
-            done.until = self._now()
-        elif fault.what in self._restarts:
+            done.note = _GONE
+        if fault.what in self._restarts:
             await pause(self._clock, fault.seconds)
             done.note = self._start(fault.what) or done.note
             done.until = self._now()
 
-    def _go_on(self, pid: int) -> None:
-        self._paused.discard(pid)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+    def _halt(self, pid: int) -> str:
+        """The process first, so that it starts no other meanwhile. Why it could not be, or ""."""
+        try:
+            process = psutil.Process(pid)
+            process.suspend()
+            self._paused.append(process)
+            for child in process.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.suspend()
+                    self._paused.append(child)
+        except psutil.NoSuchProcess:
+            return _GONE
+        return ""
+
+    def _go_on(self) -> None:
+        while self._paused:
+            with suppress(psutil.NoSuchProcess):  # never another process that has got its id
+                self._paused.pop().resume()
 
     def _start(self, name: str) -> str:
         """In a session of its own: it outlives the bots, as the process did whose place it takes. Why it could not be, or ""."""

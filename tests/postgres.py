@@ -44,16 +44,27 @@ class PostgresServer:
         """As an operator writes it."""
         return f"postgresql://atelier:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
-        """Returns when it answers."""
+    @property
+    def command(self) -> list[str]:
+        """What starts it, for the user whose it is."""
         settings = {
             "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self.folder,
             "max_connections": 40, "shared_buffers": "16MB", "fsync": self._fsync,
         }  # fmt: skip
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(self._programs / "postgres"), "-D", str(self.folder / "data"), *options]
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last by `start`."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when it answers."""
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._programs / "postgres", "-D", self.folder / "data", *options],
+                self.command,
                 cwd=self.folder, user=self._user, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={"PATH": os.environ["PATH"], "LC_ALL": "C"}, start_new_session=True,
             )  # fmt: skip

@@ -31,7 +31,7 @@ class S3Server:
         self.folder = Path(tempfile.mkdtemp(prefix="atelier-s3-"))
         (self.folder / "buckets" / BUCKET).mkdir(parents=True)
         self.port = _free_port()
-        self._command = command(self.port, self.folder / "buckets")
+        self.command = command(self.port, self.folder / "buckets")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,10 +39,16 @@ class S3Server:
         """Its endpoint."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last by `start`."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when it answers."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + _ANSWERS_WITHIN
         while True:
             try:

@@ -31,6 +31,18 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.fixture
+def parent() -> Iterator[psutil.Process]:
+    """A process with a child."""
+    process = subprocess.Popen(["sh", "-c", f"{SLEEP} & echo begun; wait"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    (child,) = psutil.Process(process.pid).children()
+    yield psutil.Process(process.pid)
+    child.kill()
+    process.communicate()
+
+
 def _saboteur(reactor: Any, processes: Processes, *words: str, **restarts: str) -> Saboteur:
     began = time.monotonic()
     return Saboteur(faults_of(words), processes, restarts, reactor, lambda: time.monotonic() - began)
@@ -46,6 +58,25 @@ async def test_a_pause_ends(reactor: Any, sleeper: subprocess.Popen[bytes]) -> N
     (done,) = saboteur.done
     assert done.until is not None
     assert done.until - done.at >= 0.4
+
+
+async def test_a_pause_is_for_the_children_too(reactor: Any, parent: psutil.Process) -> None:
+    """A server of several processes stands still as a whole, and goes on as a whole."""
+    (child,) = parent.children()
+    saboteur = _saboteur(reactor, Processes({"it": parent.pid}), "pause it at 0 for 0.4")
+    run = asyncio.ensure_future(saboteur.run(0.0))
+    await until(lambda: child.status() == psutil.STATUS_STOPPED)
+    await run
+    await until(lambda: child.status() != psutil.STATUS_STOPPED)
+
+
+async def test_a_pause_of_nobody_is_told(reactor: Any, sleeper: subprocess.Popen[bytes]) -> None:
+    """A process that has ended before its fault is on the record as gone."""
+    saboteur = _saboteur(reactor, Processes({"it": sleeper.pid}), "pause it at 0 for 0.1")
+    sleeper.kill()
+    sleeper.wait()
+    await saboteur.run(0.0)
+    assert saboteur.done[0].note == "it was gone already"
 
 
 async def test_a_cancelled_run_leaves_nothing_paused(reactor: Any, sleeper: subprocess.Popen[bytes]) -> None:
