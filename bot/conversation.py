@@ -15,6 +15,11 @@ from server.wire.telling import decode_failure
 class Conversation(Protocol):
     """One request of the client's, until its last answer."""
 
+    @property
+    def put_off(self) -> float | None:
+        """Seconds after which to ask again, where the answer was that it cannot be answered now; None: it is over."""
+        ...
+
     def opening(self) -> pb.Envelope:
         """What to say on a fresh connection; the connection adds the request_id."""
         ...
@@ -30,6 +35,8 @@ class Conversation(Protocol):
 
 class Question:
     """A request with one answer. Safe to ask again on another connection."""
+
+    put_off = None  # who asked has more use for a quick no
 
     def __init__(self, asked: pb.Envelope, answer_kind: str) -> None:
         self._asked = asked

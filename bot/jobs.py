@@ -26,6 +26,9 @@ from server.errors import AtelierError
 from server.events import Accepted, Canceled, Event, Failed, Output, Preview, Progress, Succeeded, joined
 from server.wire.telling import decode_failure
 
+USUAL_WAIT = 1.0  # seconds, where a server that is UNAVAILABLE does not say how long
+PUT_OFF_FOR = 60.0  # seconds; Patience gives a server that is away as long
+
 Canceler = Callable[[str], Awaitable[pb.JobState]]
 
 
@@ -44,6 +47,8 @@ class JobHandle:
         self._last_number = -1
         self._pictures = PictureAssembly()
         self._end: Outcome | AtelierError | ClientError | None = None
+        self._put_off: float | None = None
+        self._put_off_for = 0.0  # seconds, since something was heard of the job
         self.job_id = ""  # known once the job is accepted
         self.duplicate = False  # the idempotency key had this job already
         self.seed = 0  # of the first image
@@ -119,14 +124,31 @@ class JobHandle:
         again.from_event = self._last_number + 1
         return pb.Envelope(watch=again)
 
+    @property
+    def put_off(self) -> float | None:
+        """A job that is accepted is not given up because the server cannot look it up at the moment."""
+        return self._put_off
+
     def hear(self, kind: str, message: Any) -> bool:
-        """Take a message of the job; True when it was the last."""
+        """Take a message of the job; True when it was the last, or the server cannot say any more now."""
+        self._put_off = self._wait_for(message) if kind == "error" else None
+        if self._put_off is not None:
+            return True
+        self._put_off_for = 0.0
         try:
             self._hear(kind, message)
         except BrokenPieces as broken:
             self._finish(PictureBrokenError(self.job_id, str(broken)))
         self._news.tell()
         return self.ended
+
+    def _wait_for(self, error: pb.Error) -> float | None:
+        """Until the server may know more of an accepted job; None where it is of no use, or has been too long."""
+        wait = error.retry_after_seconds or USUAL_WAIT
+        if error.code != pb.UNAVAILABLE or not self.job_id or self._put_off_for + wait > PUT_OFF_FOR:
+            return None
+        self._put_off_for += wait
+        return wait
 
     def fail(self, error: Exception) -> None:
         """Nothing more will be heard of the job."""

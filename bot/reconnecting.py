@@ -20,7 +20,7 @@ from bot.line import ClosedEarly, Line
 from bot.patience import Backoff, Patience
 from bot.waiting import pause, within
 from proto import atelier_pb2 as pb
-from server.clock import Clock
+from server.clock import Clock, Timer
 from server.errors import AtelierError, Code
 from server.futures import as_future
 from server.wire.connection import LocalProtocolError, Received
@@ -66,6 +66,7 @@ class Reconnecting:
         self._backoff = Backoff(patience.first_wait, patience.longest_wait, random)
         self._line: Line | None = None
         self._conversations: dict[Conversation, None] = {}  # in the order in which they were begun
+        self._put_off: dict[Conversation, Timer] = {}  # those of them that wait until they may be asked again
         self._failing_since: float | None = None
         self._regaining: asyncio.Task[None] | None = None
         self._end: AtelierError | ClientError | None = ClientClosedError("not connected: await connect() first")
@@ -108,6 +109,7 @@ class Reconnecting:
     def forget(self, conversation: Conversation) -> None:
         """Carry it no more."""
         self._conversations.pop(conversation, None)
+        self._wait_no_more(conversation)
 
     async def close(self) -> None:
         """Hang up: every conversation fails with ClientClosedError."""
@@ -144,12 +146,33 @@ class Reconnecting:
         """Go on with everything over `line`."""
         self._line = line
         for conversation in tuple(self._conversations):
-            try:
-                line.ask(conversation)
-            except LocalProtocolError as error:  # the server came back with smaller limits
-                self.forget(conversation)
-                conversation.fail(ClientError(str(error)))
-        line.adopt(on_over=self.forget, on_lost=self._lost, on_stray=self._on_stray)
+            self._wait_no_more(conversation)
+            self._ask(line, conversation)
+        line.adopt(on_over=self._over, on_lost=self._lost, on_stray=self._on_stray)
+
+    def _ask(self, line: Line, conversation: Conversation) -> None:
+        try:
+            line.ask(conversation)
+        except LocalProtocolError as error:  # the server came back with smaller limits
+            self.forget(conversation)
+            conversation.fail(ClientError(str(error)))
+
+    def _over(self, conversation: Conversation) -> None:
+        """It has its last answer, or is put off."""
+        if conversation.put_off is None:
+            self.forget(conversation)
+        elif conversation in self._conversations:
+            self._put_off[conversation] = self._clock.callLater(conversation.put_off, self._ask_again, conversation)
+
+    def _ask_again(self, conversation: Conversation) -> None:
+        del self._put_off[conversation]
+        if self._line is not None:  # else the next connection begins with it
+            self._ask(self._line, conversation)
+
+    def _wait_no_more(self, conversation: Conversation) -> None:
+        timer = self._put_off.pop(conversation, None)
+        if timer is not None:
+            timer.cancel()
 
     # Losing it, and coming back
 
@@ -200,8 +223,8 @@ class Reconnecting:
     def _finish(self, end: AtelierError | ClientError) -> None:
         """Nothing more can be asked, and nothing more will be heard."""
         self._end = end
-        conversations, self._conversations = self._conversations, {}
-        for conversation in conversations:
+        for conversation in tuple(self._conversations):
+            self.forget(conversation)
             conversation.fail(end)
 
 

@@ -191,7 +191,10 @@ class HttpSession:
         response = await self._reached(begin)
         if response.code != 200:
             data = await as_future(response.content())
-            raise _refusal(response.code, json.loads(data) if data else {})
+            refusal = _refusal(response.code, json.loads(data) if data else {})
+            if refusal.code is Code.UNAVAILABLE:  # the job is accepted: ask again
+                raise ConnectionLostError(str(refusal), refusal.code)
+            raise refusal
         stream = EventStream(lambda name, told: self._event(visit, name, told))
         self._streams.add(stream)
         try:

@@ -54,7 +54,7 @@ class Followed(JobHandle):
         elif kind in ("progress", "preview"):
             visit.on_event(kind, message.event_number)
         over = super().hear(kind, message)
-        if over:
+        if self.ended:
             self._conclude()
         return over
 

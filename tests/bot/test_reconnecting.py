@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from bot import Client, ConnectionLostError, JobHandle, NotWelcomeError, RefusedError
+from bot import Client, ConnectionLostError, JobCanceledError, JobHandle, NotWelcomeError, RefusedError
 from proto import atelier_pb2 as pb
 from server.errors import Code
 from server.events import Accepted, Progress, Succeeded
@@ -159,6 +159,61 @@ async def test_a_job_that_the_new_server_does_not_know_ends_with_its_refusal(rea
         with pytest.raises(RefusedError) as caught:
             await handle.result()
         assert caught.value.code is Code.JOB_NOT_FOUND
+
+
+def _unavailable(connection: FakeConnection, request_id: int, retry_after: float = 5.0) -> None:
+    error = pb.Error(code=pb.UNAVAILABLE, message="the records cannot be reached", retry_after_seconds=retry_after)
+    connection.says(request_id, error=error)
+
+
+async def test_a_job_that_cannot_be_looked_up_now_is_asked_for_again(reactor: Any) -> None:
+    """A Watch that is put off is no end of the job: the client asks again when it was told to, on the same connection."""
+    async with _scene(reactor) as scene:
+        handle, _ = await scene.submit("job-1")
+        scene.connection.drop()
+        again = await scene.back()
+        _unavailable(again, (await again.hears("watch")).request_id)
+        await _round_trip(scene.client, again)
+        assert not handle.ended
+        scene.clock.advance(4.9)
+        await _round_trip(scene.client, again)
+        scene.clock.advance(0.1)
+        later = await again.hears("watch")
+        again.says(later.request_id, canceled=pb.Canceled(job_id="job-1", event_number=3))
+        with pytest.raises(JobCanceledError):
+            await handle.result()
+
+
+async def test_what_is_put_off_is_asked_once_over_the_next_connection(reactor: Any) -> None:
+    """A connection that is lost meanwhile begins it anew, and the old wait is forgotten."""
+    async with _scene(reactor) as scene:
+        await scene.submit("job-1")
+        scene.connection.drop()
+        second = await scene.back()
+        _unavailable(second, (await second.hears("watch")).request_id, retry_after=30.0)
+        await _round_trip(scene.client, second)
+        second.drop()
+        await scene.lost()  # told of its return to the second
+        third = await scene.back()
+        await third.hears("watch")
+        scene.clock.advance(30.0)
+        await _round_trip(scene.client, third)
+
+
+async def test_a_job_that_is_put_off_for_too_long_is_given_up(reactor: Any) -> None:
+    """After a minute of it the refusal is the answer."""
+    async with _scene(reactor) as scene:
+        handle, _ = await scene.submit("job-1")
+        scene.connection.drop()
+        again = await scene.back()
+        for _ in range(2):
+            _unavailable(again, (await again.hears("watch")).request_id, retry_after=30.0)
+            await _round_trip(scene.client, again)
+            scene.clock.advance(30.0)
+        _unavailable(again, (await again.hears("watch")).request_id, retry_after=30.0)
+        with pytest.raises(RefusedError) as caught:
+            await handle.result()
+        assert caught.value.code is Code.UNAVAILABLE
 
 
 async def test_an_idle_connection_is_kept_by_pings(reactor: Any) -> None:

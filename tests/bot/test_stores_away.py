@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ def database() -> Iterator[PostgresServer]:
     server = PostgresServer()
     server.start()
     server.sql(f"CREATE DATABASE {DATABASE}")
+    _bury_when_dead(server.pid)
     yield server
     _end_all_of(server.folder)
     server.remove()
@@ -36,6 +39,7 @@ def storage() -> Iterator[s3.S3Server]:
     """A bucket of this test's own."""
     server = s3.S3Server(s3.rclone)
     server.start()
+    _bury_when_dead(server.pid)
     yield server
     _end_all_of(server.folder)
     server.remove()
@@ -91,9 +95,14 @@ def _as_its_user(command: list[str]) -> str:
     return shlex.join(command)
 
 
+def _bury_when_dead(pid: int) -> None:
+    """As init does with an operator's: PostgreSQL takes the id of a dead child that nobody has waited for as one that runs."""
+    threading.Thread(target=psutil.Process(pid).wait, daemon=True).start()
+
+
 def _end_all_of(folder: Path) -> None:
-    """Processes whose command names the folder."""
+    """Processes whose command names the folder, at once and with their children, as `PostgresServer.stop` does."""
     for process in psutil.Process().children():
         if any(str(folder) in word for word in process.cmdline()):
-            process.kill()
+            process.send_signal(signal.SIGQUIT)
             process.wait()
