@@ -27,6 +27,7 @@ from config.fields import setting
 from config.http import HttpSettings
 from config.jobs import JobSettings
 from config.limiting import LimitingSettings
+from config.live import LiveSettings
 from config.measuring import MeasuringSettings
 from config.painting import DEMO_MODEL as DEMO_MODEL
 from config.painting import TEXT_DEMO_MODEL as TEXT_DEMO_MODEL
@@ -61,6 +62,7 @@ class Settings(
     CallingSettings,
     MeasuringSettings,
     ProcessSettings,
+    LiveSettings,
 ):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 

@@ -53,7 +53,7 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
         watch=WatchHandler(parts.store),
         get_job=GetJobHandler(parts.store, parts.board),
         list_jobs=ListJobsHandler(parts.store, parts.board),
-        list_models=ListModelsHandler(parts.health, parts.models.catalogue),
+        list_models=ListModelsHandler(parts.health, parts.models.catalogue, parts.live),
         get_model=GetModelHandler(parts.health, parts.models.catalogue),
         catalogue=parts.models.handlers,
         server_status=ServerStatusHandler(

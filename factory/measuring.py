@@ -24,11 +24,13 @@ from server.interfaces import ArtifactStore, Leases, Painter
 from server.jobs.lifecycle import Lifecycle
 from server.jobs.places import Places
 from server.lag import LagMeter
+from server.live.sessions import Sessions
 from server.metrics.access import Access
 from server.metrics.broker import BrokerMeter
 from server.metrics.engine import engine_families
 from server.metrics.jobs import CountedLeases, JobMeter, live_families
 from server.metrics.limits import LimitMeter, counting_families
+from server.metrics.live import live_session_families
 from server.metrics.node import door_families, node_families
 from server.metrics.page import metrics_site
 from server.metrics.records import CommitMeter, records_families
@@ -57,6 +59,7 @@ class Measured:
     delivery: Delivery
     door: TcpDoor
     limits_away: Callable[[], bool]
+    live: Sessions
 
 
 class Measuring:
@@ -99,6 +102,7 @@ class Measuring:
         add(adapter_families(parts.adapters.source.counts, parts.adapters.cache))
         add(delivery_families(parts.delivery))
         add(counting_families(parts.limits_away))
+        add(live_session_families(parts.live.numbers))
         add(door_families(parts.door.counts, lambda: parts.door.connections))
 
     async def listen(self, health: Health) -> None:

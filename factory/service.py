@@ -24,6 +24,7 @@ from factory.jobs import JobParts, Jobs
 from factory.joining import joined
 from factory.limits import door_limits, engine_settings, job_limits
 from factory.listening import check_listening
+from factory.live import make_live
 from factory.measuring import Measured, Measuring
 from factory.metering import Limiting
 from factory.no_engine import NoEngine
@@ -46,7 +47,6 @@ from server.jobs.board import Board
 from server.jobs.dispatching import DispatchCalls, Dispatched
 from server.jobs.observing import ObservedJobs
 from server.lag import LagMeter
-from server.live.none import NoLive
 from server.metering.usage import DeviceTimes
 from server.pools import ThreadedPool
 from server.storage.addressed import AddressedJobs
@@ -152,7 +152,7 @@ class AtelierService:
         board.when_strange(follow)
         dispatched = Dispatched(board, jobs.places, follow)
         board.tap(dispatched)
-        live = NoLive()
+        self._live = make_live(settings, reactor)
         submit = SubmitHandler(jobs.admission, jobs.predictions, jobs.lifecycle if paints else dispatched, self._health)
         handlers = make_handlers(
             HandlerParts(
@@ -168,7 +168,7 @@ class AtelierService:
                 backlog=self._backlog,
                 connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
-                live=live,
+                live=self._live,
             ),
             clock,
         )
@@ -182,7 +182,7 @@ class AtelierService:
                 tasks=Tasks(),
                 limits=door_limits(settings),
                 note=self._accounts.note,
-                live=live,
+                live=self._live,
             ),
             max_connections=settings.max_connections,
             max_per_address=settings.max_connections_per_address,
@@ -218,6 +218,7 @@ class AtelierService:
                 delivery=self._webhooks.delivery,
                 door=self._tcp,
                 limits_away=lambda: self._limiting.away,
+                live=self._live,
             )
         )
 
@@ -296,6 +297,7 @@ class AtelierService:
         ends_at = self._reactor.seconds() + self._settings.drain_timeout
         await self._listen_no_more()
         await self._jobs.lifecycle.drain(self._settings.drain_timeout)
+        await self._live.stop()
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
         await self._http.close_all()
         if self._amqp is not None:

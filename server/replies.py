@@ -8,7 +8,7 @@ from enum import StrEnum
 from ai.cards import Card
 from ai.types import EngineNumbers
 from server.job import Job, JobState
-from server.live.events import LiveClosed, LiveOpened
+from server.live.events import LiveClosed, LiveOpened, StreamModel
 from server.model_records import AdapterRecord, ModelRecord, VersionRecord
 
 
@@ -111,10 +111,12 @@ class Unoffered:
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """Every model that the caller may use, the default first; then the `unoffered` ones that the caller may see."""
+    """Every model that the caller may use, the default first; then the `unoffered` ones that the caller may see, and those for
+    live sessions."""
 
     models: tuple[ModelView, ...]
     unoffered: tuple[Unoffered, ...] = ()
+    stream: tuple[StreamModel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from server.catalogue.catalogue import Catalogue
 from server.commands import GetModel, ListModels
 from server.errors import Refusal
 from server.health import Health
+from server.live.events import Live
 from server.model_names import names_of
 from server.model_records import CheckState, ModelRecord, VersionRecord
 from server.replies import FoundModel, ModelList, ModelState, ModelView, Unoffered, VersionView
@@ -14,9 +15,10 @@ from server.replies import FoundModel, ModelList, ModelState, ModelView, Unoffer
 class ListModelsHandler:
     """Every model with its state."""
 
-    def __init__(self, health: Health, catalogue: Catalogue) -> None:
+    def __init__(self, health: Health, catalogue: Catalogue, live: Live) -> None:
         self._health = health
         self._catalogue = catalogue
+        self._live = live
 
     def __call__(self, command: ListModels) -> ModelList:
         """Answers at once."""
@@ -26,6 +28,7 @@ class ListModelsHandler:
         return ModelList(
             (*self._health.models(), *(one for one in registered if isinstance(one, ModelView))),
             tuple(one for one in registered if isinstance(one, Unoffered)),
+            tuple(self._live.models()),
         )
 
 

@@ -11,6 +11,7 @@ from proto import atelier_pb2 as pb
 from server import replies
 from server.adapter_names import shown_name
 from server.job import Job, JobState
+from server.live.events import StreamModel
 from server.model_names import shown
 from server.wire.live import encode_closed, encode_opened
 from server.wire.telling import artifact_message, error_message, json_text
@@ -94,7 +95,19 @@ def _add_picture(message: pb.Job, request: GenerationRequest) -> None:
 
 
 def _models(request_id: int, reply: replies.ModelList) -> pb.Envelope:
-    return pb.Envelope(request_id=request_id, models=pb.Models(models=[_model(view) for view in reply.models]))
+    models = [*map(_model, reply.models), *map(_stream_model, reply.stream)]
+    return pb.Envelope(request_id=request_id, models=pb.Models(models=models))
+
+
+def _stream_model(model: StreamModel) -> pb.Model:
+    return pb.Model(
+        name=model.name,
+        description=model.description,
+        state=pb.MODEL_READY,
+        model_type="stream",
+        default_width=model.width,
+        default_height=model.height,
+    )
 
 
 def _model(view: replies.ModelView) -> pb.Model:

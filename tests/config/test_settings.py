@@ -150,6 +150,8 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "otlp_headers": (f"authorization={TOKEN}", SecretStr(f"authorization={TOKEN}")),
     "process": ("gpu-1a", "gpu-1a"),
     "sockets": ("tcp=3,http=4", "tcp=3,http=4"),
+    "stream_models_dir": ("/srv/stream", Path("/srv/stream")),
+    "stream_spare": ("false", False),
     "metrics_listen": ("tcp:9100", "tcp:9100"),
     "metrics_token": (TOKEN, SecretStr(TOKEN)),
     "outgoing_networks": ("10.0.0.0/8, fd00::/8", (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))),

@@ -183,7 +183,7 @@ class House:
                 watch=self.watch,
                 get_job=self.get_job,
                 list_jobs=self.list_jobs,
-                list_models=ListModelsHandler(self.health, self.catalogue),
+                list_models=ListModelsHandler(self.health, self.catalogue, self.live),
                 get_model=GetModelHandler(self.health, self.catalogue),
                 catalogue=cast(Any, Unregistered()),
                 server_status=ServerStatusHandler(
