@@ -24,10 +24,7 @@ run-worker: .runtime ## take jobs from RabbitMQ until Ctrl-C; no door is open
 	@ATELIER_ROLE=worker $(BIN)/python -m atelier serve
 
 test: check ## lint, types and all tests
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	@$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term-missing
 
 check: .dev ## lint and types alone
 	@$(BIN)/ruff check .

@@ -262,11 +262,19 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where a secret was told."""
+    """Fail where a secret was told; one of several processes tells the one that reports."""
     EARS.read_files()
     _FOUND.extend(LEAKS.found())
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["leaks"] = list(_FOUND)
     if _FOUND:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes (pytest-xdist) has ended."""
+    _FOUND.extend(node.workeroutput["leaks"] if hasattr(node, "workeroutput") else ())  # else it died, and that is told
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -66,10 +66,11 @@ def test_it(tmp_path):
 """
 
 
-def _run(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(HEAD + TALK + text)
+    usual = ["-q", "-p", "tests.leaks", "-p", "no:cacheprovider", "--rootdir", "."]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.leaks", "-p", "no:cacheprovider", "--rootdir", ".", "test_it.py"],
+        [sys.executable, "-m", "pytest", *usual, *options, "test_it.py"],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -87,6 +88,15 @@ def test_a_secret_that_is_told_is_found_whichever_way(tmp_path: Path) -> None:
     assert not missed, run.stdout
     for secret in ("hush-hush-hush", "sotto-voce", "token-of-bob-16", "later-known"):
         assert secret not in told
+
+
+def test_a_run_in_several_processes_fails_too(tmp_path: Path) -> None:
+    """Each process finds what was told in it, and the one that reports names the test."""
+    tests = "def test_fine():\n    pass\n\n\ndef test_it(tmp_path):\n    print(secret.get_secret_value())\n"
+    run = _run(tmp_path, tests, "--numprocesses", "2")
+    assert "2 passed" in run.stdout, run.stdout
+    assert run.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "test_it.py::test_it" in run.stdout.partition("secrets were told")[2]
 
 
 def test_a_run_that_tells_none_passes(tmp_path: Path) -> None:
