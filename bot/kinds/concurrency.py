@@ -158,10 +158,12 @@ class Concurrency:
                 await asyncio.sleep(0)  # the request leaves, or does not
             session.drop()
         await self._over(visits)
-        ids = {visit.job_id for visit in visits}
-        passed = all(visit.end is End.SUCCEEDED for visit in visits) and len(ids) == len(visits)
+        for_room = sum(visit.end is End.REFUSED and visit.code is Code.RESOURCE_EXHAUSTED for visit in visits)
+        taken = [visit for visit in visits if visit.end is not End.REFUSED]
+        ids = {visit.job_id for visit in taken}
+        passed = all(visit.end is End.SUCCEEDED for visit in taken) and len(ids) == len(taken) == len(visits) - for_room
         ends = sorted({str(visit.end) for visit in visits})
-        text = f"{len(visits)} requests, {len(ids)} jobs, ends: {', '.join(ends)}"
+        text = f"{len(visits)} requests, {for_room} of them refused for want of room, {len(ids)} jobs, ends: {', '.join(ends)}"
         self._run.findings.append(Finding("requests that broke off", passed, text))
 
     def _order(self) -> Order:
