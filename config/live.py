@@ -17,6 +17,11 @@ class LiveSettings(BaseSettings):
         why="A folder of stream models' folders (manifest.toml, model.pt2). A .pt2 is code: keep it where only you write. "
         "The embedded stream-demo is there without it.",
     )  # fmt: skip
+    stream_ready: bool = setting(
+        False, "STREAM_READY",
+        why="Begin stream models' processes at the start, and keep them: the first session waits for nothing, nor do sessions "
+        "that come over from a process that died.",
+    )  # fmt: skip
     stream_spare: bool = setting(
         True, "STREAM_SPARE",
         why="Keep a second process of each stream model in use ready, so that sessions go on within a second when the first "

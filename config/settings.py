@@ -35,6 +35,7 @@ from config.painting import PaintingSettings
 from config.processes import ProcessSettings
 from config.profile import known_profile, read_profile
 from config.records import RecordSettings
+from config.sources import SourceSettings
 from config.storing import StoringSettings
 from config.tcp import TcpSettings
 
@@ -63,6 +64,7 @@ class Settings(
     MeasuringSettings,
     ProcessSettings,
     LiveSettings,
+    SourceSettings,
 ):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 

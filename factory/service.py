@@ -25,6 +25,7 @@ from factory.joining import joined
 from factory.limits import door_limits, engine_settings, job_limits
 from factory.listening import check_listening
 from factory.live import make_live
+from factory.live_sources import LiveSources
 from factory.measuring import Measured, Measuring
 from factory.metering import Limiting
 from factory.no_engine import NoEngine
@@ -152,7 +153,8 @@ class AtelierService:
         board.when_strange(follow)
         dispatched = Dispatched(board, jobs.places, follow)
         board.tap(dispatched)
-        self._live = make_live(settings, reactor)
+        self._sources = LiveSources(settings, reactor)
+        self._live = make_live(settings, reactor, self._sources.sources)
         submit = SubmitHandler(jobs.admission, jobs.predictions, jobs.lifecycle if paints else dispatched, self._health)
         handlers = make_handlers(
             HandlerParts(
@@ -260,6 +262,9 @@ class AtelierService:
         self._accounts.begin()
         self._backlog.begin()
         self._pool.start()
+        self._sources.begin()
+        if self._settings.stream_ready:
+            self._live.keep_ready()
         self._storage.begin()
         self._lag.start()
         self._health.loading(self._painter.cards[0].name)
@@ -314,7 +319,7 @@ class AtelierService:
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
             ended = [told, await self._accounts.close(), await self._models.close()]
-            ended += [await self._adapters.close(), await self._measuring.close()]
+            ended += [await self._adapters.close(), await self._measuring.close(), await self._sources.close()]
             if self._custom is not None:
                 ended.append(await self._custom.close())
             ended += [

@@ -68,6 +68,7 @@ PICTURES = {
     "ai.custom.child",
     "ai.custom.examples",
 }
+OPENCV = {"server.live.sources.pictures"}  # on threads of the sources' own
 DATABASES = {"sqlite3", "sqlalchemy", "alembic", "psycopg", "redis"}
 
 
@@ -133,6 +134,8 @@ def _strays(module: str, name: str) -> str:
         return "torch stays under ai/"
     if top == "PIL" and room not in {"watermark", *FREE} and not within(module, *PICTURES):
         return "Pillow stays with the pictures"
+    if top == "cv2" and room not in FREE and module not in OPENCV:
+        return "OpenCV stays with the sources of live sessions"
     if top == "prometheus_client" and not within(module, "server.metrics") and room not in FREE:
         return "only server/metrics speaks Prometheus's language"
     if top == "opentelemetry" and not within(module, "server.tracing") and room not in FREE:

@@ -142,6 +142,9 @@ class Source(Protocol):
 class Sources(Protocol):
     """The sources that the operator has configured."""
 
-    def find(self, name: str, model: StreamModel) -> Source:
-        """A new one of that name. Raises Refusal (INVALID_PARAMETER, field source), also where it cannot serve that model."""
+    def find(self, name: str, model: StreamModel, owner: str) -> Source:
+        """A new one of that name for a session of this owner's.
+
+        Raises Refusal (INVALID_PARAMETER, field source), also where it cannot serve that model.
+        """
         ...

@@ -12,6 +12,7 @@ import structlog
 from ai.live.manifests import Manifest
 from server.clock import Clock
 from server.errors import Code, Refusal
+from server.futures import Tasks
 from server.live.events import Frame, LiveClosed, LiveListener, LiveOpened, Source, Sources, StreamModel
 from server.live.none import unknown_model, unknown_session
 from server.live.numbers import StageNumbers
@@ -33,7 +34,7 @@ class LiveLimits:
 class NoSources:
     """`Sources` where the operator has configured none."""
 
-    def find(self, name: str, model: StreamModel) -> Source:
+    def find(self, name: str, model: StreamModel, owner: str) -> Source:
         """Raises Refusal (INVALID_PARAMETER)."""
         raise Refusal.invalid("source", "left out: this server has no sources", name)
 
@@ -61,6 +62,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._places: Counter[str] = Counter()  # sessions by owner, those that are being opened among them
         self._keys = itertools.count(1)
+        self._tasks = Tasks()
         self._stopped = False
 
     def models(self) -> Sequence[StreamModel]:
@@ -77,7 +79,7 @@ class Sessions:
         if stage is None:
             raise unknown_model(model, list(self._stages))
         self._check_places(owner)
-        frames_from = self._sources.find(source, stage.model) if source else None
+        frames_from = self._sources.find(source, stage.model, owner) if source else None
         self._places[owner] += 1
         try:
             await stage.load()
@@ -115,6 +117,17 @@ class Sessions:
     def watch(self, owner: str, live_id: str, listener: LiveListener) -> Callable[[], None]:
         """Tell a listener everything from now on. Raises Refusal (LIVE_NOT_FOUND)."""
         return self._owned(owner, live_id).watch(listener)
+
+    def keep_ready(self) -> None:
+        """Load all models now, for sessions that are to come, and keep them."""
+        for stage in self._stages.values():
+            self._tasks.start(self._keep(stage))
+
+    async def _keep(self, stage: Stage) -> None:
+        try:
+            await stage.keep()
+        except Refusal as refusal:  # whoever opens a session has it tried again
+            log.error("live.not_ready", model=stage.model.name, reason=refusal.message)
 
     async def stop(self) -> None:
         """End all sessions, and all processes."""

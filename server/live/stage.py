@@ -61,6 +61,7 @@ class Stage:
         self._flight_at = 0.0
         self._ticks = 0
         self._opening = 0
+        self._kept = False  # loaded whether or not there are sessions
         self._stopped = False
         self._next_at = 0.0
         self._timer: Timer | None = None  # to the next tick, while there are sessions
@@ -80,6 +81,11 @@ class Stage:
         finally:
             self._opening -= 1
             self._rest_later()
+
+    async def keep(self) -> None:
+        """Load it now, and never let it rest. Raises Refusal."""
+        self._kept = True
+        await self.load()
 
     def add(self, session: Session) -> None:
         """A session that begins."""
@@ -219,7 +225,13 @@ class Stage:
             self.close(session, Code.LIVE_FAILED, text)
 
     def _rest_later(self) -> None:
-        if self._stopped or self._sessions or self._opening or (self._idle is not None and self._idle.active()):
+        if (
+            self._stopped
+            or self._kept
+            or self._sessions
+            or self._opening
+            or (self._idle is not None and self._idle.active())
+        ):
             return
         self._idle = self._clock.callLater(self._idle_timeout, self._rest)
 

@@ -47,6 +47,8 @@ def test_the_defaults_alone_start_a_server() -> None:
 
 SAMPLES: dict[str, tuple[str, Any]] = {
     "profile": ("predictions", "predictions"),
+    "live_sources": ("sources.toml", "sources.toml"),
+    "stream_ready": ("true", True),
     "tcp_listen": ("unix:/tmp/x", "unix:/tmp/x"),
     "http_listen": ("ssl:8001:privateKey=k.pem", "ssl:8001:privateKey=k.pem"),
     "http_host": ("10.0.0.1", "10.0.0.1"),

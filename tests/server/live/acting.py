@@ -196,5 +196,5 @@ class OneSource:
     def __init__(self) -> None:
         self.source = FakeSource()
 
-    def find(self, name: str, model: StreamModel) -> Source:
+    def find(self, name: str, model: StreamModel, owner: str) -> Source:
         return self.source

@@ -1,0 +1,37 @@
+"""Stream models that are loaded before anybody asks, and kept (ATELIER_STREAM_READY)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.server.fakes import settle
+from tests.server.live.acting import FACE, LIMITS, Theatre
+
+
+async def test_the_first_session_finds_its_model_loaded() -> None:
+    """And when the last has gone, its process stays."""
+    theatre = Theatre(FACE)
+    theatre.sessions.keep_ready()
+    await settle()
+    theatre.processes[0].begin()
+    await settle()
+    opened, _ = await theatre.opened()  # waits for no other process
+    assert len(theatre.processes) == 1
+    theatre.sessions.close("ada", opened.live_id)
+    theatre.clock.advance(LIMITS.idle_timeout + 1)
+    await settle()
+    assert not any(process.killed for process in theatre.processes)
+    await theatre.sessions.stop()
+    assert all(process.gone for process in theatre.processes)
+
+
+async def test_a_model_that_is_none_is_told_and_asked_again(logs: list[Any]) -> None:
+    """By whoever opens a session on it; the server starts all the same."""
+    theatre = Theatre(FACE)
+    theatre.sessions.keep_ready()
+    await settle()
+    theatre.processes[0].refuse("it gives no numbers")
+    await settle()
+    assert "live.not_ready" in [line["event"] for line in logs]
+    opened, _ = await theatre.opened()
+    assert opened.model.name == "face"
