@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from bot.live.profile import Live, LiveProfile
 from bot.profile import Closed, Fault, Poisson, Profile
 
 _FAULT = re.compile(r"(kill|pause|terminate) (\S+) at (\d+(?:\.\d+)?)(?: for (\d+(?:\.\d+)?))?")
@@ -75,3 +76,14 @@ def scenario(
         connections = arrivals.users if isinstance(arrivals, Closed) else arrivals.connections
         changed["arrivals"] = Poisson(process="poisson", rate=rate, connections=connections)
     return profile.model_copy(update=changed)
+
+
+def live_scenario(profile: LiveProfile, *, faults: tuple[Fault, ...], **said: object) -> LiveProfile:
+    """The same for live sessions; what is None or "" is not said. Raises NotUnderstood."""
+    changed = {name: value for name, value in said.items() if value not in (None, "")}
+    try:
+        live = Live.model_validate(profile.live.model_dump() | changed)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise NotUnderstood(f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}") from None
+    return profile.model_copy(update={"live": live} | ({"faults": faults} if faults else {}))

@@ -143,12 +143,64 @@ for _kind, (_about, _profile, _seconds) in KINDS.items():
 
 
 @app.command()
+def live(
+    server: Server = "",
+    token: Token = "",
+    profile: Annotated[
+        str, typer.Option("--profile", metavar="NAME|FILE", help=f"{', '.join(library(live=True))}, or a .toml file.")
+    ] = "face-tracking",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long frames are sent.")] = 20.0,
+    sessions: Annotated[int | None, typer.Option(min=1, help="So many, instead of the profile's.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Frames a second of each, instead of the profile's.")] = None,
+    aligned: Annotated[
+        bool | None, typer.Option("--aligned/--unaligned", help="Frames just before the tick, or whenever it comes.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A stream model, instead of the profile's.")] = "",
+    source: Annotated[str, typer.Option(help="A source of the operator's sends the frames.")] = "",
+    record: Annotated[str, typer.Option(help="A file for the first session's frames: a source can play it.")] = "",
+    p99: P99 = None,
+    seed: Seed = None,
+    processes: Processes = 1,
+    reconnect_for: Reconnect = 60.0,
+    pids: Pids = None,
+    faults: Faults = None,
+    restarts: Restarts = None,
+    out: Out = Path("outputs/bots"),
+) -> None:
+    """Live sessions on a stream model, frame by frame: latency, what is dropped, who starves."""
+    from bot.asked import commands_of, faults_of, live_scenario, pids_of
+    from bot.executing import execute
+    from bot.live.profile import LiveProfile
+    from bot.profile import read_profile
+    from bot.run import Options
+    from bot.where import USUAL, Where
+
+    def options() -> Options:
+        given = live_scenario(
+            read_profile(profile, LiveProfile), faults=faults_of(faults or ()),
+            sessions=sessions, rate=rate, aligned=aligned, model=model, source=source, record=record,
+            p99_seconds=p99,
+        )  # fmt: skip
+        where = Where(address=server or USUAL["tcp"], token=SecretStr(token), reconnect_for=reconnect_for)
+        return Options(
+            kind="live", where=where, profile=given, seconds=seconds, processes=processes, seed=seed, sample=0,
+            pids=pids_of(pids or ()), restarts=commands_of(restarts or ()), out=out,
+        )  # fmt: skip
+
+    async def work(reactor: Any, stop: Any) -> int:
+        return await execute(reactor, options(), stop)
+
+    _run(work)
+
+
+@app.command()
 def profiles() -> None:
     """The ready scenarios."""
-    from bot.profile import load_profile
+    from bot.live.profile import LiveProfile
+    from bot.profile import Profile, read_profile
 
-    for name in library():
-        ready = load_profile(name)
+    for name in [*library(), *library(live=True)]:
+        ready = read_profile(name, LiveProfile if name in library(live=True) else Profile)
         print(f"{name:18} {ready.about}")  # noqa: T201
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bot.errors import ClientError
+from bot.live.profile import LiveProfile
+from bot.live.shift import LiveShift
 from bot.shift import Part, Shift, ShiftPlan
 from bot.waiting import pause
 from bot.where import Where
@@ -54,14 +56,17 @@ class OneProcess:
         self._reactor = reactor
         self._where = where
         self._tell = tell
-        self._shift: Shift | None = None
+        self._shift: Shift | LiveShift | None = None
 
     async def work(self, plan: ShiftPlan, stop: asyncio.Event) -> list[Part]:
         """Here."""
         door = self._where.door(self._reactor, self._tell)
         await door.open()
         try:
-            self._shift = Shift(door, plan, self._reactor, stop)
+            if isinstance(plan.profile, LiveProfile):
+                self._shift = LiveShift(door, plan, self._reactor, stop)
+            else:
+                self._shift = Shift(door, plan, self._reactor, stop)
             return [await self._shift.work()]
         finally:
             await door.close()

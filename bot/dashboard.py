@@ -53,9 +53,10 @@ class Dashboard:
             await pause(self._run.reactor, LINE)
             told = self._run.ticks()
             counts = told["counts"]
+            came, succeeded, under_way, _ = self._words
             self.say(
-                f"{self._run.now():5.0f} s  {counts.get('intended', 0)} came, {counts.get('succeeded', 0)} succeeded, "
-                f"{told['under_way']} under way, p99 {_seconds(told['p99'])}"
+                f"{self._run.now():5.0f} s  {counts.get('intended', 0)} {came}, {counts.get('succeeded', 0)} {succeeded}, "
+                f"{told['under_way']} {under_way}, p99 {_seconds(told['p99'])}"
             )
             await asyncio.sleep(0)
 
@@ -67,7 +68,7 @@ class Dashboard:
         share = min(run.now() / max(options.seconds, 0.1), 1.0)
         head = Text.assemble((run.doing or "coming in", "bold"), f"   {run.now():.0f} of about {options.seconds:.0f} s")
         parts: list[Any] = [head, ProgressBar(total=1.0, completed=share, width=SPARKS), self._table(told)]
-        parts.append(Text(f"succeeded a second  {self._sparks(told)}", style="green"))
+        parts.append(Text(f"{self._words[1]} a second  {self._sparks(told)}", style="green"))
         parts += [Text(f"{fault.at:6.1f} s  {fault.do} {fault.what}", style="red") for fault in run.saboteur.done[-3:]]
         parts += [Text(line, style="yellow") for line in self._lines]
         return Panel(
@@ -76,16 +77,17 @@ class Dashboard:
 
     def _table(self, told: dict[str, Any]) -> Table:
         counts, health = told["counts"], self._run.health
+        came, succeeded, under_way, visits = self._words
         table = Table.grid(padding=(0, 3))
         table.add_row(
-            f"came {counts.get('intended', 0)}",
-            f"[green]succeeded {counts.get('succeeded', 0)}[/]",
-            f"cancelled {counts.get('canceled', 0)}",
-            f"[yellow]turned away {counts.get('refused', 0)}[/]",
-            f"[red]failed {counts.get('failed', 0)} lost {counts.get('lost', 0)}[/]",
+            f"{came} {counts.get('intended', 0)}",
+            f"[green]{succeeded} {counts.get('succeeded', 0)}[/]",
+            f"cancelled {counts.get('canceled', 0)}" if visits else "",
+            f"[yellow]turned away {counts.get('refused', 0)}[/]" if visits else "",
+            f"[red]failed {counts.get('failed', 0)} lost {counts.get('lost', 0)}[/]" if visits else "",
         )
         table.add_row(
-            f"under way {told['under_way']}",
+            f"{under_way} {told['under_way']}",
             f"p50 {_seconds(told['p50'])}",
             f"p99 {_seconds(told['p99'])}",
             f"connections {told['connections']}",
@@ -100,6 +102,13 @@ class Dashboard:
         )
         return table
 
+    @property
+    def _words(self) -> tuple[str, str, str, bool]:
+        """What is counted, and whether it is visits."""
+        if self._run.options.kind == "live":
+            return "frames sent", "results", "sessions open", False
+        return "came", "succeeded", "under way", True
+
     def _sparks(self, told: dict[str, Any]) -> str:
         self._succeeded = [*self._succeeded[-SPARKS:], told["counts"].get("succeeded", 0)]
         rates = [max(0, later - earlier) for earlier, later in zip(self._succeeded, self._succeeded[1:], strict=False)]
@@ -108,7 +117,9 @@ class Dashboard:
 
 
 def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} s"
+    if value is None:
+        return "–"
+    return f"{value:.2f} s" if value >= 0.1 else f"{value * 1e3:.1f} ms"
 
 
 def _shown(value: float | None) -> str:

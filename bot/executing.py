@@ -24,7 +24,7 @@ from bot.asked import NotUnderstood
 from bot.dashboard import Dashboard
 from bot.errors import ClientError
 from bot.faults import CannotFault
-from bot.kinds import concurrency, failover, load, soak, stress
+from bot.kinds import concurrency, failover, live, load, soak, stress
 from bot.limits import TooMany
 from bot.profile import ProfileError
 from bot.report.record import record_of
@@ -53,6 +53,7 @@ BODIES: dict[str, Body] = {
     "soak": soak.body,
     "failover": failover.body,
     "concurrency": concurrency.body,
+    "live": live.body,
 }
 
 
@@ -118,6 +119,8 @@ async def execute(reactor: Any, options: Options, stop: asyncio.Event) -> int:
     run.check()
     if options.kind == "failover":
         failover.check(run)
+    if options.kind == "live":
+        live.check(run)
     prepare(options.out)
     details: dict[str, Any] = {}
     async with run.opened():

@@ -20,7 +20,7 @@ LOWEST, HIGHEST = 1, 3_600_000_000  # microseconds: an hour
 DIGITS = 3  # significant ones, of the whole run's histograms …
 STRETCH_DIGITS = 2  # … and of each stretch's
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-LATENCIES = ("accepted", "first_progress", "result", "result_from_sent", "lateness")
+LATENCIES = ("accepted", "first_progress", "result", "result_from_sent", "lateness", "frame")
 
 
 class Latency:
@@ -113,6 +113,18 @@ class Figures:
             stretch.result.add(visit.ended - visit.intended)
             if visit.sent is not None:
                 self.latencies["result_from_sent"].add(visit.ended - visit.sent)
+
+    def frame_sent(self, now: float, late: float) -> None:
+        """A live frame has left, so many seconds after it was due."""
+        self._at(now).counts["intended"] += 1
+        self.latencies["lateness"].add(late)
+
+    def frame_heard(self, now: float, seconds: float) -> None:
+        """A live frame's result is there, so many seconds after it was captured."""
+        stretch = self._at(now)
+        stretch.counts[End.SUCCEEDED.value] += 1
+        self.latencies["frame"].add(seconds)
+        stretch.result.add(seconds)
 
     def count(self, what: str) -> int:
         """So many of "intended", or of an End, in all."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -110,6 +110,16 @@ class Line(Protocol):
             return  # the server has said goodbye: it will be asked on the next connection
         self._say(envelope)
         self._conversations[envelope.request_id] = conversation
+
+    def tell(self, envelopes: Iterable[pb.Envelope]) -> None:
+        """Say what has no answer of its own, in one write; an Error for one of them is a stray. Raises LocalProtocolError."""
+        if self._wire.state is State.CLOSED or self._gone.done():
+            return
+        frames = []
+        for envelope in envelopes:
+            envelope.request_id = next(self._request_ids)
+            frames.append(self._wire.send(envelope))
+        self._transport.write(b"".join(frames))
 
     async def close(self) -> None:
         """Close, and wait until it is gone; cut off if the peer does not read."""

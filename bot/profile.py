@@ -12,7 +12,7 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -27,11 +27,13 @@ class ProfileError(Exception):
     """A profile that cannot be used. The text names the file, the key, and what to write instead."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A table of a profile."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Closed(_Section):
+class Closed(Section):
     """Each of `users` asks, waits for its picture, thinks, and asks again."""
 
     process: Literal["closed"]
@@ -46,7 +48,7 @@ class Closed(_Section):
         return value
 
 
-class _Open(_Section):
+class _Open(Section):
     """People who come whether or not the server keeps up. `connections` are shared by them, in turns."""
 
     connections: int = Field(default=20, ge=0)
@@ -78,10 +80,10 @@ class Spike(_Open):
 
 
 Arrivals = Closed | Poisson | Ramp | Spike
-PROCESSES: dict[str, type[_Section]] = {"closed": Closed, "poisson": Poisson, "ramp": Ramp, "spike": Spike}
+PROCESSES: dict[str, type[Section]] = {"closed": Closed, "poisson": Poisson, "ramp": Ramp, "spike": Spike}
 
 
-class Mix(_Section):
+class Mix(Section):
     """One kind of order; `weight` is its share beside the others'. Of each list one entry is chosen for an order."""
 
     name: str = ""
@@ -114,7 +116,7 @@ class Mix(_Section):
         return value
 
 
-class Behaviour(_Section):
+class Behaviour(Section):
     """Shares (0 to 1) of the visits that are not simply polite, and how they are not."""
 
     cancel: float = Field(default=0.0, ge=0, le=1)  # change their mind while it is painted
@@ -141,7 +143,7 @@ class Behaviour(_Section):
         return self.cancel + self.disconnect + self.slow_reader + self.bad_packet
 
 
-class Objectives(_Section):
+class Objectives(Section):
     """What a run has to reach; what is not given is not judged. Seconds from the intended moment."""
 
     p50_result_seconds: float | None = Field(default=None, gt=0)
@@ -151,7 +153,7 @@ class Objectives(_Section):
     refused_share: float = Field(default=1.0, ge=0, le=1)  # for want of room, at most
 
 
-class Fault(_Section):
+class Fault(Section):
     """Something is done to a process: `what` is a name given with --pid. A pause ends after `seconds`."""
 
     at: float = Field(ge=0)  # seconds from the start
@@ -160,7 +162,7 @@ class Fault(_Section):
     seconds: float = Field(default=2.0, gt=0)
 
 
-class Profile(_Section):
+class Profile(Section):
     """One scenario."""
 
     title: str = "unnamed"
@@ -172,19 +174,37 @@ class Profile(_Section):
     objectives: Objectives = Objectives()
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def bots(self) -> int:
+        """How many connections it needs at once."""
+        return self.arrivals.users if isinstance(self.arrivals, Closed) else self.arrivals.connections
 
-SECTIONS: dict[str, type[_Section]] = {
+
+P = TypeVar("P", bound=Profile)
+
+SECTIONS: dict[str, type[Section]] = {
     "orders": Mix, "behaviour": Behaviour, "objectives": Objectives, "faults": Fault,
 }  # fmt: skip
 
 
-def library() -> list[str]:
-    """The names of the ready profiles."""
-    return sorted(path.stem for path in LIBRARY.glob("*.toml"))
+def library(*, live: bool = False) -> list[str]:
+    """The names of the ready profiles: of visits, or of live sessions."""
+    paths = sorted(LIBRARY.glob("*.toml"))
+    return [path.stem for path in paths if ("live" in tomllib.loads(path.read_text(encoding="utf-8"))) == live]
 
 
 def load_profile(name: str) -> Profile:
     """A ready one by its name, or a file by its path. Raises ProfileError."""
+    return read_profile(name, Profile)
+
+
+def parse_profile(text: str, source: str) -> Profile:
+    """A profile from TOML; `source` is its name in messages. Raises ProfileError."""
+    return parsed(text, source, Profile)
+
+
+def read_profile(name: str, kind: type[P]) -> P:
+    """One of that kind, ready or a file. Raises ProfileError."""
     path = Path(name)
     ready = LIBRARY / f"{name}.toml"
     if path.suffix != ".toml" and ready.is_file() and ready.parent == LIBRARY:
@@ -192,31 +212,32 @@ def load_profile(name: str) -> Profile:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
+        names = ", ".join(library(live=kind is not Profile))
         raise ProfileError(
-            f"no profile {name!r} ({error.strerror}); ready ones: {', '.join(library())}; or give the path of a .toml file"
+            f"no profile {name!r} ({error.strerror}); ready ones: {names}; or give the path of a .toml file"
         ) from None
-    return parse_profile(text, str(path))
+    return parsed(text, str(path), kind)
 
 
-def parse_profile(text: str, source: str) -> Profile:
-    """A profile from TOML; `source` is its name in messages. Raises ProfileError."""
+def parsed(text: str, source: str, kind: type[P]) -> P:
+    """One of that kind from TOML. Raises ProfileError."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"{source} is no TOML: {error}") from None
     try:
-        return Profile.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        lines = [_explained(problem, data) for problem in error.errors()]
+        lines = [_explained(problem, data, kind) for problem in error.errors()]
         raise ProfileError("\n".join(f"{source}: {line}" for line in lines)) from None
 
 
-def _explained(problem: Any, data: dict[str, Any]) -> str:
+def _explained(problem: Any, data: dict[str, Any], kind: type[Profile]) -> str:
     """One of pydantic's complaints, for a person."""
     place = [part for part in problem["loc"] if part not in PROCESSES]
     key = ".".join(str(part + 1) if isinstance(part, int) else part for part in place)
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key}{_nearest(place, data)}"
+        return f"unknown key {key}{_nearest(place, data, kind)}"
     if problem["type"] == "union_tag_invalid":
         return f"arrivals.process must be one of {', '.join(PROCESSES)}"
     if problem["type"] == "union_tag_not_found":
@@ -226,17 +247,19 @@ def _explained(problem: Any, data: dict[str, Any]) -> str:
     return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
 
 
-def _nearest(place: list[Any], data: dict[str, Any]) -> str:
+def _nearest(place: list[Any], data: dict[str, Any], kind: type[Profile]) -> str:
     """What the unknown key at `place` may have been meant for."""
-    known = list(_section_of(place, data).model_fields)
+    known = list(_section_of(place, data, kind).model_fields)
     wrong = str(place[-1])
     near = get_close_matches(wrong, known, 1, _NEAR) or [name for name in known if wrong in name or name in wrong]
     return f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(known))}"
 
 
-def _section_of(place: list[Any], data: dict[str, Any]) -> type[_Section]:
+def _section_of(place: list[Any], data: dict[str, Any], kind: type[Profile]) -> type[Section]:
     if len(place) == 1:
-        return Profile
+        return kind
+    if place[0] not in SECTIONS and place[0] != "arrivals":
+        return cast(type[Section], kind.model_fields[place[0]].annotation)
     if place[0] == "arrivals":
         return PROCESSES[data["arrivals"]["process"]]
     return SECTIONS[place[0]]

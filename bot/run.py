@@ -99,6 +99,8 @@ class Run:
         self.styles: tuple[str, ...] = ()
         self.doing = ""  # for who looks on
         self.gone = ""  # why the server will not come back
+        self.details: list[dict[str, Any]] = []  # what parts have beside figures and accounts
+        self.judges_itself = False  # its kind has no visits, and so none of the findings on them
         self._sample: list[dict[str, Any]] = []
         self._next_visit = 0
         self._sabotage: list[asyncio.Task[None]] = []
@@ -111,13 +113,13 @@ class Run:
 
     def check(self) -> None:
         """Before anything is opened. Raises CannotRun, CannotFault, TooMany."""
-        arrivals = self.options.profile.arrivals
+        profile = self.options.profile
+        arrivals, bots = profile.arrivals, profile.bots
         if self.options.kind == "stress" and self.options.where.kind == "amqp":
             raise CannotRun(
                 "stress looks for visitors who are turned away, and a queue turns nobody away: take --door tcp or http, "
                 "or load --door amqp --rate N"
             )
-        bots = arrivals.users if isinstance(arrivals, Closed) else arrivals.connections
         if not bots:
             key = "arrivals.users" if isinstance(arrivals, Closed) else "arrivals.connections"
             raise CannotRun(f"no users: {key} is 0; give --users N, or a profile with 1 or more")
@@ -152,6 +154,7 @@ class Run:
         for part in parts:
             accounts.merge(Accounts(**part["accounts"]))
             self._sample += part["sample"]
+            self.details += [part["details"]] if "details" in part else []
             if part["gone"] and not self.gone:
                 self._server_gone(part["gone"])
         self.figures.merge(figures.as_json())
@@ -201,7 +204,7 @@ class Run:
     def judge(self) -> None:
         """The findings that every kind has, before its own."""
         wrong = {one.job_id: one.wrong for one in self.compared if one.wrong}
-        common = self.accounts.findings()
+        common = [] if self.judges_itself else self.accounts.findings()
         if any(one.apart >= 0 for one in self.compared) or wrong:
             worst = max((one.apart for one in self.compared), default=0)
             text = next(iter(wrong.values()), f"{len(self.compared)} pictures, at most {worst} of 255 apart")

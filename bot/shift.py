@@ -23,6 +23,7 @@ from bot.errors import ClientError
 from bot.figures import Figures
 from bot.guest import Guest
 from bot.ledger import Ledger
+from bot.live.profile import LiveProfile
 from bot.profile import Closed, Profile
 from bot.visit import End, Visit
 from bot.waiting import pause, within
@@ -42,7 +43,7 @@ class ShiftPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    profile: Profile
+    profile: LiveProfile | Profile
     styles: tuple[str, ...]
     seed: int
     run: str

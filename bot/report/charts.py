@@ -61,15 +61,21 @@ def _mark_faults(figure: Any, record: Record) -> Any:
 def rates(record: Record) -> Any:
     """Who came, and how they came out."""
     line = record["timeline"]
-    figure = _figure("visits a second")
+    live = record["kind"] == "live"
+    figure = _figure("frames a second" if live else "visits a second")
     figure.update_layout(barmode="stack", bargap=0.12)
     for name in ENDS:
         if any(line[name]):
             figure.add_trace(
-                go.Bar(x=line["t"], y=line[name], name=name, marker={"color": COLOURS[name], "line_width": 0})
+                go.Bar(
+                    x=line["t"],
+                    y=line[name],
+                    name="results" if live else name,
+                    marker={"color": COLOURS[name], "line_width": 0},
+                )
             )
     trace = go.Scatter(
-        x=line["t"], y=line["intended"], name="meant to come", mode="lines",
+        x=line["t"], y=line["intended"], name="frames sent" if live else "meant to come", mode="lines",
         line={"color": COLOURS["intended"], "width": 1.5, "dash": "dot", "shape": "hvh"},
     )  # fmt: skip
     figure.add_trace(trace)
@@ -81,6 +87,8 @@ def latency_over_time(record: Record) -> Any:
     line = record["timeline"]
     figure = _figure("seconds")
     for name, label in (("p99", "result, p99"), ("p50", "result, p50"), ("accepted_p99", "accepted, p99")):
+        if all(value is None for value in line[name]):
+            continue
         trace = go.Scatter(
             x=line["t"], y=line[name], name=label, mode="lines+markers", connectgaps=True,
             marker={"size": 4}, line={"color": COLOURS[name], "width": 2},
@@ -92,7 +100,12 @@ def latency_over_time(record: Record) -> Any:
 def latency_curves(records: Sequence[tuple[str, Record]]) -> Any:
     """Percentiles on an axis that shows the far end: each step to the right leaves a tenth of the visitors."""
     figure = _figure("seconds", log_y=True)
-    labels = {"result": "result", "first_progress": "first progress", "accepted": "accepted"}
+    labels = {
+        "result": "result",
+        "first_progress": "first progress",
+        "accepted": "accepted",
+        "frame": "frame to result",
+    }
     for number, (who, record) in enumerate(records):
         for place, (name, label) in enumerate(labels.items()):
             if name not in record["latencies"]:
@@ -104,7 +117,7 @@ def latency_curves(records: Sequence[tuple[str, Record]]) -> Any:
             _line(figure, title, [at for at, _ in kept], [second for _, second in kept], SERIES[place], dash=dash)
     ticks = (50, 75, 90, 95, 99, 99.9)
     figure.update_xaxes(
-        title_text="percent of visitors", tickvals=[_nines(tick) for tick in ticks], ticktext=[f"{tick:g}" for tick in ticks],
+        title_text="percent", tickvals=[_nines(tick) for tick in ticks], ticktext=[f"{tick:g}" for tick in ticks],
         range=[0, _nines(99.95)],
     )  # fmt: skip
     figure.update_layout(hovermode="closest")
@@ -180,6 +193,21 @@ def steps(record: Record) -> Any | None:
         )
     figure.update_xaxes(title_text="visitors a second")
     figure.update_layout(hovermode="closest")
+    return figure
+
+
+def live_sessions(record: Record) -> Any | None:
+    """Live: each session's longest gap, the longest first, and how long those were away that were opened again."""
+    told = record["details"].get("live")
+    if told is None:
+        return None
+    figure = _figure("seconds")
+    gaps = sorted((one["longest_gap"] for one in told["sessions"]), reverse=True)
+    _line(figure, "longest gap between two results", range(1, len(gaps) + 1), gaps, SERIES[0])
+    outages = sorted((seconds for one in told["sessions"] for seconds in one["outages"]), reverse=True)
+    if outages:
+        _line(figure, "away, from a lost connection to the next result", range(1, len(outages) + 1), outages, SERIES[1])
+    figure.update_xaxes(title_text="sessions")
     return figure
 
 

@@ -22,6 +22,11 @@ def _latency(record: Record, name: str, percent: str) -> float | None:
     return value
 
 
+def _live(record: Record) -> Record:
+    told: Record = record["details"]["live"]
+    return told
+
+
 def _throughput(record: Record) -> float:
     """Over the time in which anything came out."""
     line = record["timeline"]
@@ -41,10 +46,21 @@ _TILES: tuple[tuple[str, Callable[[Record], str]], ...] = (  # label, what it is
     ("result, p99", lambda record: seconds(_latency(record, "result", "p99"))),
     ("turned away", lambda record: f"{record['counts']['refused']:,}"),
 )
+_LIVE_TILES: tuple[tuple[str, Callable[[Record], str]], ...] = (
+    ("sessions", lambda record: f"{len(_live(record)['sessions']):,}"),
+    ("frames sent", lambda record: f"{_live(record)['sent']:,}"),
+    ("results", lambda record: f"{_live(record)['results']:,}"),
+    ("frame to result, p50", lambda record: milliseconds(_latency(record, "frame", "p50"))),
+    ("frame to result, p99", lambda record: milliseconds(_latency(record, "frame", "p99"))),
+    ("dropped", lambda record: f"{_live(record)['dropped']:,}"),
+    ("starved sessions", lambda record: f"{_live(record)['starved']:,}"),
+    ("longest away", lambda record: seconds(_live(record)["longest_outage"])),
+)
 _CHARTS: tuple[tuple[str, Callable[[Record], Any]], ...] = (
-    ("Visitors and how they came out", charts.rates),
+    ("What came, and what came out", charts.rates),
     ("How long they waited", charts.latency_over_time),
     ("Steps of the stress", charts.steps),
+    ("Sessions", charts.live_sessions),
     ("Latency by percentile", lambda record: charts.latency_curves([("", record)])),
     ("Batch and queue", charts.batch_and_queue),
     ("Memory", charts.memory),
@@ -61,7 +77,7 @@ _COMPARED: tuple[tuple[str, Callable[[Record], Any]], ...] = (
     ("jobs a second", _throughput),
     *(
         (f"{name.replace('_', ' ')}, {percent} (s)", partial(_latency, name=name, percent=percent))
-        for name in ("accepted", "first_progress", "result")
+        for name in ("accepted", "first_progress", "result", "frame")
         for percent in ("p50", "p99", "p99.9")
     ),
 )  # fmt: skip
@@ -74,7 +90,7 @@ def page_of(record: Record) -> str:
     return _render(
         "run.html.j2",
         record=record,
-        tiles=[(label, value(record)) for label, value in _TILES],
+        tiles=[(label, value(record)) for label, value in (_LIVE_TILES if record["kind"] == "live" else _TILES)],
         charts=[(title, _div(figure)) for title, figure in drawn if figure is not None],
         latencies=latencies,
     )
@@ -118,6 +134,11 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration of a few milliseconds."""
+    return "–" if value is None else f"{value * 1000:.1f} ms"
 
 
 def _div(figure: Any) -> Markup:

@@ -124,7 +124,8 @@ def test_profiles_are_listed() -> None:
     ended = bots("profiles")
     assert ended.returncode == 0
     assert "game-lobby" in ended.stdout
-    assert len(ended.stdout.splitlines()) == 5
+    assert "face-tracking" in ended.stdout
+    assert len(ended.stdout.splitlines()) == 6
 
 
 def test_help_is_quick_and_names_the_kinds() -> None:

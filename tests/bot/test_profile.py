@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.profile import ProfileError, library, load_profile, parse_profile
+from bot.live.profile import LiveProfile
+from bot.profile import ProfileError, library, load_profile, parse_profile, parsed, read_profile
 
 GOOD = '[arrivals]\nprocess = "poisson"\nrate = 2.0\n[[orders]]\nprompts = ["a"]\n'
 
@@ -61,3 +62,17 @@ def test_one_that_is_not_there_is_told() -> None:
     """With the names of those that are."""
     with pytest.raises(ProfileError, match=r"no profile 'lobby'.*ready ones: artists-evening"):
         load_profile("lobby")
+
+
+def test_live_scenarios_are_a_kind_of_their_own() -> None:
+    """Each ready one is read as what it is; a mistake in its table is told as elsewhere."""
+    assert library(live=True) == ["face-tracking"]
+    profile = read_profile("face-tracking", LiveProfile)
+    assert (profile.live.sessions, profile.live.rate, profile.bots) == (200, 30.0, 20)
+    assert profile.live.aligned
+    with pytest.raises(ProfileError, match=r"unknown key live\.sesions; did you mean sessions"):
+        parsed("[live]\nsesions = 3", "mine.toml", LiveProfile)
+    with pytest.raises(ProfileError, match="ready ones: face-tracking"):
+        read_profile("game-loby", LiveProfile)
+    with pytest.raises(ProfileError, match="live is missing"):
+        read_profile("game-lobby", LiveProfile)
