@@ -116,6 +116,12 @@ def cpu_seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
+def tree_cpu_seconds(pid: int) -> float:
+    """The same of a process with all that it has started and that still runs."""
+    process = psutil.Process(pid)
+    return sum(cpu_seconds(each.pid) for each in (process, *process.children(recursive=True)))
+
+
 def memory_kb(pid: int) -> dict[str, int]:
     """Rss, Pss and Private_Dirty of a process, in kB (proc(5), smaps_rollup)."""
     wanted = ("Rss:", "Pss:", "Private_Dirty:")

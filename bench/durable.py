@@ -12,6 +12,9 @@ them succeeded is checked there.
 Beside them the ceiling: the least code that does the same durable work in one interpreter (bench.peers.bare_worker), which is all
 that any server in one Python process could come to here.
 
+Two cores are shared by all of it, the broker and the database too, so that beside the jobs a second stands the processor time of
+a server's own processes: it is what a busy machine changes least.
+
 Atelier's second row has TCP for the queue and SQLite for PostgreSQL; its third has two nodes on the same broker and database,
 since Celery's worker is two processes. Latency is from Submit to Result over TCP at 50 jobs a
 second, less that of the same server with its records in memory, in bare commits of the same database in the same run: one
@@ -42,7 +45,7 @@ import psycopg
 
 from bench.atelier_server import Server, atelier
 from bench.callers import WrongReply
-from bench.children import Child, end_on_sigterm, running
+from bench.children import Child, end_on_sigterm, running, tree_cpu_seconds
 from bench.report import Spread, print_figures, print_machine, print_table, ratios
 from tests.postgres import PostgresServer
 from tests.rabbitmq import PASSWORD, USER, RabbitNode
@@ -193,8 +196,20 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
         "DATABASE_URL": ours_url, "RABBITMQ_HOST": "127.0.0.1", "RABBITMQ_PORT": run.rabbit.port,
         "RABBITMQ_USER": USER, "RABBITMQ_PASS": PASSWORD, "RABBITMQ_PREFETCH": AT_ONCE,
     }  # fmt: skip
-    rates: dict[str, list[float]] = {name: [] for name in ("queue", "tcp", "celery", "bare", "nodes", "celery again")}
+    names = ("queue", "tcp", "celery", "bare", "nodes", "celery again")
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     lags: list[float] = []
+
+    def note(name: str, work: Callable[[], float], *pids: int, warming: bool) -> None:
+        """A round of one of them, and the processor time of its processes."""
+        spent = -sum(map(tree_cpu_seconds, pids))
+        seconds = work()
+        spent += sum(map(tree_cpu_seconds, pids))
+        if not warming:
+            rates[name].append(jobs / seconds)
+            costs[name].append(spent / jobs * 1e3)
+
     with (
         ours(rabbit) as queue,
         ours({}) as tcp,
@@ -217,27 +232,23 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
             same = our_messages(jobs)
             return time_until(bare_count, jobs, partial(publish, run.rabbit, "bare", same))
 
-        for number in range(rounds + 1):
-            took = {
-                "queue": through_rabbit(),
-                "celery": by_celery(),
-                "bare": by_the_least(),
-                "tcp": load(tcp, jobs=jobs, at_once=AT_ONCE)["seconds"],
-            }
+        def through_tcp() -> float:
+            return float(load(tcp, jobs=jobs, at_once=AT_ONCE)["seconds"])
+
+        for number in range(rounds + 1):  # the first round warms up
+            note("queue", through_rabbit, queue.pid, warming=not number)
+            note("celery", by_celery, worker.process.pid, warming=not number)
+            note("bare", by_the_least, least.process.pid, warming=not number)
+            note("tcp", through_tcp, tcp.pid, warming=not number)
             worker.check()
             least.check()
             lags.append(queue.status().reactor_lag_p99_ms)
-            if number:  # the first round warms up
-                for name, seconds in took.items():
-                    rates[name].append(jobs / seconds)
-        with ours(rabbit):  # a process for each core, as Celery has
+        with ours(rabbit) as other:  # a process for each core, as Celery has
             for number in range(rounds + 1):
-                took = {"nodes": through_rabbit(), "celery again": by_celery()}
-                if number:
-                    for name, seconds in took.items():
-                        rates[name].append(jobs / seconds)
+                note("nodes", through_rabbit, queue.pid, other.pid, warming=not number)
+                note("celery again", by_celery, worker.process.pid, warming=not number)
     print(f"{jobs} jobs, {AT_ONCE} at a time, {rounds} rounds: median (smallest – largest)")
-    names = {
+    texts = {
         "queue": "Atelier: RabbitMQ, PostgreSQL, a stored picture",
         "tcp": "Atelier: TCP, SQLite, a stored picture",
         "celery": "Celery: RabbitMQ, PostgreSQL, nothing done",
@@ -245,13 +256,17 @@ def measure_rates(run: Parts, rounds: int, jobs: int) -> dict[str, Spread]:
         "nodes": "Atelier: the same in two nodes, RabbitMQ, PostgreSQL",
         "celery again": "Celery, in turns with the two nodes",
     }
-    print_table(["", "jobs/s"], [[text, Spread.of(rates[name]).text()] for name, text in names.items()])
+    rows = [[text, Spread.of(rates[name]).text(), Spread.of(costs[name]).text(2)] for name, text in texts.items()]
+    print_table(["", "jobs/s", "its processes' CPU, ms a job"], rows)
     return {
         "vs_celery": ratios(rates["queue"], rates["celery"]),
         "ceiling_vs_celery": ratios(rates["bare"], rates["celery"]),
         "vs_ceiling": ratios(rates["queue"], rates["bare"]),
         "tcp_vs_celery": ratios(rates["tcp"], rates["celery"]),
         "two_nodes_vs_celery": ratios(rates["nodes"], rates["celery again"]),
+        "cpu_ms_a_job": Spread.of(costs["queue"]),
+        "tcp_cpu_ms_a_job": Spread.of(costs["tcp"]),
+        "celery_cpu_ms_a_job": Spread.of(costs["celery"]),
         "reactor_lag_p99_ms": Spread.of(lags),
     }
 
