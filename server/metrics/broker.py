@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from server.doors.amqp.broker import Broker, Channel, Deliveries, Delivery, Link, LinkLost, NotPublished, Properties
+from server.doors.amqp.broker import (
+    Broker,
+    Channel,
+    Deliveries,
+    Delivery,
+    Link,
+    LinkLost,
+    NotPublished,
+    Properties,
+    Publication,
+    publish_one,
+)
 from server.doors.amqp.dead_letters import CODE
 from server.doors.amqp.queues import CONTROL, EVENTS, WORK
 from server.errors import Code
-from server.metrics.registry import Metrics
+from server.metrics.registry import Kept, Metrics
 
 _EXCHANGES = {EVENTS: "event", CONTROL: "control"}
 _CODES = frozenset(code.name for code in Code)
@@ -44,17 +55,25 @@ class BrokerMeter:
         for kind in ("dead_letter", "retry", "job", "event", "control"):
             self.published.labels(kind, "confirmed")
             self.published.labels(kind, "failed")
+        self._published_of = Kept[tuple[str, bool], Counter](
+            lambda key: self.published.labels(key[0], "confirmed" if key[1] else "failed")
+        )
+        self.acks_of = Kept[str, Counter](lambda purpose: self.acks.labels(purpose))
+        self.unacked_of = Kept[str, Gauge](lambda purpose: self.unacked.labels(purpose))
+        self.deliveries_of = Kept[tuple[str, bool], Counter](
+            lambda key: self.deliveries.labels(key[0], "yes" if key[1] else "no")
+        )
 
     def watch(self, broker: Broker) -> Broker:
         """The same broker, counted."""
         return _Broker(broker, self)
 
-    def note_published(self, exchange: str, routing_key: str, properties: Properties, *, confirmed: bool) -> None:
+    def note_published(self, message: Publication, *, confirmed: bool) -> None:
         """One message; a dead letter counts when the broker has it."""
-        kind = _kind(exchange, routing_key)
-        self.published.labels(kind, "confirmed" if confirmed else "failed").inc()
+        kind = _kind(message.exchange, message.routing_key)
+        self._published_of[kind, confirmed].inc()
         if kind == "dead_letter" and confirmed:
-            code = str(properties.headers.get(CODE, ""))
+            code = str(message.properties.headers.get(CODE, ""))
             self.dead_letters.labels(code if code in _CODES else "other").inc()
 
 
@@ -125,26 +144,31 @@ class _Channel:
         self._channel.ack(tag)
         if tag in self._held and not self._channel.closed.done():
             self._held.discard(tag)
-            self._meter.acks.labels(self._purpose).inc()
-            self._meter.unacked.labels(self._purpose).dec()
+            self._meter.acks_of[self._purpose].inc()
+            self._meter.unacked_of[self._purpose].dec()
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        await publish_one(self, Publication(exchange, routing_key, body, properties))
+
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
         try:
-            await self._channel.publish(exchange, routing_key, body, properties)
+            unroutable = await self._channel.publish_all(messages)
         except (NotPublished, LinkLost):
-            self._meter.note_published(exchange, routing_key, properties, confirmed=False)
+            for message in messages:
+                self._meter.note_published(message, confirmed=False)
             raise
-        self._meter.note_published(exchange, routing_key, properties, confirmed=True)
+        for place, message in enumerate(messages):
+            self._meter.note_published(message, confirmed=place not in unroutable)
+        return unroutable
 
     def _take(self, delivery: Delivery) -> None:
-        redelivered = "yes" if delivery.redelivered else "no"
-        self._meter.deliveries.labels(self._purpose, redelivered).inc()
+        self._meter.deliveries_of[self._purpose, delivery.redelivered].inc()
         if not self._channel.closed.done():
             self._held.add(delivery.tag)
-            self._meter.unacked.labels(self._purpose).inc()
+            self._meter.unacked_of[self._purpose].inc()
 
     def _let_go(self) -> None:
-        self._meter.unacked.labels(self._purpose).dec(len(self._held))
+        self._meter.unacked_of[self._purpose].dec(len(self._held))
         self._held.clear()
 
     # As they are

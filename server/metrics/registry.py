@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,11 +15,27 @@ from prometheus_client.registry import Collector
 from ai.histogram import Histogram
 from server.interfaces import Pool
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 Read = Callable[[], Iterable[Metric]]
 """Looks up some families as they are now. On the reactor thread; must not wait."""
 
 Samples = Iterable[tuple[Sequence[str], float]]
 """Labels' values, and the number."""
+
+
+class Kept(dict[K, V]):
+    """What `make` gives for each key, made once: to look up an instrument's labels takes longer than to count by it."""
+
+    def __init__(self, make: Callable[[K], V]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: K) -> V:
+        """The first time."""
+        made = self[key] = self._make(key)
+        return made
 
 
 class _Readings(Collector):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -55,6 +55,16 @@ class Delivery:
     exchange: str = ""
     routing_key: str = ""
     redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message, and where it is to go."""
+
+    exchange: str
+    routing_key: str
+    body: bytes = field(repr=False)
+    properties: Properties
 
 
 class Deliveries(Protocol):
@@ -117,6 +127,11 @@ class Channel(Protocol):
         """Persistent; returns when the broker has it. Raises NotPublished, and Unroutable where it is mandatory."""
         ...
 
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
+        """Several at once, in this order; returns when the broker has all of them. Gives the places of those that are mandatory,
+        and that no queue takes. Raises NotPublished where one or more may not be there."""
+        ...
+
     def close(self) -> None:
         """Give it up; what was not acknowledged is delivered again."""
         ...
@@ -147,9 +162,20 @@ class Broker(Protocol):
         ...
 
 
+async def publish_one(channel: Channel | Publishes, message: Publication) -> None:
+    """By `publish_all`. Raises NotPublished, Unroutable."""
+    if await channel.publish_all([message]):
+        raise Unroutable(f"no queue for {message.routing_key!r} in exchange {message.exchange!r}")
+
+
 class Publishes(Protocol):
     """Confirmed publishing, whatever becomes of connections."""
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Returns when the broker has the message. Raises NotPublished, or Unroutable."""
+        ...
+
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
+        """Several at once, in this order; gives the places of those that no queue takes. Raises NotPublished where one or more
+        may not be there."""
         ...

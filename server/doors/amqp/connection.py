@@ -5,12 +5,14 @@ Some of pika's ways are kept from the rest (others are kept by `pika_protocol`):
 
 - A Deferred of pika's is never cancelled, nor given away: whoever waits gets a future of its own, and may stop waiting.
 - Which of several messages was returned as unroutable is guessed from the order of confirmations; here it is known by number.
+- A message costs it dozens of calls; those of every job go past it, as bytes (`pika_frames`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,8 +28,9 @@ from twisted.python.failure import Failure
 
 from server import __version__
 from server.clock import Clock
-from server.doors.amqp.broker import Delivery, LinkLost, NotPublished, Properties, Unroutable
-from server.doors.amqp.pika_errors import Confirmed, asked, shielded, words
+from server.doors.amqp.broker import Delivery, LinkLost, NotPublished, Properties, Publication, publish_one
+from server.doors.amqp.pika_errors import asked, lost, shielded, words
+from server.doors.amqp.pika_frames import Confirmation, Given, acknowledgement, publication
 from server.doors.amqp.pika_messages import PUBLICATION, delivery, described
 from server.doors.amqp.pika_protocol import Protocol
 
@@ -121,7 +124,7 @@ class _Link:
         if self.closed.done():
             raise LinkLost(self.closed.result())
         channel = await asked(lambda: self._protocol.channel())
-        made = _Channel(channel)
+        made = _Channel(channel, self._protocol)
         if confirming:
             await made.confirm()
         return made
@@ -134,18 +137,59 @@ class _Link:
         await asyncio.wait([self.closed])
 
 
-class _Channel:
-    """A `Channel`."""
+class _Awaited:
+    """Messages that were published together, and the broker's word about them."""
 
-    def __init__(self, channel: Any) -> None:
+    __slots__ = ("done", "first", "left", "refused", "unroutable")
+
+    def __init__(self, first: int, count: int) -> None:
+        self.first = first
+        self.left = count
+        self.refused = False
+        self.unroutable: set[int] = set()
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answered(self, number: int, *, refused: bool, returned: bool) -> None:
+        """One of them."""
+        self.left -= 1
+        self.refused |= refused
+        if returned:
+            self.unroutable.add(number - self.first)
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+
+class _Channel:
+    """A `Channel`, and a `Lane` of its connection."""
+
+    def __init__(self, channel: Any, protocol: Protocol) -> None:
         self._channel = channel
+        self._protocol = protocol
+        self._number = int(channel.channel_number)
         self._published = 0
+        self._awaited: dict[int, _Awaited] = {}  # by the numbers of their messages
         self._returned: set[int] = set()
+        self._plain: tuple[Properties, bytes] | None = None  # those that went out last, where messages have no number
+        self._takers: dict[str, _Deliveries] = {}  # by their consumers' names
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel.on_closed.addBoth(self._has_closed)
+        protocol.lanes[self._number] = self
+
+    def hear(self, what: Given | Confirmation) -> bool:
+        """A message, or the broker's word about some of ours."""
+        if isinstance(what, Confirmation):
+            if not self._published:
+                return False
+            self._confirmed(what)
+            return True
+        taker = self._takers.get(what.consumer)
+        if taker is None or what.consumer in self._channel._channel._cancelled:  # which pika gives back
+            return False
+        taker.put(what.delivery)
+        return True
 
     async def confirm(self) -> None:
-        """From here on `publish` knows what became of a message."""
+        """From here on it is known what became of a message."""
         self._channel.add_on_return_callback(self._was_returned)
         await asked(self._channel.confirm_delivery)
 
@@ -170,8 +214,9 @@ class _Channel:
     async def consume(self, queue: str, *, prefetch: int, tag: str = "") -> _Deliveries:
         """Take messages."""
         await asked(lambda: self._channel.basic_qos(prefetch_count=prefetch))
-        messages, _ = await asked(lambda: self._channel.basic_consume(queue, consumer_tag=tag or None))
-        return _Deliveries(messages)
+        messages, name = await asked(lambda: self._channel.basic_consume(queue, consumer_tag=tag or None))
+        taker = self._takers[name] = _Deliveries(messages)
+        return taker
 
     async def cancel(self, tag: str) -> None:
         """Take no more."""
@@ -195,23 +240,55 @@ class _Channel:
     def ack(self, tag: int) -> None:
         """Acknowledge."""
         if self._channel.is_open:
-            self._channel.basic_ack(tag)
+            self._protocol.write(acknowledgement(self._number, tag))
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Publish, and wait for the broker's word."""
-        self._published += 1
-        number = self._published
-        about, mandatory = described(properties, number), properties.mandatory
+        await publish_one(self, Publication(exchange, routing_key, body, properties))
+
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
+        """The same of several."""
+        if not self._channel.is_open:
+            raise LinkLost(self.closed.result() if self.closed.done() else "the channel is closing")
+        first = self._published + 1
         try:
-            await asked(lambda: self._channel.basic_publish(exchange, routing_key, body, about, mandatory=mandatory))
-        except Confirmed as confirmed:
-            if confirmed.refused:
-                raise NotPublished("the broker refused it") from None
-        finally:
-            was_returned = number in self._returned
+            data = b"".join([self._framed(message, number) for number, message in enumerate(messages, first)])
+        except exceptions.AMQPError as error:
+            raise LinkLost(words(error)) from None
+        awaited = _Awaited(first, len(messages))
+        self._published += len(messages)
+        self._awaited.update(dict.fromkeys(range(first, first + len(messages)), awaited))
+        self._protocol.write(data)
+        await awaited.done
+        if awaited.refused:
+            raise NotPublished("the broker refused it")
+        return frozenset(awaited.unroutable)
+
+    def _framed(self, message: Publication, number: int) -> bytes:
+        mandatory = message.properties.mandatory
+        if mandatory or self._plain is None or self._plain[0] is not message.properties:
+            about = b"".join(described(message.properties, number).encode())
+            if not mandatory:
+                self._plain = (message.properties, about)
+        else:
+            about = self._plain[1]
+        return publication(
+            self._number,
+            message.exchange,
+            message.routing_key,
+            message.body,
+            about,
+            mandatory=mandatory,
+            most=self._protocol.most_in_frame,
+        )
+
+    def _confirmed(self, word: Confirmation) -> None:
+        numbers = [number for number in self._awaited if number <= word.tag] if word.several else [word.tag]
+        for number in numbers:
+            awaited = self._awaited.pop(number, None)
+            if awaited is not None:
+                awaited.answered(number, refused=word.refused, returned=number in self._returned)
             self._returned.discard(number)
-        if was_returned:
-            raise Unroutable(f"no queue for {routing_key!r} in exchange {exchange!r}")
 
     def close(self) -> None:
         """Close it."""
@@ -223,19 +300,50 @@ class _Channel:
 
     def _has_closed(self, reason: Any) -> None:
         error = reason.value if isinstance(reason, Failure) else reason
+        if self._protocol.lanes.get(self._number) is self:
+            del self._protocol.lanes[self._number]
         if not self.closed.done():
             self.closed.set_result(words(error))
+        for awaited in {id(each): each for each in self._awaited.values()}.values():
+            if not awaited.done.done():
+                awaited.done.set_exception(lost(error))
+        self._awaited.clear()
 
 
 class _Deliveries:
-    """A `Deliveries`."""
+    """A `Deliveries`. `messages` is pika's queue of them, which is told here to give on what it gets."""
 
     def __init__(self, messages: Any) -> None:
-        self._messages = messages
+        self._came: deque[Delivery] = deque(map(delivery, messages.pending))
+        self._waiting: asyncio.Future[Delivery] | None = None
+        self._end: LinkLost | None = None
+        messages.put = lambda message: self.put(delivery(message))
+        messages.close = self._close
+        if messages.closed:
+            self._close(messages.closed)
 
     async def next(self) -> Delivery:
         """The next message."""
-        return delivery(await asked(self._messages.get))
+        if self._came:
+            return self._came.popleft()
+        if self._end is not None:
+            raise type(self._end)(str(self._end))
+        self._waiting = asyncio.get_running_loop().create_future()
+        return await self._waiting
+
+    def put(self, message: Delivery) -> None:
+        """One more."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(message)
+        elif self._end is None:
+            self._came.append(message)
+
+    def _close(self, reason: BaseException | None) -> None:
+        """No more, nor any that nobody has taken yet."""
+        self._end = lost(reason)
+        self._came.clear()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(self._end)
 
 
 def _endpoint(reactor: Any, address: BrokerAddress, host: str, port: int, within: float) -> Any:

@@ -18,14 +18,6 @@ _CLASHES = frozenset(
 )  # access refused, its home node is down, resource locked, precondition failed
 
 
-class Confirmed(Exception):
-    """The broker has answered a publish; whether the message had a queue is known elsewhere."""
-
-    def __init__(self, refused: bool) -> None:
-        super().__init__(refused)
-        self.refused = refused
-
-
 def shielded(deferred: Deferred[T]) -> asyncio.Future[T]:
     """A future of its own for what a Deferred comes to: to stop waiting for it does nothing to the Deferred."""
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -36,7 +28,7 @@ def shielded(deferred: Deferred[T]) -> asyncio.Future[T]:
 
     def failed(failure: Failure) -> None:
         if not future.done():
-            future.set_exception(_error(failure.value))
+            future.set_exception(lost(failure.value))
 
     deferred.addCallbacks(came, failed)
     return future
@@ -47,15 +39,14 @@ async def asked(ask: Any) -> Any:
     try:
         deferred = ask()
     except exceptions.AMQPError as error:
-        raise _error(error) from None
+        raise lost(error) from None
     return await shielded(deferred)
 
 
-def _error(error: BaseException | None) -> Exception:
+def lost(error: BaseException | None) -> LinkLost:
+    """What pika says of an end."""
     if isinstance(error, LinkLost):
         return error
-    if isinstance(error, exceptions.UnroutableError | exceptions.NackError):
-        return Confirmed(refused=isinstance(error, exceptions.NackError))
     clash = isinstance(error, exceptions.ChannelClosedByBroker) and error.reply_code in _CLASHES
     return (Clash if clash else LinkLost)(words(error))
 

@@ -19,14 +19,15 @@ def delivery(message: Any) -> Delivery:
     return Delivery(
         tag=method.delivery_tag,
         body=message.body,
-        properties=_properties(message.properties),
+        properties=properties_of(message.properties),
         exchange=_text(method.exchange),
         routing_key=_text(method.routing_key),
         redelivered=bool(method.redelivered),
     )
 
 
-def _properties(given: pika.BasicProperties) -> Properties:
+def properties_of(given: pika.BasicProperties) -> Properties:
+    """What came with a message."""
     texts: dict[str, Any] = {name: _text(getattr(given, name)) for name in _TEXTS}
     return Properties(
         headers={_text(name): value for name, value in (given.headers or {}).items()},
@@ -37,10 +38,11 @@ def _properties(given: pika.BasicProperties) -> Properties:
 
 
 def described(properties: Properties, number: int) -> pika.BasicProperties:
-    """What goes out with a body, persistent; `number` is its place on its channel."""
+    """What goes out with a body, persistent; `number` is its place on its channel, which a message has that may be returned."""
+    headers = {**properties.headers, PUBLICATION: number} if properties.mandatory else dict(properties.headers)
     return pika.BasicProperties(
         delivery_mode=2,
-        headers={**properties.headers, PUBLICATION: number},
+        headers=headers or None,
         priority=properties.priority,
         timestamp=properties.timestamp,
         **{name: getattr(properties, name) or None for name in _TEXTS},

@@ -4,6 +4,7 @@
 - A refused login is told as AMQPConnectionError without its cause; the broker's own words are kept.
 - A header field that pika cannot decode (a time in milliseconds, an infinite number) ends the connection, and the broker then
   delivers the message again, for ever: such a message is taken without its properties.
+- Of each frame it makes objects and calls, so that deliveries and confirmations go past it (`pika_frames`), where they are plain.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from server.clock import Clock, Timer
+from server.doors.amqp import pika_frames as frames
 from server.doors.amqp.pika_errors import shielded, words
 
 log = structlog.get_logger("atelier.amqp")
@@ -40,8 +42,9 @@ class Protocol(twisted_connection.TwistedProtocolConnection):  # type: ignore[mi
         self.problem = ""  # why it has ended, in the broker's own words where it said any
         self.opened = shielded(self.ready)
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        connection: Any = self._impl
-        connection._read_frame = lambda: frame(connection._frame_buffer)
+        self.lanes: dict[int, frames.Lane] = {}  # by the numbers of their channels
+        self._connection: Any = self._impl
+        self._connection._on_data_available = self._take
 
     def makeConnection(self, transport: Any) -> None:  # noqa: N802  # Twisted's name
         """Begin."""
@@ -57,6 +60,45 @@ class Protocol(twisted_connection.TwistedProtocolConnection):  # type: ignore[mi
         self.problem = words(self._impl._error or reason.value)  # pika forgets it for the transport's "closed cleanly"
         super().connectionLost(reason)
         self.ended.set_result(self.problem)
+
+    def write(self, data: bytes) -> None:
+        """Whole frames."""
+        self._connection._output_marshaled_frames([data])
+
+    @property
+    def most_in_frame(self) -> int:
+        """Bytes of a body."""
+        return int(self._connection._body_max_length)
+
+    def _take(self, data: bytes) -> None:
+        """In place of pika's: what a lane knows goes its way, and the rest pika's, a frame at a time."""
+        connection, at = self._connection, 0
+        buffer = connection._frame_buffer + data
+        connection._frame_buffer = b""
+        while at < len(buffer):
+            end = self._by_lane(buffer, at)
+            if not end:
+                length = frames.size(buffer, at)
+                if not length or at + length > len(buffer):
+                    break
+                end = at + length
+                _, read = frame(buffer[at:end])
+                if not read:
+                    break
+                connection.bytes_received += length
+                connection._process_frame(read)
+            else:
+                connection.bytes_received += end - at
+            at = end
+        connection._frame_buffer = buffer[at:]
+
+    def _by_lane(self, buffer: bytes, at: int) -> int:
+        """Where the next frame begins; 0 where no lane knew this one."""
+        lane = self.lanes.get(frames.channel(buffer, at))
+        if lane is None:
+            return 0
+        found = frames.read(buffer, at)
+        return found[0] if found is not None and lane.hear(found[1]) else 0
 
     def abort(self) -> None:
         """Hang up at once; of a TLS connection that is gone, Twisted would not."""

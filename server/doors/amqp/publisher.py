@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from server.clock import Clock, Timer
-from server.doors.amqp.broker import Broker, Channel, Clash, Link, LinkLost, NotPublished, Properties
+from server.doors.amqp.broker import (
+    Broker,
+    Channel,
+    Clash,
+    Link,
+    LinkLost,
+    NotPublished,
+    Properties,
+    Publication,
+    publish_one,
+)
 from server.doors.amqp.lasting import Lasting
 
 PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker to confirm; the caller then tries again
-MOST_AT_ONCE = 100  # not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
+MOST_AT_ONCE = (
+    100  # calls that are not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
+)
 
 
 class _Attempt:
@@ -103,9 +115,13 @@ class Publisher:
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Returns when the broker has the message. Raises NotPublished, or Unroutable."""
+        await publish_one(self, Publication(exchange, routing_key, body, properties))
+
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
+        """Several at once: one to wait for. Raises NotPublished."""
         attempt = self._patience.begin()
         try:
-            await self._publish(exchange, routing_key, body, properties)
+            return await self._publish(messages)
         except LinkLost as lost:
             raise NotPublished(str(lost)) from None
         except asyncio.CancelledError:
@@ -127,7 +143,7 @@ class Publisher:
         finally:
             channel.close()
 
-    async def _publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+    async def _publish(self, messages: Sequence[Publication]) -> frozenset[int]:
         async with self._places:
             while self._channel is None:
                 if self._stopped:
@@ -138,7 +154,7 @@ class Publisher:
                     await change
                 finally:
                     self._waiting.discard(change)
-            await self._channel.publish(exchange, routing_key, body, properties)
+            return await self._channel.publish_all(messages)
 
     async def _use(self, link: Link) -> None:
         """A channel that is closed for a reason of its own (an exchange that is gone) is opened anew with the link."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
 from server.clock import Clock, Pauses, Timer
-from server.doors.amqp.broker import NotPublished, Properties, Publishes, Unroutable
+from server.doors.amqp.broker import NotPublished, Properties, Publication, Publishes
 from server.doors.amqp.events import TOLD, message_of
 from server.doors.amqp.queues import EVENTS
 from server.events import Event, Output, Progress, Succeeded, joined
@@ -26,6 +26,7 @@ log = structlog.get_logger("atelier.amqp")
 MOST_UNTOLD = 10_000  # events, one of each job and the ends; about 5 MB
 AT_ONCE = 50  # not yet confirmed
 GATHERED = 0.05  # seconds; nobody sees progress move more often than 20 times a second
+GATHERED_UNHEARD = 0.25  # seconds, while nobody listened to what was told last: most short jobs have ended by then
 QUIET = 1.0  # seconds in which a job's progress is not told again, when nobody listened
 TRY_AGAIN = 1.0  # seconds
 
@@ -54,6 +55,7 @@ class Teller:
             str, Output
         ] = {}  # what each job has said: who comes late, or missed a message, has all of it
         self._gathered: Timer | None = None
+        self._heard = True  # whether somebody listened to progress when it was told last
         self._unheard: dict[str, float] = {}  # when each job's progress was told to nobody
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -87,7 +89,8 @@ class Teller:
         elif self._clock.seconds() - self._unheard.get(event.job_id, 0.0) >= QUIET:
             self._gathering[event.job_id, type(event)] = event
             if self._gathered is None:
-                self._gathered = self._clock.callLater(GATHERED, self._tell_gathered)
+                wait = GATHERED if self._heard else GATHERED_UNHEARD
+                self._gathered = self._clock.callLater(wait, self._tell_gathered)
 
     def _tell_gathered(self) -> None:
         self._gathered = None
@@ -112,16 +115,27 @@ class Teller:
             await self._news.wait()
             self._news.clear()
             while self._untold:
-                some = [self._untold.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._untold)))]
-                await asyncio.gather(*(self._publish(event, key) for event, key in some))  # which go out in this order
+                await self._publish(
+                    [self._untold.popitem(last=False)[1] for _ in range(min(AT_ONCE, len(self._untold)))]
+                )
 
-    async def _publish(self, event: Event, job_key: str) -> None:
-        key, body = message_of(event, job_key)
+    async def _publish(self, some: Sequence[tuple[Event, str]]) -> None:
+        messages = [_message(event, key) for event, key in some]
         try:
-            await self._publisher.publish(EVENTS, key, body, _PROGRESS if isinstance(event, Fleeting) else _END)
-        except Unroutable:  # nobody listens
-            if isinstance(event, Fleeting):
-                self._unheard[event.job_id] = self._clock.seconds()
+            unheard = await self._publisher.publish_all(messages)
         except NotPublished as error:
-            log.debug("amqp.untold", job_id=event.job_id, reason=str(error))
+            log.debug("amqp.untold", job_ids=[event.job_id for event, _ in some], reason=str(error))
             await self._pauses.take(TRY_AGAIN)
+            return
+        fleeting = {place for place, (event, _) in enumerate(some) if isinstance(event, Fleeting)}
+        if fleeting:
+            self._heard = not fleeting <= unheard
+        for place in fleeting & unheard:
+            self._unheard[some[place][0].job_id] = self._clock.seconds()
+        while len(self._unheard) > MOST_UNTOLD:  # of jobs that ended before the broker's answer came
+            self._unheard.pop(next(iter(self._unheard)))
+
+
+def _message(event: Event, job_key: str) -> Publication:
+    key, body = message_of(event, job_key)
+    return Publication(EVENTS, key, body, _PROGRESS if isinstance(event, Fleeting) else _END)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from server.doors.amqp.broker import Clash, Delivery, LinkLost, NotPublished, Properties, Unroutable
+from server.doors.amqp.broker import Clash, Delivery, LinkLost, NotPublished, Properties, Publication, publish_one
 
 
 class FakeBroker:
@@ -233,6 +233,10 @@ class FakeChannel:
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Publish."""
+        await publish_one(self, Publication(exchange, routing_key, body, properties))
+
+    async def publish_all(self, messages: Sequence[Publication]) -> frozenset[int]:
+        """Publish several."""
         self._check()
         assert self.confirms
         held: asyncio.Future[Any] = asyncio.ensure_future(self.broker.confirming.wait())
@@ -240,13 +244,17 @@ class FakeChannel:
         await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
         held.cancel()
         self._check()
-        queues = [routing_key] if not exchange else self._bound(exchange, routing_key)
-        if not any(queue in self.broker.queues for queue in queues):
-            raise Unroutable(routing_key)
-        for queue in queues:
+        return frozenset(place for place, message in enumerate(messages) if not self._routed(message))
+
+    def _routed(self, message: Publication) -> bool:
+        """Whether it lies in a queue now, or was not to be returned if none takes it."""
+        queues = [message.routing_key] if not message.exchange else self._bound(message.exchange, message.routing_key)
+        taking = [queue for queue in queues if queue in self.broker.queues]
+        for queue in taking:
             if queue in self.broker.refusing:
                 raise NotPublished("the broker refused it")
-            self.broker.put(queue, body, properties)
+            self.broker.put(queue, message.body, message.properties)
+        return bool(taking) or not message.properties.mandatory
 
     def close(self) -> None:
         """Close."""

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from twisted.internet.task import Clock
 
-from server.doors.amqp.broker import Clash, LinkLost, NotPublished, Properties, Unroutable
+from server.doors.amqp.broker import Clash, LinkLost, NotPublished, Properties, Publication, Unroutable
 from server.doors.amqp.connection import CONNECT_WITHIN, RabbitMQ
 from server.doors.amqp.pika_messages import PUBLICATION
 from server.doors.amqp.pika_protocol import GRACE
@@ -93,6 +93,58 @@ async def test_exactly_the_messages_without_a_queue_are_unroutable(broker: Rabbi
     )
     assert [isinstance(outcome, Unroutable) for outcome in outcomes] == [key != queue for key in keys]
     assert [outcome for outcome in outcomes if outcome is not None and not isinstance(outcome, Unroutable)] == []
+    await link.close()
+
+
+async def test_of_messages_published_together_the_unroutable_ones_are_told(broker: RabbitMQ, queue: str) -> None:
+    """By their places; what need not be taken by anybody is not among them, and all come in their order."""
+    link = await broker.connect("testing")
+    channel = await link.channel(confirming=True)
+    await channel.declare_queue(queue)
+    quiet = Properties(mandatory=False)
+    messages = [
+        Publication("", queue if number % 3 else f"{queue}-missing", bytes([number]), quiet if number % 2 else FULL)
+        for number in range(60)
+    ]
+    rounds = await asyncio.gather(channel.publish_all(messages), channel.publish_all(messages[30:]))
+    assert rounds == [frozenset(range(0, 60, 6)), frozenset(range(0, 30, 6))]
+    deliveries = await channel.consume(queue, prefetch=100)
+    routed = [message.body for message in (*messages, *messages[30:]) if message.routing_key == queue]
+    came = [await deliveries.next() for _ in routed]
+    assert [delivery.body for delivery in came] == routed
+    assert {tuple(sorted(delivery.properties.headers)) for delivery in came} == {
+        (),
+        tuple(sorted({*FULL.headers, PUBLICATION})),
+    }
+    await link.close()
+
+
+async def test_a_large_body_comes_whole_among_small_ones(broker: RabbitMQ, queue: str) -> None:
+    """In many frames, and in its place."""
+    link = await broker.connect("testing")
+    channel = await link.channel(confirming=True)
+    await channel.declare_queue(queue)
+    bodies = [b"first", bytes(range(256)) * 2000, b"", b"last"]
+    deliveries = await channel.consume(queue, prefetch=10)
+    await channel.publish_all([Publication("", queue, body, Properties()) for body in bodies])
+    assert [(await deliveries.next()).body for _ in bodies] == bodies
+    await link.close()
+
+
+async def test_nothing_is_published_on_a_closed_channel(broker: RabbitMQ, queue: str) -> None:
+    """To publish there, or under a name that is too long, raises LinkLost; the latter costs the channel nothing."""
+    link = await broker.connect("testing")
+    channel = await link.channel(confirming=True)
+    await channel.declare_queue(queue)
+    with pytest.raises(LinkLost):
+        await channel.publish("", "q" * 256, b"x", Properties())
+    await channel.publish("", queue, b"x", Properties())
+    channel.close()
+    with pytest.raises(LinkLost):
+        await channel.publish("", queue, b"x", Properties())
+    await asyncio.wait([channel.closed])
+    with pytest.raises(LinkLost):
+        await channel.publish("", queue, b"x", Properties())
     await link.close()
 
 

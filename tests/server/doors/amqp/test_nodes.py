@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from server.doors.amqp.broker import Properties
+from server.doors.amqp.broker import Properties, Publication
 from server.doors.amqp.canceling import ASK_AGAIN, Canceling
 from server.doors.amqp.dead_letters import CODE
 from server.doors.amqp.dispatch import LOOK_EVERY, TRY_AGAIN, Dispatch
@@ -23,7 +23,7 @@ from server.doors.amqp.hearing import ControlEar, EventEar, all_of
 from server.doors.amqp.lasting import FIRST_PAUSE, Lasting
 from server.doors.amqp.publisher import Publisher
 from server.doors.amqp.queues import CONTROL, EVENTS, WORK, exchanges
-from server.doors.amqp.telling import GATHERED, QUIET, Teller
+from server.doors.amqp.telling import GATHERED, GATHERED_UNHEARD, QUIET, Teller
 from server.doors.amqp.worker import LOOK_AGAIN, Worker, WorkerParts
 from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Accepted, Artifact, Canceled, Event, Failed, Phase, Preview, Progress, Succeeded
@@ -467,19 +467,19 @@ async def test_nonsense_on_the_exchanges_harms_nobody() -> None:
 
 
 async def test_progress_that_nobody_hears_is_told_less_often() -> None:
-    """While no one listens to a job, once a second; its end always."""
+    """While no one listens to a job, once a second, and with less haste; its end always."""
     _, _, (node,) = await nodes("node")
     job = await node.house.job()
     node.house.painter.start(job.id)
     await settle()
     asked: list[str] = []
-    publish = node.publisher.publish
+    publish_all = node.publisher.publish_all
 
-    async def counted(exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
-        asked.append(routing_key.rpartition(".")[2])
-        await publish(exchange, routing_key, body, properties)
+    async def counted(messages: Sequence[Publication]) -> frozenset[int]:
+        asked.extend(message.routing_key.rpartition(".")[2] for message in messages)
+        return await publish_all(messages)
 
-    node.publisher.publish = counted  # type: ignore[method-assign]
+    node.publisher.publish_all = counted  # type: ignore[method-assign]
     for step in range(1, 6):
         node.house.painter.step(job.id, step)
         await node.house.pass_time(GATHERED)
@@ -487,6 +487,8 @@ async def test_progress_that_nobody_hears_is_told_less_often() -> None:
     await node.house.pass_time(QUIET)
     node.house.painter.step(job.id, 6)
     await node.house.pass_time(GATHERED)
+    assert asked == ["progress"]
+    await node.house.pass_time(GATHERED_UNHEARD)
     node.house.painter.finish(job.id)
     await settle()
     assert asked == ["progress", "progress", "succeeded"]
