@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 LOCKED_PAUSE = 0.01  # seconds; a file becomes a WAL file once in its life, in less than that
 CHECKED = "PRAGMA quick_check(1)"  # about 1 ms a megabyte of a file that is in memory
@@ -19,8 +20,16 @@ def writing_engine(url: URL, timeout: float) -> Engine:
     engine = _engine(url, timeout, connections=1, options=" -c enable_hashjoin=off -c enable_mergejoin=off")
     if url.get_backend_name() == "sqlite":
         # A transaction that reads and then writes would fail at once where another wrote between, whatever the time-out.
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(engine, "begin", _begin)
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise DBAPIError.instance("BEGIN IMMEDIATE", None, error, sqlite3.Error) from error
 
 
 def reading_engine(url: URL, timeout: float, connections: int) -> Engine:

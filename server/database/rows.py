@@ -9,7 +9,7 @@ that held them is None. The files of a custom model's request are noted by name 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,7 @@ _GONE = object()
 _KIND = "kind"
 _UNRECORDED = {"saved", "adapter_files"}
 REQUESTS_KEPT = 1024  # a few hundred bytes each; those of the jobs under way
+_CALL = tuple(field.name for field in fields(OutboxCall))
 _ARTIFACT = tuple(field.name for field in fields(Artifact) if field.name != "access")
 _REQUEST = TypeAdapter(GenerationRequest)
 _KINDS: dict[str, TypeAdapter[Any]] = {"text": TypeAdapter(TextRequest), "custom": TypeAdapter(CustomRequest)}
@@ -161,7 +162,7 @@ def artifact_of(row: Any) -> Artifact:
 def call_row(call: OutboxCall, *, at: float) -> dict[str, Any]:
     """One of `outbox`, to be made at once."""
     return {
-        **asdict(call),
+        **{name: getattr(call, name) for name in _CALL},
         "channel": call.channel.value,
         "care": call.care.value,
         "state": CallState.WAITING.value,

@@ -40,9 +40,11 @@ from server.database.statements import (
     GET,
     INPUTS,
     LATENTS,
+    add_free_jobs,
     add_jobs,
     add_new,
     attempts_but_this,
+    end_all,
     move_all,
 )
 from server.database.usage import Metering, over_quota
@@ -236,24 +238,27 @@ class _New:
 
 def _admit(connection: Connection, news: Sequence[_New], *, quota: Quota) -> list[Job | Exception]:
     """Each one, or the one that has its idempotency key, or why its owner has no room for it today."""
-    refused = over_quota(connection, [(new.job, new.rows.job["idempotency_key"]) for new in news], quota)
-    if not refused:
-        return list(_added(connection, news))
-    rest = [new for new in news if new.job.id not in refused]
-    kept = dict(zip((new.job.id for new in rest), _added(connection, rest), strict=True)) if rest else {}
-    return [refused.get(new.job.id) or kept[new.job.id] for new in news]
-
-
-def _added(connection: Connection, news: Sequence[_New]) -> list[Job]:
-    added = add_jobs(connection, [new.rows.job for new in news])
-    kept = {new.job.id for new in news}
-    if added != len(news):
-        kept = set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(kept))).scalars())
+    kept: set[str] = set()
+    if quota == Quota():  # then most owners have none
+        kept = _there(connection, news, add_free_jobs(connection, [new.rows.job for new in news]))
+    rest = [new for new in news if new.job.id not in kept]
+    refused = over_quota(connection, [(new.job, new.rows.job["idempotency_key"]) for new in rest], quota)
+    asked = [new for new in rest if new.job.id not in refused]
+    if asked:
+        kept |= _there(connection, asked, add_jobs(connection, [new.rows.job for new in asked]))
     inputs = [row for new in news if new.job.id in kept for row in new.rows.inputs]
     if inputs:
         connection.execute(ADD_INPUTS, inputs)
     add_calls(connection, [row for new in news if new.job.id in kept for row in new.calls])
-    return [new.job if new.job.id in kept else _older(connection, new.job) for new in news]
+    return [refused.get(new.job.id) or (new.job if new.job.id in kept else _older(connection, new.job)) for new in news]
+
+
+def _there(connection: Connection, news: Sequence[_New], added: int) -> set[str]:
+    """Those of them that have been added now, who are so many."""
+    ids = {new.job.id for new in news}
+    if added in (0, len(ids)):
+        return ids if added else set()
+    return set(connection.execute(select(jobs.c.id).where(jobs.c.id.in_(ids))).scalars())
 
 
 def _older(connection: Connection, job: Job) -> Job:
@@ -303,23 +308,29 @@ class _Change:
 
 def _moves(connection: Connection, changes: Sequence[_Change], *, state: JobState) -> list[Job | Exception]:
     """The same transition of several jobs: each one's record, or why it is as it was."""
-    done = move_all(connection, state, [move_values(change.job) for change in changes])
+    whole = state in TERMINAL and connection.dialect.name == "postgresql"  # where a statement more is a wait more
+    moves = [move_values(change.job) for change in changes]
+    done = end_all(connection, state, moves, *_belonging(changes)) if whole else move_all(connection, state, moves)
     outcomes: list[Job | Exception] = [change.job for change in changes]
     if done != len(changes):
         outcomes = [_recorded(connection, change.job) for change in changes]
     went = [change for change, outcome in zip(changes, outcomes, strict=True) if isinstance(outcome, Job)]
-    made = [artifact_row(change.job.id, artifact) for change in went for artifact in change.job.artifacts]
-    if made:
-        add_new(connection, artifacts, made)
+    if not whole:
+        for table, rows in zip((artifacts, usage), _belonging(went), strict=True):
+            if rows:
+                add_new(connection, table, rows)
     add_calls(connection, [row for change in went for row in change.calls])
-    used = [change.used for change in went if change.used is not None]
-    if used:
-        add_new(connection, usage, used)  # its end that is recorded once more adds nothing
     ended = [change.job.id for change in went if change.more]
     if ended:
         for statement in ENDED:
             connection.execute(statement, {"of_jobs": ended})
     return outcomes
+
+
+def _belonging(changes: Sequence[_Change]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of `artifacts` and of `usage`; an end that is recorded once more adds nothing."""
+    made = [artifact_row(change.job.id, artifact) for change in changes for artifact in change.job.artifacts]
+    return made, [change.used for change in changes if change.used is not None]
 
 
 _MOVES: dict[JobState, Several[_Change, Job]] = {

@@ -6,7 +6,8 @@ wait, once a row, and with each wait give the interpreter away to whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +28,7 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    exists,
     func,
     insert,
     null,
@@ -37,9 +39,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
-from server.database.schema import artifacts, job_inputs, jobs, latents, one_of
+from server.database.schema import artifacts, job_inputs, jobs, latents, one_of, quotas, usage
 from server.job import BEGUN, TERMINAL, TRANSITIONS, JobState
 
 _JOB: BindParameter[str] = bindparam("of_job")
@@ -56,16 +59,72 @@ def add_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     return _run(connection, _insert(connection.dialect.name, jobs, tuple(rows[0]), _KEY), rows)
 
 
+def add_free_jobs(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """The same of owners who have no quota of their own, so that mostly nobody has to be asked for his; says how many.
+
+    SQLite looks once whether there is any, PostgreSQL at each row: there a question takes longer than its answer.
+    """
+    names = tuple(rows[0])
+    if connection.dialect.name != "sqlite":
+        return _run(connection, _insert("postgresql", jobs, names, _KEY, free=True), rows)
+    return 0 if _any_quota(connection) else add_jobs(connection, rows)
+
+
 def move_all(connection: Connection, state: JobState, moves: Sequence[Mapping[str, Any]]) -> int:
     """The same transition of several jobs, by `rows.move_values`; says of how many."""
     return _run(connection, move_sql(connection.dialect.name, state), moves)
 
 
+def end_all(
+    connection: Connection,
+    state: JobState,
+    moves: Sequence[Mapping[str, Any]],
+    made: Sequence[Mapping[str, Any]],
+    used: Sequence[Mapping[str, Any]],
+) -> int:
+    """On PostgreSQL: the same, and of those that it moved their artifacts and usage, in one statement."""
+    sql = end_sql(state)
+    given = {"rows": moves, "made": made, "used": used}
+    with _driver(connection, sql) as cursor:
+        cursor.execute(sql, {name: to_json(list(rows)).decode() for name, rows in given.items()})
+        return int(cursor.fetchone()[0])
+
+
 def _run(connection: Connection, sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """By the driver's own words: SQLAlchemy takes longer to look a statement and its parameters through than SQLite to do it."""
-    if connection.dialect.name == "sqlite":
-        return connection.exec_driver_sql(sql, [dict(row) for row in rows]).rowcount
-    return connection.exec_driver_sql(sql, {"rows": to_json(list(rows)).decode()}).rowcount
+    """By the driver itself: SQLAlchemy takes longer to look a statement and its parameters through than SQLite to do it."""
+    with _driver(connection, sql) as cursor:
+        if connection.dialect.name == "sqlite":
+            cursor.executemany(sql, [dict(row) for row in rows])
+        else:
+            cursor.execute(sql, {"rows": to_json(list(rows)).decode()})
+        return int(cursor.rowcount)
+
+
+def _any_quota(connection: Connection) -> bool:
+    sql = "SELECT 1 FROM quotas LIMIT 1"
+    with _driver(connection, sql) as cursor:
+        return cursor.execute(sql).fetchone() is not None
+
+
+@contextmanager
+def _driver(connection: Connection, sql: str) -> Iterator[Any]:
+    """The driver's cursor, in a transaction. Raises DBAPIError as SQLAlchemy would."""
+    if not connection.in_transaction():
+        connection.begin()
+    dialect, given = connection.dialect, connection.connection
+    cursor = given.cursor()
+    try:
+        yield cursor
+    except dialect.loaded_dbapi.Error as error:
+        lost = dialect.is_disconnect(error, given, cursor)  # type: ignore[arg-type]  # its own kinds of both
+        if lost:
+            connection.invalidate(error)
+        base = dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(
+            sql, None, error, base, hide_parameters=True, connection_invalidated=lost, dialect=dialect
+        ) from error
+    finally:
+        cursor.close()
 
 
 _STYLES = {"sqlite": "named", "postgresql": "pyformat"}
@@ -78,22 +137,26 @@ def _sql(dialect: str, statement: ClauseElement) -> str:
     return str(statement.compile(dialect=_DIALECTS[dialect]))
 
 
-def _given(dialect: str, types: Mapping[str, TypeEngine[Any]]) -> Any:
+def _given(dialect: str, types: Mapping[str, TypeEngine[Any]], name_of_all: str = "rows") -> Any:
     """Columns of a row that is a parameter: on PostgreSQL of rows that are one together."""
     if dialect == "sqlite":
         return {name: bindparam(name, type_=kind) for name, kind in types.items()}
-    rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
+    rows = func.json_to_recordset(cast(bindparam(name_of_all, type_=Text), postgresql.JSON))
     columns = [column(name, kind) for name, kind in types.items()]
     return rows.table_valued(*columns).render_derived(name="given", with_types=True).c
 
 
 @lru_cache
-def _insert(dialect: str, table: Table, names: tuple[str, ...], unique: tuple[str, ...]) -> str:
+def _insert(dialect: str, table: Table, names: tuple[str, ...], unique: tuple[str, ...], *, free: bool = False) -> str:
+    """`free`: on PostgreSQL alone, leave out those whose owner has a quota."""
     given = _given(dialect, {name: table.c[name].type for name in names})
     index = unique or None
     if dialect == "sqlite":
         return _sql(dialect, sqlite.insert(table).values(given).on_conflict_do_nothing(index_elements=index))
-    added = postgresql.insert(table).from_select(names, select(*(given[name] for name in names)))
+    rows = select(*(given[name] for name in names))
+    if free:
+        rows = rows.where(~exists().where(quotas.c.owner == given["owner"]))
+    added = postgresql.insert(table).from_select(names, rows)
     return _sql(dialect, added.on_conflict_do_nothing(index_elements=index))
 
 
@@ -155,3 +218,18 @@ def move_sql(dialect: str, state: JobState) -> str:
         values["signature"] = null()
     held = update(jobs).where(jobs.c.id == given["of_job"], jobs.c.fence == given["held"], _in(leaving))
     return _sql(dialect, held.values(values))
+
+
+@lru_cache
+def end_sql(state: JobState) -> str:
+    """To an end on PostgreSQL, with what belongs to it."""
+    made, used = (_with_moved(table, name) for table, name in ((artifacts, "made"), (usage, "used")))
+    moved = move_sql("postgresql", state)
+    return f"WITH moved AS ({moved} RETURNING jobs.id), made AS ({made}), used AS ({used}) SELECT count(*) FROM moved"  # noqa: S608
+
+
+def _with_moved(table: Table, name: str) -> str:
+    given = _given("postgresql", {each.name: each.type for each in table.c}, name)
+    rows = select(*(given[each.name] for each in table.c)).where(text("given.job_id IN (SELECT moved.id FROM moved)"))
+    added = postgresql.insert(table).from_select([each.name for each in table.c], rows)
+    return _sql("postgresql", added.on_conflict_do_nothing())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, case, delete, func, insert, select, text
@@ -32,6 +32,7 @@ from server.metering.usage import (
 
 MOST_JOBS = 50_000  # the latest of a model in a window, of which percentiles are taken
 _SHARES = (0.5, 0.9, 0.99)
+_USAGE = tuple(entry.name for entry in fields(Usage))
 _OWNERS: BindParameter[str] = bindparam("of_owners", expanding=True)
 
 _QUOTAS = select(quotas).where(quotas.c.owner.in_(_OWNERS))
@@ -66,7 +67,9 @@ class Metering:
 
 def usage_row(used: Usage) -> dict[str, Any]:
     """One of `usage`."""
-    return {**asdict(used), "state": used.state.value, "day": used.day}
+    row = {name: getattr(used, name) for name in _USAGE}
+    row.update(state=used.state.value, day=used.day)
+    return row
 
 
 def over_quota(connection: Connection, news: Sequence[tuple[Job, str | None]], quota: Quota) -> dict[str, Refusal]:
@@ -76,7 +79,7 @@ def over_quota(connection: Connection, news: Sequence[tuple[Job, str | None]], q
     do it one after the other.
     """
     owners = sorted({job.owner for job, _ in news})
-    limits = _limits(connection, owners, quota)
+    limits = _limits(connection, owners, quota) if owners else {}
     if not limits:
         return {}
     if connection.dialect.name == "postgresql":

@@ -270,6 +270,29 @@ async def test_an_owner_s_own_quota_comes_before_the_settings(url: URL) -> None:
             assert connection.execute(select(quotas)).all() == []
 
 
+async def test_owners_with_and_without_a_quota_of_their_own_at_once(url: URL) -> None:
+    """Of one group each owner's jobs go by his own quota, and a key that is known gives the job that it has."""
+    with books_of(url) as books:
+        with books.there.writing.connect() as connection:
+            set_quota(connection, "ada", Quota(pictures=3))
+            connection.commit()
+        older = await books.there.store.admit(a_job("old", owner="bob", idempotency_key="again"))
+        jobs = [
+            a_job("a-1", idempotency_key="a-1"),
+            a_job("b-1", owner="bob", idempotency_key="b-1"),
+            a_job("a-2", idempotency_key="a-2"),
+            a_job("b-2", owner="bob", idempotency_key="again"),
+            a_job("b-3", owner="bob", idempotency_key="b-3"),
+        ]
+        outcomes = await asyncio.gather(*map(books.there.store.admit, jobs), return_exceptions=True)
+        assert [job.id for job in outcomes if isinstance(job, Job)] == ["a-1", "b-1", older.id, "b-3"]
+        assert isinstance(outcomes[2], LimitReached)
+        with books.there.writing.connect() as connection:
+            set_quota(connection, "ada", None)
+            connection.commit()
+        assert (await books.there.store.admit(jobs[2])).id == "a-2"
+
+
 async def test_without_quotas_nothing_is_added_up(books: Books) -> None:
     """One look for owners' own, no more."""
     with books.there.reading.connect() as connection:
