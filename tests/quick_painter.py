@@ -5,6 +5,7 @@ A picture's colour is its seed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ from factory import service
 
 
 class QuickPainter:
-    """A `Painter` as factory.gpu.EngineThreads is built. `step_seconds` is the time that each of its three turns takes."""
+    """A `Painter` as factory.gpu.EngineThreads is built. `step_seconds` is the time that each of its three turns takes; where
+    that is none, all requests share their turns, as they share an engine's steps."""
 
     step_seconds = 0.01
 
@@ -43,6 +45,7 @@ class QuickPainter:
         self._reactor = reactor
         self._tell = on_events
         self._painted: set[str] = set()
+        self._turns: deque[list[EngineEvent]] = deque()  # to come, of requests that share them
 
     def start(self, model: str) -> None:
         """Ready at once."""
@@ -65,9 +68,16 @@ class QuickPainter:
             for seed in range(request.seed, request.seed + request.num_images)
         )
         name = request.request_id
-        self._later(1, Started(name))
-        self._later(2, Stepped(name, Phase.DENOISING, 1, 2, 0.5, 0.0))
-        self._later(3, Finished(name, pictures, ()))
+        events = (
+            Started(name),
+            Stepped(name, Phase.DENOISING, 1, 2, 0.5, 0.0),
+            Finished(name, pictures, ()),
+        )
+        for turn, event in enumerate(events):
+            if self.step_seconds:
+                self._reactor.callLater((turn + 1) * self.step_seconds, self._say, [event])
+            else:
+                self._share(turn, event)
 
     def cancel(self, request_id: str) -> None:
         """Say nothing more of it but that."""
@@ -84,15 +94,24 @@ class QuickPainter:
         """None."""
         return EngineNumbers()
 
-    def _later(self, turn: int, event: Started | Stepped | Finished) -> None:
-        self._reactor.callLater(turn * self.step_seconds, self._say, event)
+    def _share(self, turn: int, event: EngineEvent) -> None:
+        if not self._turns:
+            self._reactor.callLater(0, self._take_turn)
+        while len(self._turns) <= turn:
+            self._turns.append([])
+        self._turns[turn].append(event)
 
-    def _say(self, event: Started | Stepped | Finished) -> None:
-        if event.request_id not in self._painted:
-            return
-        if isinstance(event, Finished):
-            self._painted.discard(event.request_id)
-        self._tell([event])
+    def _take_turn(self) -> None:
+        events = self._turns.popleft()
+        if self._turns:
+            self._reactor.callLater(0, self._take_turn)
+        self._say(events)
+
+    def _say(self, events: list[Any]) -> None:
+        events = [event for event in events if event.request_id in self._painted]
+        self._painted.difference_update(event.request_id for event in events if isinstance(event, Finished))
+        if events:
+            self._tell(events)
 
 
 def paint_quickly(step_seconds: float = QuickPainter.step_seconds) -> None:

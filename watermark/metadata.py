@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from io import BytesIO
 
 from PIL import Image
@@ -90,11 +91,18 @@ def _entries(metadata: Mapping[str, str]) -> dict[str, str]:
     return entries
 
 
-def _chunk(key: str, text: str) -> Chunk:
+@lru_cache
+def _keyword(key: str) -> bytes:
+    """A key as a chunk begins with it: every picture has the same few. Raises MetadataError."""
     if not _KEY.fullmatch(key) or len(key) > 79:
         raise MetadataError(f"metadata key must be 1 to 79 printable Latin-1 characters, not {key!r}")
-    keyword = key.encode("latin-1") + b"\0"
-    text = _UNPRINTABLE.sub("\ufffd", text)
+    return key.encode("latin-1") + b"\0"
+
+
+def _chunk(key: str, text: str) -> Chunk:
+    keyword = _keyword(key)
+    if not text.isascii() or "\0" in text:
+        text = _UNPRINTABLE.sub("\ufffd", text)
     if text.isascii():
         return Chunk(b"tEXt", keyword + text.encode("ascii"))
     return Chunk(

@@ -21,6 +21,7 @@ _DEPTHS = {
     4: (8, 16),
     6: (8, 16),
 }  # by colour type; the standard's table
+_LENGTH = struct.Struct(">I")
 MAX_CHUNKS = 4096  # 4 MiB in writers' usual 8 KiB pieces is 512; more only keeps the reader busy
 
 
@@ -37,8 +38,8 @@ class Chunk:
 
     def encoded(self) -> bytes:
         """The chunk as it stands in a file."""
-        crc = zlib.crc32(self.type + self.body)
-        return struct.pack(">I", len(self.body)) + self.type + self.body + struct.pack(">I", crc)
+        crc = zlib.crc32(self.body, zlib.crc32(self.type))
+        return b"".join((_LENGTH.pack(len(self.body)), self.type, self.body, _LENGTH.pack(crc)))
 
 
 def chunks(png: bytes) -> Iterator[Chunk]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -214,9 +215,10 @@ class Lifecycle:
 
     def _paint(self, live: LiveJob, saved: tuple[engine.SavedImage, ...], files: Mapping[str, str]) -> None:
         job = live.job
-        request = replace(job.request, owner=job.owner, deadline_seconds=self._seconds_left(job))
-        if isinstance(request, engine.GenerationRequest):
-            request = replace(request, saved=saved, adapter_files=files)
+        given: dict[str, Any] = {"owner": job.owner, "deadline_seconds": self._seconds_left(job)}
+        if isinstance(job.request, engine.GenerationRequest):
+            given |= {"saved": saved, "adapter_files": files}
+        request = replace(job.request, **given)
         live.left_engine = False
         try:
             self._painter.submit(request)

@@ -14,7 +14,7 @@ from server.events import Canceled, Event, Failed, Phase, Progress, Succeeded
 from server.interfaces import Leases
 from server.job import TERMINAL, Job, JobState
 from server.jobs.places import Places
-from server.metrics.registry import Metrics, Read, gauge
+from server.metrics.registry import Kept, Metrics, Read, gauge
 
 SECONDS = (
     0.1,
@@ -77,14 +77,18 @@ class JobMeter:
         )
         self._images = Counter("atelier_images", "Pictures painted and stored.", model, registry=registry)
 
-        def seconds_of(name: str, text: str) -> Histogram:
-            return Histogram(name, text, model, registry=registry, buckets=SECONDS)
+        def seconds_of(name: str, text: str) -> Kept[str, Histogram]:
+            seconds = Histogram(name, text, model, registry=registry, buckets=SECONDS)
+            return Kept(lambda of_model: seconds.labels(of_model))
 
         self._first_step = seconds_of("atelier_job_first_step_seconds", "From acceptance to the first step's end.")
         self._queued = seconds_of("atelier_job_queued_seconds", "From acceptance to a place in a batch.")
         self._processing = seconds_of("atelier_job_processing_seconds", "From a place in a batch to the stored result.")
         self._finishing = seconds_of("atelier_job_finishing_seconds", "From painted to the stored and recorded result.")
         self._whole = seconds_of("atelier_job_seconds", "From acceptance to the result, of jobs that succeeded.")
+        self._accepted_of = Kept[str, Counter](lambda name: self._accepted.labels(name))
+        self._images_of = Kept[str, Counter](lambda name: self._images.labels(name))
+        self._ended_of = Kept[tuple[str, str, str], Counter](lambda key: self._ended.labels(*key))
         for name in models:  # so that rates are right from a model's first job on
             self._accepted.labels(name)
             self._images.labels(name)
@@ -98,7 +102,7 @@ class JobMeter:
     def admitted(self, job: Job) -> None:
         """A new job."""
         model = self._model(job)
-        self._accepted.labels(model).inc()
+        self._accepted_of[model].inc()
         self._courses[job.id] = _Course(model, job.created_at)
         if len(self._courses) > _COURSES:
             self._courses.popitem(last=False)
@@ -107,22 +111,22 @@ class JobMeter:
         """It began, is tried again, or has ended."""
         model = self._model(job)
         if job.state is JobState.PROCESSING and job.retries == 0 and job.attempts <= 1:
-            self._queued.labels(model).observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
+            self._queued[model].observe(max(0.0, (job.started_at or job.created_at) - job.created_at))
         elif job.state is JobState.RETRYING:
             self._retried.labels(_code(job)).inc()
         elif job.state in TERMINAL:
-            self._ended.labels(model, job.state.value, _code(job)).inc()
+            self._ended_of[model, job.state.value, _code(job)].inc()
             if job.state is JobState.SUCCEEDED:
                 self._succeeded(model, job)
 
     def _succeeded(self, model: str, job: Job) -> None:
         ended_at, started_at = job.completed_at or job.created_at, job.started_at or job.created_at
-        self._images.labels(model).inc(len(job.artifacts))
-        self._processing.labels(model).observe(max(0.0, ended_at - started_at))
-        self._whole.labels(model).observe(max(0.0, ended_at - job.created_at))
+        self._images_of[model].inc(len(job.artifacts))
+        self._processing[model].observe(max(0.0, ended_at - started_at))
+        self._whole[model].observe(max(0.0, ended_at - job.created_at))
         course = self._courses.get(job.id)
         if course is not None and course.painted_at is not None:
-            self._finishing.labels(model).observe(max(0.0, ended_at - course.painted_at))
+            self._finishing[model].observe(max(0.0, ended_at - course.painted_at))
 
     # A Watcher
 
@@ -135,7 +139,7 @@ class JobMeter:
                 course.painted_at = self._seconds()
             if not course.stepped and event.step > 0:
                 course.stepped = True
-                self._first_step.labels(course.model).observe(max(0.0, self._seconds() - course.created_at))
+                self._first_step[course.model].observe(max(0.0, self._seconds() - course.created_at))
 
     def _model(self, job: Job) -> str:
         return job.request.model if job.request.model in self._models else OTHER

@@ -55,13 +55,15 @@ class AddressedJobs:
         """As the store's; the addresses are left out of the record."""
         if not job.artifacts:
             return await self._store.move(job, calls)
-        plain = tuple(replace(artifact, url="", access="") for artifact in job.artifacts)
-        return await self._addressed(await self._store.move(replace(job, artifacts=plain), calls))
+        if any(artifact.url or artifact.access for artifact in job.artifacts):
+            job = replace(job, artifacts=tuple(replace(artifact, url="", access="") for artifact in job.artifacts))
+        return await self._addressed(await self._store.move(job, calls))
 
     async def _addressed(self, job: Job) -> Job:
         if not job.artifacts:
             return job
-        return replace(job, artifacts=tuple([await self._told(job, artifact) for artifact in job.artifacts]))
+        told = tuple([await self._told(job, artifact) for artifact in job.artifacts])
+        return job if told == job.artifacts else replace(job, artifacts=told)
 
     async def _told(self, job: Job, artifact: Artifact) -> Artifact:
         try:
@@ -72,4 +74,5 @@ class AddressedJobs:
         access = "" if self._access is None else self._access.query(job.id, job.owner)
         if not url and self._door:
             url = f"{self._door}{picture_path(job.id, artifact.image_index)}{access}"
-        return replace(artifact, url=url, access=access)
+        known = url == artifact.url and access == artifact.access
+        return artifact if known else replace(artifact, url=url, access=access)
