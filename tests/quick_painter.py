@@ -45,7 +45,7 @@ class QuickPainter:
         self._reactor = reactor
         self._tell = on_events
         self._painted: set[str] = set()
-        self._turns: deque[list[EngineEvent]] = deque()  # to come, of requests that share them
+        self._turns: deque[list[Started | Stepped | Finished]] = deque()  # to come, of requests that share them
 
     def start(self, model: str) -> None:
         """Ready at once."""
@@ -68,16 +68,9 @@ class QuickPainter:
             for seed in range(request.seed, request.seed + request.num_images)
         )
         name = request.request_id
-        events = (
-            Started(name),
-            Stepped(name, Phase.DENOISING, 1, 2, 0.5, 0.0),
-            Finished(name, pictures, ()),
-        )
-        for turn, event in enumerate(events):
-            if self.step_seconds:
-                self._reactor.callLater((turn + 1) * self.step_seconds, self._say, [event])
-            else:
-                self._share(turn, event)
+        self._later(1, Started(name))
+        self._later(2, Stepped(name, Phase.DENOISING, 1, 2, 0.5, 0.0))
+        self._later(3, Finished(name, pictures, ()))
 
     def cancel(self, request_id: str) -> None:
         """Say nothing more of it but that."""
@@ -94,12 +87,15 @@ class QuickPainter:
         """None."""
         return EngineNumbers()
 
-    def _share(self, turn: int, event: EngineEvent) -> None:
+    def _later(self, turn: int, event: Started | Stepped | Finished) -> None:
+        if self.step_seconds:
+            self._reactor.callLater(turn * self.step_seconds, self._say, [event])
+            return
         if not self._turns:
             self._reactor.callLater(0, self._take_turn)
-        while len(self._turns) <= turn:
+        while len(self._turns) < turn:
             self._turns.append([])
-        self._turns[turn].append(event)
+        self._turns[turn - 1].append(event)
 
     def _take_turn(self) -> None:
         events = self._turns.popleft()
@@ -107,11 +103,11 @@ class QuickPainter:
             self._reactor.callLater(0, self._take_turn)
         self._say(events)
 
-    def _say(self, events: list[Any]) -> None:
-        events = [event for event in events if event.request_id in self._painted]
-        self._painted.difference_update(event.request_id for event in events if isinstance(event, Finished))
-        if events:
-            self._tell(events)
+    def _say(self, events: list[Started | Stepped | Finished]) -> None:
+        heard = [event for event in events if event.request_id in self._painted]
+        self._painted.difference_update(event.request_id for event in heard if isinstance(event, Finished))
+        if heard:
+            self._tell(heard)
 
 
 def paint_quickly(step_seconds: float = QuickPainter.step_seconds) -> None:

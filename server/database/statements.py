@@ -116,7 +116,7 @@ def _driver(connection: Connection, sql: str) -> Iterator[Any]:
     try:
         yield cursor
     except dialect.loaded_dbapi.Error as error:
-        lost = dialect.is_disconnect(error, given, cursor)  # type: ignore[arg-type]  # its own kinds of both
+        lost = dialect.is_disconnect(error, given, cursor)
         if lost:
             connection.invalidate(error)
         base = dialect.loaded_dbapi.Error
