@@ -45,7 +45,10 @@ FREE = {
 }  # outside the house: they may use all of it, nobody below uses them
 ALONE = {"watermark", "ai"}  # they know nothing of ours but themselves
 
-SPEAK_AMQP = {f"server.doors.amqp.{name}" for name in ("connection", "pika_errors", "pika_messages", "pika_protocol")}
+SPEAK_AMQP = {
+    f"server.doors.amqp.{name}"
+    for name in ("connection", "pika_errors", "pika_frames", "pika_messages", "pika_protocol")
+}
 TORCH = {"torch", "diffusers", "transformers", "safetensors", "accelerate", "peft"}
 NETWORK = {
     "twisted",
