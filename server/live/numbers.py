@@ -66,5 +66,6 @@ class StageNumbers:
     model: str
     sessions: int
     processes: int
+    ready: int  # of them that have loaded the model
     died: int  # processes that ended unasked
     counts: Counts

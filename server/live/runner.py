@@ -123,6 +123,11 @@ class Runner:
         """How many there are."""
         return sum(one is not None for one in (self._active, self._spare))
 
+    @property
+    def ready(self) -> int:
+        """How many of them have loaded the model: one works, another stands by."""
+        return sum(one is not None and one.loaded for one in (self._active, self._spare))
+
     async def load(self) -> None:
         """Return once ticks can be run. Raises Refusal (MODEL_LOAD_FAILED, UNAVAILABLE)."""
         if self._active is not None and self._active.loaded:

@@ -71,7 +71,9 @@ class Stage:
     def numbers(self) -> StageNumbers:
         """What is told of it."""
         runner = self._runner
-        return StageNumbers(self.model.name, len(self._sessions), runner.processes, runner.died, self.counts)
+        return StageNumbers(
+            self.model.name, len(self._sessions), runner.processes, runner.ready, runner.died, self.counts
+        )
 
     async def load(self) -> None:
         """Return once sessions can be opened. Raises Refusal."""

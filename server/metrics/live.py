@@ -24,6 +24,8 @@ def _families(each: Numbers) -> Iterable[Metric]:
     of = partial(_each, each)
     yield gauge("atelier_live_sessions", "Open live sessions.", _plain(each, "sessions"), _MODEL)
     yield gauge("atelier_live_processes", "Stream processes, the spare one too.", _plain(each, "processes"), _MODEL)
+    text = "Stream processes that have loaded the model: one works, and another stands by."
+    yield gauge("atelier_live_processes_ready", text, _plain(each, "ready"), _MODEL)
     text = "Stream processes that ended unasked, and were begun again."
     yield counter("atelier_live_processes_died", text, _plain(each, "died"), _MODEL)
     yield counter("atelier_live_frames", "Frames of live sessions that were taken.", of("frames"), _MODEL)

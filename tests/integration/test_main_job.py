@@ -221,7 +221,7 @@ async def test_models_and_status_are_told(server: tuple[str, int]) -> None:
     """The models with their defaults, and how the server is doing."""
     client = await RawClient.connect(server, ALICE)
     models: Any = (await client.ask(list_models=pb.ListModels())).message
-    assert [model.name for model in models.models] == ["demo", "text-demo"]
+    assert [model.name for model in models.models] == ["demo", "text-demo", "stream-demo"]
     assert models.models[0].default_width == 128
     assert models.models[0].state == pb.MODEL_READY
     status: Any = (await client.ask(get_server_status=pb.GetServerStatus())).message

@@ -127,7 +127,7 @@ async def check_doors(there: Platform, model_id: str) -> None:
     """The plain name over TCP and the jobs' own routes; every list has it."""
     client = await RawClient.connect(there.tcp, ADA)
     models: Any = (await client.ask(list_models=pb.ListModels())).message
-    assert [model.name for model in models.models] == ["demo", "text-demo", "ada/fox"]
+    assert [model.name for model in models.models] == ["demo", "text-demo", "ada/fox", "stream-demo"]
     await client.close()
     job = await there.ada.post("/v1/jobs", json={"prompt": "a star", "model": "fox", "num_inference_steps": 1})
     assert job.status_code == 202, job.text

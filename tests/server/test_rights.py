@@ -29,6 +29,7 @@ from tests.server.accounts.rooms import HERE, AccountsHouse, accounts_house
 from tests.server.doors.http.door import Door
 from tests.server.doors.http.test_usage import Books as UsageBooks
 from tests.server.fakes import settle
+from tests.server.live.acting import Theatre
 
 
 class Kind(Enum):
@@ -192,19 +193,25 @@ class Books(UsageBooks):
 
 
 @pytest.fixture
-def house(sqlite_url: URL) -> Iterator[AccountsHouse]:
+def theatre() -> Theatre:
+    """Where live sessions are."""
+    return Theatre()
+
+
+@pytest.fixture
+def house(sqlite_url: URL, theatre: Theatre) -> Iterator[AccountsHouse]:
     """A server."""
-    with accounts_house(sqlite_url) as made:
+    with accounts_house(sqlite_url, live=theatre.sessions) as made:
         yield made
 
 
 @pytest.fixture
-def world(house: AccountsHouse) -> World:
-    """Everybody has come, and Bob has painted."""
-    return LOOP.run_until_complete(_world(house))
+def world(house: AccountsHouse, theatre: Theatre) -> World:
+    """Everybody has come, and Bob has painted and opened a live session."""
+    return LOOP.run_until_complete(_world(house, theatre))
 
 
-async def _world(house: AccountsHouse) -> World:
+async def _world(house: AccountsHouse, theatre: Theatre) -> World:
     rooms = house.rooms
     access = PictureAccess(house.published, house.clock, seconds=3600)
     access.sign_with([b"a secret of more than thirty-two bytes"])
@@ -230,10 +237,12 @@ async def _world(house: AccountsHouse) -> World:
         house.painter.paint(job_id)
     await settle()
     version = (await door.ask("GET", "/v1/models/atelier/demo/versions", token=grace)).json()["results"][0]["id"]
+    live, _ = await theatre.opened("babbage")
     made.things = {
         "job_id": job, "prediction_id": job, "batch_id": batch["id"], "key_id": bobs_key, "image_index": "0",
         "username": "babbage", "model_id": "demo", "model_owner": "atelier", "name": "demo", "version": version,
         "path:path": "none.js", "adapter": "ink", "adapter_owner": "babbage", "model": "demo", "owner": "atelier",
+        "live_id": live.live_id,
     }  # fmt: skip
     made.of_bob = {job, batch["id"], bobs_key, "babbage"}
     return made
@@ -330,7 +339,7 @@ PACKETS: dict[str, tuple[Any, str]] = {
     "watch_live": (pb.WatchLive(live_id="B"), "LIVE_NOT_FOUND"),
     "connect_udp": (pb.ConnectUdp(), "UNAVAILABLE"),
 }
-"""What each packet asks of Bob's job, and what Ada is answered."""
+"""What each packet asks of Bob's job or live session, and what Ada is answered."""
 
 
 def told(heard: tcp.Heard) -> str:
@@ -338,13 +347,17 @@ def told(heard: tcp.Heard) -> str:
     return pb.ErrorCode.Name(heard.message.code) if heard.kind == "error" else heard.kind
 
 
-def packet(kind: str, job_id: str) -> dict[str, Any]:
-    """About that job."""
+def packet(kind: str, job_id: str, live_id: str = "x") -> dict[str, Any]:
+    """About that job, or that live session."""
     message = type(PACKETS[kind][0])()
     message.CopyFrom(PACKETS[kind][0])
-    if hasattr(message, "job_id"):
-        message.job_id = job_id
+    for name, thing in (("job_id", job_id), ("live_id", live_id)):
+        if hasattr(message, name):
+            setattr(message, name, thing)
     return {kind: message}
+
+
+NOT_THERE = ("JOB_NOT_FOUND", "LIVE_NOT_FOUND", "PERMISSION_DENIED")
 
 
 def test_every_packet_has_its_line() -> None:
@@ -355,18 +368,18 @@ def test_every_packet_has_its_line() -> None:
 @pytest.mark.parametrize("kind", sorted(PACKETS))
 async def test_a_packet_answers_those_it_is_for(world: World, kind: str) -> None:
     """Ada's own things alone; nothing before Hello; nothing any more once her credential has ended."""
-    job_id = world.things["job_id"]
+    of_bob = (world.things["job_id"], world.things["live_id"])
     door = tcp.Door(world.house, idle_timeout=100_000.0)
     stranger = door.connect()
-    assert told(await stranger.ask(**packet(kind, job_id))) == "HELLO_REQUIRED"
+    assert told(await stranger.ask(**packet(kind, *of_bob))) == "HELLO_REQUIRED"
     for name in UNKNOWN:
         assert told(await stranger.greet(world.tokens[name])) == "UNAUTHENTICATED"
     ada = await door.client(world.tokens["ada"])
-    assert told(await _first(ada, packet(kind, job_id))) == PACKETS[kind][1]
+    assert told(await _first(ada, packet(kind, *of_bob))) == PACKETS[kind][1]
     bob = await door.client(world.tokens["bob"])
-    assert told(await _first(bob, packet(kind, job_id))) not in ("JOB_NOT_FOUND", "PERMISSION_DENIED")
+    assert told(await _first(bob, packet(kind, *of_bob))) not in NOT_THERE
     world.house.clock.advance(3601.0)
-    number = ada.say(**packet(kind, job_id))
+    number = ada.say(**packet(kind, *of_bob))
     heard = await ada.hear()
     assert [(one.request_id, told(one)) for one in heard] == [(number, "UNAUTHENTICATED"), (0, "goodbye")]
 
@@ -391,7 +404,14 @@ async def test_a_key_that_is_revoked_ends_its_connection_at_the_next_packet(worl
 async def test_a_reading_key_submits_nothing_over_tcp(world: World) -> None:
     """PERMISSION_DENIED, and the connection lives on."""
     peer = await tcp.Door(world.house).client(world.tokens["reader"])
-    for kind, answer in (("submit", "PERMISSION_DENIED"), ("cancel", "PERMISSION_DENIED"), ("list_models", "models")):
+    for kind, answer in (
+        ("submit", "PERMISSION_DENIED"),
+        ("cancel", "PERMISSION_DENIED"),
+        ("open_live", "PERMISSION_DENIED"),
+        ("live_frame", "PERMISSION_DENIED"),
+        ("watch_live", "LIVE_NOT_FOUND"),
+        ("list_models", "models"),
+    ):
         assert told(await peer.ask(**packet(kind, "x"))) == answer
 
 

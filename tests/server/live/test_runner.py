@@ -20,6 +20,9 @@ async def test_nothing_is_begun_before_a_session_is_opened() -> None:
     assert len(theatre.processes) == 1
     theatre.clock.advance(0.25)
     assert len(theatre.processes) == 2
+    assert (theatre.sessions.numbers()[0].processes, theatre.sessions.numbers()[0].ready) == (2, 1)
+    theatre.processes[1].begin()
+    assert theatre.sessions.numbers()[0].ready == 2
 
 
 async def test_sessions_go_on_in_the_spare_process_at_the_next_tick() -> None:
