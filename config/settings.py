@@ -38,6 +38,7 @@ from config.records import RecordSettings
 from config.sources import SourceSettings
 from config.storing import StoringSettings
 from config.tcp import TcpSettings
+from config.udp import UdpSettings
 
 BESIDE_AN_IMAGE = 4096  # bytes of a request: a prompt, and everything else that it says
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
@@ -49,6 +50,7 @@ class SettingsError(Exception):
 
 class Settings(
     TcpSettings,
+    UdpSettings,
     AccountSettings,
     JobSettings,
     LimitingSettings,

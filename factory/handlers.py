@@ -19,7 +19,7 @@ from server.handlers.server_status import ServerStatusHandler
 from server.handlers.submit import SubmitHandler
 from server.handlers.watch import WatchHandler
 from server.health import Health
-from server.interfaces import JobStore, Painter
+from server.interfaces import Handler, JobStore, Painter
 from server.jobs.board import Board
 from server.jobs.lifecycle import Lifecycle
 from server.lag import LagMeter
@@ -43,6 +43,7 @@ class HandlerParts:
     connections: Callable[[], int]
     device: str
     live: Live
+    connect_udp: Handler
 
 
 def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
@@ -68,4 +69,5 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
         ),
         ping=PingHandler(clock.seconds),
         live=LiveHandlers(parts.live),
+        connect_udp=parts.connect_udp,
     )

@@ -36,6 +36,8 @@ def check_listening(settings: Settings) -> None:
         known = known or bool(settings.http_anonymous_owner)
         ways = "set ATELIER_TOKENS, ATELIER_REQUIRE_ACCOUNT or ATELIER_HTTP_ANONYMOUS_OWNER"
         _check(settings, settings.http_endpoint(), name, ways, known=known)
+    if settings.udp:
+        _check_udp(settings)
 
 
 def _check(settings: Settings, endpoint: str, name: str, ways: str, *, known: bool) -> None:
@@ -50,6 +52,22 @@ def _check(settings: Settings, endpoint: str, name: str, ways: str, *, known: bo
         raise SettingsError(
             f"{name}: listening on {where} without TLS would show tokens to the network: "
             "use an ssl: endpoint, or set ATELIER_ALLOW_PLAINTEXT=true if something else encrypts"
+        )
+
+
+def _check_udp(settings: Settings) -> None:
+    """Keys come by TCP, so only those who are known there have one; what is said to them can be read on the way."""
+    if is_loopback(settings.udp_host):
+        return
+    if not (settings.tokens or settings.require_account):
+        raise SettingsError(
+            f"ATELIER_UDP_HOST: listening on {settings.udp_host} needs tokens: set ATELIER_TOKENS or ATELIER_REQUIRE_ACCOUNT, "
+            "or leave it at 127.0.0.1"
+        )
+    if not settings.allow_plaintext:
+        raise SettingsError(
+            f"ATELIER_UDP_HOST: datagrams from {settings.udp_host} are signed, not encrypted: the network can read results. "
+            "Set ATELIER_ALLOW_PLAINTEXT=true if it may"
         )
 
 

@@ -36,6 +36,7 @@ from server.metrics.page import metrics_site
 from server.metrics.records import CommitMeter, records_families
 from server.metrics.registry import Metrics
 from server.metrics.storage import MeasuredArtifacts, adapter_families
+from server.metrics.udp import UdpNumbers, udp_families
 from server.metrics.web import WebMeasures, WebMeter
 from server.metrics.webhooks import MeasuredSender, delivery_families
 from server.pools import ThreadedPool
@@ -58,6 +59,7 @@ class Measured:
     adapters: AdapterFetching
     delivery: Delivery
     door: TcpDoor
+    udp: UdpNumbers
     limits_away: Callable[[], bool]
     live: Sessions
 
@@ -104,6 +106,7 @@ class Measuring:
         add(counting_families(parts.limits_away))
         add(live_session_families(parts.live.numbers))
         add(door_families(parts.door.counts, lambda: parts.door.connections))
+        add(udp_families(parts.udp))
 
     async def listen(self, health: Health) -> None:
         """Start the thread, and listen where the settings say. Raises SettingsError, CannotListenError."""

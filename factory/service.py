@@ -35,6 +35,7 @@ from factory.sockets import given
 from factory.storage import Storage
 from factory.tcp import TcpDoor
 from factory.tracing import tracing
+from factory.udp import UdpHouse
 from factory.webhooks import Webhooks
 from server.backlog import BacklogWatch
 from server.clock import Clock
@@ -155,6 +156,7 @@ class AtelierService:
         board.tap(dispatched)
         self._sources = LiveSources(settings, reactor)
         self._live = make_live(settings, reactor, self._sources.sources)
+        self._udp = UdpHouse(settings, reactor)
         submit = SubmitHandler(jobs.admission, jobs.predictions, jobs.lifecycle if paints else dispatched, self._health)
         handlers = make_handlers(
             HandlerParts(
@@ -171,9 +173,11 @@ class AtelierService:
                 connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
                 live=self._live,
+                connect_udp=self._udp.connect,
             ),
             clock,
         )
+        self._udp.join(handlers, board, self._accounts.identities, self._live, self._accounts.note)
         self._tcp = TcpDoor(
             DoorParts(
                 handlers=handlers,
@@ -219,6 +223,7 @@ class AtelierService:
                 adapters=self._adapters,
                 delivery=self._webhooks.delivery,
                 door=self._tcp,
+                udp=self._udp,
                 limits_away=lambda: self._limiting.away,
                 live=self._live,
             )
@@ -291,8 +296,9 @@ class AtelierService:
             raise SettingsError(f"ATELIER_TCP_LISTEN: {error or type(error).__name__}") from error
         self._ports.append(port)
         self.addresses.append(_address(port))
-        if address := await self._http.listen():
-            self.addresses.append(address)
+        for address in (await self._http.listen(), self._udp.listen()):
+            if address:
+                self.addresses.append(address)
 
     async def stop(self) -> None:
         """Take nothing new, finish what runs or leave it to the next life, say goodbye, tell others, end the threads."""
@@ -305,6 +311,7 @@ class AtelierService:
         await self._live.stop()
         await self._tcp.close_all(Refusal(Code.UNAVAILABLE, "the server has stopped"))
         await self._http.close_all()
+        await self._udp.close()
         if self._amqp is not None:
             await self._amqp.close()
         self._jobs.elsewhere.stop()

@@ -19,7 +19,7 @@ from config.processes import ProcessPlan
 from factory.children import Launcher
 from factory.listening import check_listening, read_endpoint
 from factory.sockets import bind, shown
-from factory.supervisor import Launch, Supervisor
+from factory.supervisor import LIVES, Launch, Supervisor
 from server.clock import Clock
 from server.database.folder import DataFolder, FolderInUse
 from server.futures import as_future
@@ -106,6 +106,11 @@ class SeveralProcesses:
             raise SettingsError(f"{PREFIX}DATA_DIR: {error.filename}: {error.strerror}") from None
 
     def _listen(self) -> None:
+        last = (self._settings.udp_port or 0) + len(LIVES) * len(self._plans) - 1
+        if last > 65_535:
+            raise SettingsError(
+                f"{PREFIX}UDP_PORT: {len(self._plans)} processes need the ports up to {last}; 65535 is the last"
+            )
         endpoints = {"tcp": (self._settings.tcp_listen, f"{PREFIX}TCP_LISTEN")}
         if self._settings.http_endpoint():
             endpoints["http"] = (self._settings.http_endpoint(), f"{PREFIX}HTTP_LISTEN")
@@ -125,7 +130,15 @@ class SeveralProcesses:
 
     def _environment(self, name: str) -> Mapping[str, str]:
         listen = f"unix:{socket_of(self._metrics_folder, name)}:mode=600" if self._metrics_folder else ""
-        return {f"{PREFIX}METRICS_LISTEN": listen}
+        return {f"{PREFIX}METRICS_LISTEN": listen, **self._udp_port(name)}
+
+    def _udp_port(self, name: str) -> Mapping[str, str]:
+        """Each life its own, from the one that was set on: those that take over from others come after all of these."""
+        first = self._settings.udp_port
+        if not first:
+            return {}
+        place = [plan.name for plan in self._plans].index(name[:-1])
+        return {f"{PREFIX}UDP_PORT": str(first + LIVES.index(name[-1]) * len(self._plans) + place)}
 
     async def _tell_metrics(self, supervisor: Supervisor) -> None:
         if self._metrics_folder is None:

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ai.types import AdapterUse as AdapterUse  # the engine's own word, which commands use as it stands
 from ai.types import Json
@@ -22,6 +23,9 @@ from server.listing import JobPage
 from server.live.events import Frame
 from server.webhook import Webhook
 from watermark import Signature
+
+if TYPE_CHECKING:
+    from server.principal import Principal
 
 MAX_IMAGES = 4  # a request's images share its adapters and its result; more pictures are more requests
 MAX_SEED = 2**63 - 1  # the largest a torch generator takes on every platform
@@ -232,9 +236,14 @@ class WatchLive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectUdp:
-    """Where to send datagrams, and what they are signed with."""
+    """Where to send datagrams, and what they are signed with.
+
+    `principal` is the owner's, and `token` the credential that says so: the key is good for no more, and no longer.
+    """
 
     owner: str
+    principal: Principal | None = field(default=None, repr=False)
+    token: str = field(default="", repr=False, compare=False)
 
 
 Command = (

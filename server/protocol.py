@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
 import structlog
@@ -19,7 +20,7 @@ from zope.interface import implementer
 
 from proto import atelier_pb2 as pb
 from server.clock import Timer
-from server.commands import Cancel
+from server.commands import Cancel, ConnectUdp
 from server.deadlines import Deadlines
 from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
@@ -235,6 +236,8 @@ class AtelierProtocol(Protocol):
         try:
             command = DECODERS[kind](message, self._principal.owner)
             check_command(self._principal, command)
+            if isinstance(command, ConnectUdp):
+                command = replace(command, principal=self._principal, token=self._token)
             if self._principal.is_noted and changes(command):
                 host = getattr(self._transport.getPeer(), "host", "")
                 self._parts.note(self._principal, f"tcp.{kind}", getattr(command, "job_id", ""), host)

@@ -1,4 +1,4 @@
-"""Who may what: every route of the HTTP door and every packet of the TCP door, walked mechanically.
+"""Who may what: every route of the HTTP door, every packet of the TCP door, every datagram of the UDP door, walked mechanically.
 
 Ada asks for each of Bob's things, and so do somebody without a token, somebody with a revoked key and somebody whose access token
 has ended. A route or packet without a line here fails the test.
@@ -19,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
+from proto import atelier_udp_pb2 as udp
 from server.metering.usage import UsageLine, UsageQuery
 from server.picture_access import PictureAccess
 from server.principal import EVERYDAY, Role, Scope
@@ -28,6 +29,7 @@ from tests.server import door as tcp
 from tests.server.accounts.rooms import HERE, AccountsHouse, accounts_house
 from tests.server.doors.http.door import Door
 from tests.server.doors.http.test_usage import Books as UsageBooks
+from tests.server.doors.udp.site import Site
 from tests.server.fakes import settle
 from tests.server.live.acting import Theatre
 
@@ -387,6 +389,48 @@ async def test_a_packet_answers_those_it_is_for(world: World, kind: str) -> None
 async def _first(peer: tcp.Peer, message: dict[str, Any]) -> tcp.Heard:
     number = peer.say(**message)
     return next(heard for heard in await peer.hear() if heard.request_id == number)
+
+
+DATAGRAMS: dict[str, tuple[Any, str, str]] = {
+    "subscribe": (udp.Subscribe(job_id="B"), "JOB_NOT_FOUND", "subscribed"),
+    "unsubscribe": (udp.Unsubscribe(job_id="B"), "unsubscribed", "unsubscribed"),
+    "heartbeat": (udp.Heartbeat(), "alive", "alive"),
+    "open_live": (udp.OpenLive(model="nobody's"), "MODEL_NOT_FOUND", "PERMISSION_DENIED"),
+    "live_frame": (udp.LiveFrame(live_id="B"), "LIVE_NOT_FOUND", "PERMISSION_DENIED"),
+    "close_live": (udp.CloseLive(live_id="B"), "LIVE_NOT_FOUND", "PERMISSION_DENIED"),
+}
+"""What each datagram asks of Bob's job, what Ada is answered, and what Bob is by a key that may read alone."""
+
+
+def test_every_datagram_has_its_line() -> None:
+    """Whoever adds one says here whose it is."""
+    assert set(DATAGRAMS) == {one.name for one in udp.ClientDatagram.DESCRIPTOR.oneofs_by_name["message"].fields}
+
+
+@pytest.mark.parametrize("kind", sorted(DATAGRAMS))
+async def test_a_datagram_answers_those_it_is_for(world: World, kind: str) -> None:
+    """Ada's own things alone, by what her credential is for; nobody hears anything once it has ended."""
+    message, ada_s, reader_s = DATAGRAMS[kind]
+    asked = type(message)()
+    asked.CopyFrom(message)
+    if getattr(message, "job_id", ""):
+        asked.job_id = world.things["job_id"]
+    site, directory = Site(world.house), world.house.rooms.directory
+    ada = await directory.principal(world.tokens["ada"])
+    bob = await directory.principal(world.tokens["bob"])
+    reader = replace(bob, scopes=frozenset({Scope.READ}), user_id="")
+    clients = [
+        await site.proved(principal=ada, token=world.tokens["ada"]),
+        await site.proved(principal=reader, port=40_002),
+    ]
+    answers = [await client.ask(**{kind: asked}) for client in clients]
+    assert [one.refused.code_name or one.WhichOneof("message") for one in answers] == [ada_s, reader_s]
+    world.house.clock.advance(3601.0)  # the key's end, and the credential's
+    clients[0].send(**{kind: asked})
+    await settle()
+    assert [one.evicted.code_name for one in clients[0].heard()] == [
+        "UNAUTHENTICATED"
+    ]  # said when it ended, and no more
 
 
 async def test_a_key_that_is_revoked_ends_its_connection_at_the_next_packet(world: World) -> None:
