@@ -35,8 +35,8 @@ format: .dev ## put the code into its usual form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-proto: .dev ## make proto/atelier_pb2.py anew from proto/atelier.proto
-	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. proto/atelier.proto
+proto: .dev ## make the modules in proto/ anew from the .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. proto/atelier.proto proto/atelier_udp.proto
 
 docs: .dev ## make .env.example, docs/configuration.md and the table of docs/metrics.md anew
 	@$(BIN)/python -m config.pages
@@ -93,8 +93,8 @@ test-int8: .dev ## the tests of int8 weights, with torchao, in the same .venv
 demo-model-check: .dev ## judge the embedded model, its styles and its scorer on prompts they were not trained on
 	@$(BIN)/python -m models.check
 
-fuzz: .dev ## a million frames at the wire core
-	@ATELIER_FUZZ_FRAMES=1000000 $(BIN)/pytest -q tests/wire/test_fuzz.py
+fuzz: .dev ## a million frames at the wire core, a million datagrams at the UDP door
+	@ATELIER_FUZZ_FRAMES=1000000 ATELIER_FUZZ_DATAGRAMS=1000000 $(BIN)/pytest -q tests/wire/test_fuzz.py tests/server/doors/udp/test_fuzz.py
 
 chaos: .dev ## the kill test: 300 jobs while the server, the broker, the database and all else die again and again
 	@$(BIN)/python -m tests.chaos
