@@ -66,16 +66,12 @@ class Transitions:
             output=output,
             figures=figures,
         )
+        recorded = await self._try(ended)
+        if recorded is not None:
+            return recorded
         unrecorded = JobFailure(Code.INTERNAL_ERROR, "the job's end could not be recorded")
         failed = moved(job, JobState.FAILED, at=at, last_event=number, warnings=warnings, failure=unrecorded)
-        for end in (ended, failed):
-            try:
-                return await self._record(end)
-            except (LeaseLost, RecordsUnavailable):
-                raise
-            except Exception:
-                log.exception("job.unrecorded", job_id=job.id, state=end.state.value)
-        return failed
+        return await self._try(failed) or failed
 
     def progress(self, live: LiveJob, phase: Phase, step: int, fraction: float, eta_seconds: float) -> None:
         """How far it is."""
@@ -100,6 +96,16 @@ class Transitions:
         """More of its text."""
         number = self._board.next_number(live.job.id)
         self._board.publish(Output(number=number, job_id=live.job.id, offset=offset, text=text))
+
+    async def _try(self, end: Job) -> Job | None:
+        """As recorded; None where that cannot be done, for whatever reason of its own. Raises LeaseLost, RecordsUnavailable."""
+        try:
+            return await self._record(end)
+        except (LeaseLost, RecordsUnavailable):
+            raise
+        except Exception:
+            log.exception("job.unrecorded", job_id=end.id, state=end.state.value)
+            return None
 
     async def _record(self, job: Job) -> Job:
         return await self._store.move(job, self._announcer.calls(job))
