@@ -118,6 +118,8 @@ class UdpDoor(DatagramProtocol):
         now = self._parts.clock.seconds()
         self._sweeper = self._parts.clock.callLater(SWEEP_EVERY, self._sweep)
         for peer in self._room.peers():
+            if peer.asking:  # it waits for us: for a model to load, say
+                peer.heard_at = now
             if peer.key.expires_at <= now:
                 self._put_out(peer, Code.UNAUTHENTICATED, "the key is over: ask for another by ConnectUdp")
             elif peer.heard_at + self._parts.limits.silence < now:

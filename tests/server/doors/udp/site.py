@@ -70,13 +70,16 @@ class FakeLive:
         self.frames: list[tuple[str, Frame]] = []
         self.listeners: dict[str, list[LiveListener]] = {}
         self.opened = 0
+        self.loaded = asyncio.Event()  # the model is
+        self.loaded.set()
         self.sequence = 0
 
     def models(self) -> Sequence[StreamModel]:
         return (self.model,)
 
     async def open(self, owner: str, model: str, *, echo_input: bool = False, source: str = "") -> LiveOpened:
-        await asyncio.sleep(0)  # it is loaded
+        await asyncio.sleep(0)
+        await self.loaded.wait()
         if model != self.model.name:
             raise unknown_model(model, [self.model.name])
         if len(self.owners) >= 50:

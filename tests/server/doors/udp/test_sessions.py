@@ -126,6 +126,20 @@ async def test_who_is_not_heard_of_is_put_out_and_its_sessions_end() -> None:
     await silent.prove()
 
 
+async def test_who_waits_for_a_model_to_load_is_not_put_out() -> None:
+    """However long the server takes, and its silence counts from the answer on."""
+    site = Site()
+    sensor = await site.proved()
+    site.live.loaded.clear()
+    sensor.send(open_live=udp.OpenLive(model="face", tag=1))
+    await site.pass_time(50.0)
+    site.live.loaded.set()
+    await site.pass_time(10.0)
+    assert kinds(sensor.heard()) == ["live_opened"]
+    await site.pass_time(10.0)
+    assert [one.evicted.code_name for one in sensor.heard()] == ["IDLE_TIMEOUT"]
+
+
 async def test_who_is_put_out_while_a_session_is_opened_has_none() -> None:
     """It is closed as soon as it is there."""
     site = Site()
