@@ -171,7 +171,7 @@ class Curve:
         """As a PNG of 900 by 420 pixels."""
         from PIL import Image, ImageDraw
 
-        width, height, left, bottom = 900, 420, 50, 30
+        width, height, left, bottom = 900, 420, 50, 60
         image = Image.new("RGB", (width, height), "white")
         draw = ImageDraw.Draw(image)
         everything = [value for points in self.points.values() for value in points] or [0.0, 1.0]
@@ -182,7 +182,7 @@ class Curve:
             draw.line((left, y, width - 10, y), fill="#dddddd")
             draw.text((5, y - 6), f"{high - part * span / 4:.2f}", fill="#555555")
         for index in sorted(self.points)[:12]:
-            colour = f"hsl({index * 67 % 360}, 70%, 42%)"
+            colour = f"hsl({index * 137 % 360}, 70%, 42%)"
             line = [
                 (
                     left + at * (width - left - 10) / max(1, longest - 1),
@@ -191,7 +191,7 @@ class Curve:
                 for at, value in enumerate(self.points[index])
             ]
             draw.line(line, fill=colour, width=2)
-            draw.text((left + 10 + index % 4 * 200, height - 24 + index // 4 * 8), self._name(index)[:28], fill=colour)
+            draw.text((left + 10 + index % 4 * 200, height - 52 + index // 4 * 16), self._name(index)[:28], fill=colour)
         image.save(path)
 
     def _name(self, index: int) -> str:
