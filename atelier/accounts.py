@@ -19,9 +19,8 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from atelier.output import print_json
-from atelier.records import Unusable, records, told
+from atelier.records import Unusable, own_settings, records, told
 from atelier.running import say
-from config import load_settings
 from server.accounts import api_keys
 from server.accounts.naming import check_email, check_key_name, check_password, check_strength, check_username
 from server.accounts.records import Act, ApiKey, Change, User
@@ -45,7 +44,7 @@ MADE = 18  # random bytes of a password that is made here
 def create_user(username: str, email: str, role: Role, *, ask: bool) -> int:
     """Make an account. Its password is read from stdin, or made and printed, once."""
     with told() as outcome:
-        settings = load_settings()
+        settings = own_settings()
         others = {*settings.tokens, settings.rabbitmq_owner, settings.http_anonymous_owner, LOCAL_OWNER} - {""}
         check_username(username, others)
         check_email(email)
@@ -117,7 +116,7 @@ def create_key(username: str, name: str, scopes: Sequence[Scope], days: float | 
         now, secret = time.time(), api_keys.new_key()
         with records() as connection:
             user = _user(connection, username)
-            if Scope.ADMIN in scopes and user.role is not Role.ADMIN:
+            if {Scope.ADMIN, Scope.SETTINGS}.intersection(scopes) and user.role is not Role.ADMIN:
                 raise Unusable(f"{user.username} is no admin, and a key can do no more than its owner")
             key = ApiKey(
                 id=secrets.token_hex(8),
@@ -130,7 +129,7 @@ def create_key(username: str, name: str, scopes: Sequence[Scope], days: float | 
                 expires_at=None if days is None else now + days * 86_400,
             )
             act = _act("key.create", key.id, f"of {user.username}: {' '.join(sorted(key.scopes))}")
-            if not add_key(connection, key, act, most=load_settings().max_keys_per_user):
+            if not add_key(connection, key, act, most=own_settings().max_keys_per_user):
                 raise Unusable(f"{user.username} has as many keys in use as are allowed (ATELIER_MAX_KEYS_PER_USER)")
             connection.commit()
         print(secret)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from atelier.output import print_json
+from atelier.records import own_settings
 from atelier.running import say
-from config import SettingsError, load_settings
+from config import SettingsError
 from factory.amqp import rabbitmq
 from server.doors.amqp.broker import LinkLost, NotPublished
 from server.doors.amqp.burying_ground import BuryingGround, DeadLetter
@@ -76,7 +77,7 @@ async def _work(reactor: Any, work: Any) -> int:
 
 @asynccontextmanager
 async def _ground(reactor: Any) -> AsyncIterator[BuryingGround]:
-    settings = load_settings()
+    settings = own_settings()
     if not settings.rabbitmq_host:
         raise SettingsError("RABBITMQ_HOST: not set; there is no broker to look into")
     link = await rabbitmq(settings, reactor).connect("dead letters")

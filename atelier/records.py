@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from atelier.running import say
-from config import SettingsError, load_settings
+from config import Settings, SettingsError
+from factory.node_settings import node_settings
 from server.database.address import BadAddress, address
 from server.database.engines import writing_engine
 from server.database.migrating import version_of
@@ -46,10 +47,18 @@ def told() -> Iterator[Outcome]:
         outcome.status = 1
 
 
+def own_settings() -> Settings:
+    """Those of the server that is beside us. Raises SettingsError."""
+    found = node_settings()
+    if found.problem:
+        say(f"settings: {found.source}")
+    return found.settings
+
+
 @contextmanager
 def records() -> Iterator[Connection]:
     """The server's own database. WAL lets others write beside it, one at a time, each for a moment."""
-    settings = load_settings()
+    settings = own_settings()
     url = address(settings.database_url.get_secret_value(), settings.data_dir)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
         raise Unusable(f"there are no records in {url.database}: is this the server's folder, with its settings?")

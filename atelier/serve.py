@@ -15,9 +15,10 @@ import structlog
 from atelier.running import say
 from atelier.starting import Service, Starting
 from atelier.supervise import plans_of, supervise
-from config import SettingsError, load_settings
+from config import SettingsError
 from config.processes import BadPlan
 from factory.logs import set_up_logging
+from factory.node_settings import node_settings
 from factory.parent import die_with_parent
 from factory.service import make_service
 from server.futures import as_deferred
@@ -37,20 +38,22 @@ def serve(processes: int | None = None, plan: Path | None = None) -> int:
 
     reactor: Any = installed
     try:
-        settings = load_settings() if processes is None else load_settings(processes=processes)
+        found = node_settings() if processes is None else node_settings(processes=processes)
+        settings = found.settings
         plans = () if settings.supervisor else plans_of(settings, plan)
         flush_logs = set_up_logging(settings)
     except (SettingsError, BadPlan) as error:
         say(str(error))
         return 2
+    found.tell()
     if plans:
-        return supervise(settings, plans, reactor, flush_logs)
+        return supervise(found, plans, reactor, flush_logs)
     try:
         if settings.supervisor:
             die_with_parent(settings.supervisor)
         sys.setswitchinterval(SWITCH_INTERVAL)
-        service = make_service(settings, reactor, on_ready=settle_memory)
-        serving = Serving(reactor, service)
+        service = make_service(settings, reactor, on_ready=settle_memory, settings_source=found.source)
+        serving = Serving(reactor, service, found.started)
         reactor.callLater(0, serving.begin)  # once the loop runs: callWhenRunning is just before
         reactor.addSystemEventTrigger("before", "shutdown", serving.end)
         reactor.run(installSignalHandlers=False)  # Twisted's own would raise on a second Ctrl-C

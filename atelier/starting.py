@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -38,11 +39,15 @@ S = TypeVar("S", bound=Service)
 
 
 class Starting(Generic[S]):
-    """`status` is the exit status: 2 for a setting that does not fit, 1 where it cannot start."""
+    """`status` is the exit status: 2 for a setting that does not fit, 1 where it cannot start.
 
-    def __init__(self, reactor: Any, service: S) -> None:
+    `started` is called when it has.
+    """
+
+    def __init__(self, reactor: Any, service: S, started: Callable[[], None] = lambda: None) -> None:
         self._reactor = reactor
         self._service = service
+        self._started = started
         self._starting: asyncio.Task[bool] | None = None
         self._stopping = False
         self.status = 0
@@ -61,6 +66,7 @@ class Starting(Generic[S]):
             log.exception("server.broken")
             self._fail(1, f"cannot start: {error}")
         else:
+            self._started()
             for address in self._service.addresses:
                 print(f"listening on {address}", flush=True)
             if not self._service.addresses:

@@ -20,6 +20,7 @@ from atelier.running import say
 from atelier.starting import Starting
 from config import Settings, SettingsError
 from config.processes import ProcessPlan, equal_processes, read_plan
+from factory.node_settings import NodeSettings
 from factory.several import SeveralProcesses
 from server.futures import Tasks
 
@@ -38,10 +39,10 @@ def plans_of(settings: Settings, plan: Path | None) -> tuple[ProcessPlan, ...]:
     return equal_processes(settings.processes, devices, threads)
 
 
-def supervise(settings: Settings, plans: Sequence[ProcessPlan], reactor: Any, flush_logs: Callable[[], None]) -> int:
+def supervise(found: NodeSettings, plans: Sequence[ProcessPlan], reactor: Any, flush_logs: Callable[[], None]) -> int:
     """Run until a signal; the exit status: 2 for settings that do not fit, 1 where a process does not start."""
     try:
-        supervising = Supervising(reactor, SeveralProcesses(settings, reactor, plans, pass_on))
+        supervising = Supervising(reactor, SeveralProcesses(found.settings, reactor, plans, pass_on), found.started)
         reactor.callLater(0, supervising.begin)  # once the loop runs: callWhenRunning is just before
         reactor.run()  # with Twisted's signal handlers, by which it learns of processes that end
     except SettingsError as error:
@@ -61,8 +62,8 @@ def pass_on(lines: bytes) -> None:
 class Supervising(Starting[SeveralProcesses]):
     """One run on the reactor."""
 
-    def __init__(self, reactor: Any, service: SeveralProcesses) -> None:
-        super().__init__(reactor, service)
+    def __init__(self, reactor: Any, service: SeveralProcesses, started: Callable[[], None] = lambda: None) -> None:
+        super().__init__(reactor, service, started)
         self._tasks = Tasks()
 
     def begin(self) -> None:

@@ -51,8 +51,9 @@ def page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Settings come from the environment, then from a `.env` file in the working folder, then from the defaults below. A name",
-        "in the third column, which existing systems use, is taken as well; where both are set, Atelier's own wins. An unknown",
+        "Settings come from the environment, then from a `.env` file in the working folder, then from a node that hands them out",
+        f"to many ([operations.md](operations.md)), then from `{PREFIX}PROFILE`, then from the defaults below. A name in the",
+        "third column, which existing systems use, is taken as well; where both are set, Atelier's own wins. An unknown",
         f"`{PREFIX}` name or a value that does not fit stops the start with a message that names the variable.",
         "",
         "`OMP_WAIT_POLICY` is set to `passive` by every entry point unless you set it: OpenMP's spinning threads make small",

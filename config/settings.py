@@ -1,6 +1,7 @@
 """Every setting of the server: its environment name, its default and its reason.
 
-Values come from the environment, then from a `.env` file in the working folder, then from the defaults here. A name that
+Values come from the environment, then from a `.env` file in the working folder, then from another node that hands out settings
+(config.layers), then from the profile, then from the defaults here. A name that
 existing systems use (docs/configuration.md lists them) is accepted beside ours; where both are set, ours wins. An unknown
 ATELIER_ name, or a value that does not fit, stops the start with a message that names the variable. Secrets are `SecretStr`, so
 that no repr, log or error shows them.
@@ -9,7 +10,8 @@ that no repr, log or error shows them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
@@ -36,11 +38,13 @@ from config.processes import ProcessSettings
 from config.profile import known_profile, read_profile
 from config.records import RecordSettings
 from config.sources import SourceSettings
+from config.shared import SharedSettings
 from config.storing import StoringSettings
 from config.tcp import TcpSettings
 from config.udp import UdpSettings
 
 BESIDE_AN_IMAGE = 4096  # bytes of a request: a prompt, and everything else that it says
+_PROFILE = f"{PREFIX}PROFILE"
 CLIENT_NAMES = frozenset({"ATELIER_SERVER", "ATELIER_TOKEN"})  # the command line's own, for talking to a server
 
 
@@ -67,6 +71,7 @@ class Settings(
     ProcessSettings,
     LiveSettings,
     SourceSettings,
+    SharedSettings,
 ):
     """All settings, checked. Seconds and bytes unless the name says otherwise."""
 
@@ -140,28 +145,82 @@ def environment_names(field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(choice) for choice in alias.choices))
 
 
-def load_settings(**given: Any) -> Settings:
-    """Read the settings; `given` values (by field name) win over the environment. Raises SettingsError."""
+def read_environment() -> dict[str, str | None]:
+    """What `.env` and the environment say. Raises SettingsError, also for a name of ours that is no setting."""
     try:
         environment = {**dotenv_values(".env", encoding="utf-8"), **os.environ}
     except UnicodeDecodeError as error:
         raise SettingsError(f".env: it is not UTF-8 text: {error.reason} at byte {error.start}") from None
     _refuse_unknown(environment)
+    return environment
+
+
+class Asking(SharedSettings):
+    """Of the settings those that say where the rest is asked for, and where it is kept. All of the environment's own."""
+
+    model_config = Settings.model_config
+
+    data_dir: Path = setting(Settings.model_fields["data_dir"].default, "DATA_DIR", why="As of all settings.")
+
+    def path(self) -> str:
+        """Where this node's settings stand, among all that are handed out."""
+        if self.settings_instance:
+            return f"instances/{self.settings_instance}"
+        return f"groups/{self.settings_group}" if self.settings_group else "base"
+
+
+def read_asking() -> Asking:
+    """Read them. Raises SettingsError."""
+    environment = read_environment()
+    try:
+        asking = Asking()
+    except ValidationError as error:
+        raise _unfit(error, environment) from None
+    for name in ("settings_group", "settings_instance"):
+        if getattr(asking, name) and not asking.settings_url:
+            raise SettingsError(f"{environment_names(name)[0]}: needs {PREFIX}SETTINGS_URL")
+    if asking.settings_url and not asking.settings_key.get_secret_value():
+        raise SettingsError(f"{PREFIX}SETTINGS_URL: needs {PREFIX}SETTINGS_KEY")
+    return asking
+
+
+def load_settings(shared: Mapping[str, str] | None = None, /, **given: Any) -> Settings:
+    """Read the settings; `given` values (by field name) win over the environment, which wins over what is `shared` by another
+    node (by the variables' first names). Raises SettingsError."""
+    environment = read_environment()
     try:
         values = {environment_names(field)[0]: value for field, value in given.items()}
-        return Settings(**_of_profile(given, environment), **values)
+        told = {name for name, value in environment.items() if value} | set(values)
+        profile = given.get("profile") or environment.get(_PROFILE) or ""
+        return Settings(**below(told, profile, shared or {}), **values)
     except ValidationError as error:
-        problems = error.errors(include_input=False)  # the input may be a secret
-        raise SettingsError("\n".join(_explain(problem, environment) for problem in problems)) from None
+        raise _unfit(error, environment) from None
 
 
-def _of_profile(given: Mapping[str, Any], environment: Mapping[str, str | None]) -> dict[str, Any]:
-    """What the profile sets of the settings that nothing else does, under whichever name."""
-    profile = read_profile(given.get("profile") or environment.get(environment_names("profile")[0]) or "")
-    names = {field: environment_names(field) for field in Settings.model_fields}
-    told = {field for field in names if field in given or any(environment.get(name) for name in names[field])}
-    others = {name for field in names if field not in told for name in names[field]}
-    return {name: value for name, value in profile.items() if name in others}
+def below(told: Collection[str], profile: str, shared: Mapping[str, str]) -> dict[str, str]:
+    """What is `shared`, and below it the profile (the one that is named, or that is shared), say of settings that none of the
+    variables that were `told` sets, under whichever name. An empty text says nothing."""
+    names = {name: alike for alike in map(environment_names, Settings.model_fields) for name in alike}
+    found: dict[str, str] = {}
+    for layer in (shared, read_profile(profile or shared.get(_PROFILE, ""))):
+        taken = {*told, *found}
+        found |= {name: value for name, value in layer.items() if value and taken.isdisjoint(names.get(name, (name,)))}
+    return found
+
+
+def explain(problem: Any, environment: Mapping[str, Any]) -> tuple[str, str]:
+    """One of pydantic's error dictionaries: the variable as the operator wrote it ("" of several together), and what is wrong."""
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:  # of several settings together; the message names them
+        return "", message
+    place = str(problem["loc"][0])
+    names = next((n for f in Settings.model_fields if place in (n := environment_names(f))), (place,))
+    return next((name for name in names if environment.get(name)), names[0]), message
+
+
+def _unfit(error: ValidationError, environment: Mapping[str, Any]) -> SettingsError:
+    problems = error.errors(include_input=False)  # the input may be a secret
+    return SettingsError("\n".join(": ".join(filter(None, explain(problem, environment))) for problem in problems))
 
 
 def _refuse_unknown(environment: Mapping[str, str | None]) -> None:
@@ -171,14 +230,3 @@ def _refuse_unknown(environment: Mapping[str, str | None]) -> None:
         raise SettingsError(
             "\n".join(f"{name}: no such setting (docs/configuration.md lists them)" for name in unknown)
         )
-
-
-def _explain(problem: Any, environment: Mapping[str, str | None]) -> str:
-    """One of pydantic's error dictionaries as text that names the variable as the operator wrote it."""
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:  # of several settings together; the message names them
-        return message
-    place = str(problem["loc"][0])
-    names = next((n for f in Settings.model_fields if place in (n := environment_names(f))), (place,))
-    written = next((name for name in names if environment.get(name)), names[0])
-    return f"{written}: {message}"

@@ -44,6 +44,7 @@ class HandlerParts:
     device: str
     live: Live
     connect_udp: Handler
+    settings: Callable[[], str] = str
 
 
 def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
@@ -66,6 +67,7 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
             connections=parts.connections,
             device=parts.device,
             backlog=lambda: parts.backlog.latest,
+            settings=parts.settings,
         ),
         ping=PingHandler(clock.seconds),
         live=LiveHandlers(parts.live),

@@ -20,7 +20,7 @@ from server.futures import Tasks
 from server.handlers import HandlerTable
 from server.health import Health
 from server.identity import Identities
-from server.interfaces import ArtifactStore, JobStore
+from server.interfaces import ArtifactStore, JobStore, SettingsShelf
 from server.jobs.admission import Limits
 from server.jobs.board import Board
 from server.landing import Landing
@@ -54,6 +54,7 @@ class HttpDoor:
         accounts: AccountService | None = None,
         access: PictureAccess | None = None,
         usage: UsageRecords | None = None,
+        shelf: SettingsShelf | None = None,
     ) -> None:
         self._endpoint = settings.http_endpoint()
         self._given = settings.given_sockets().get("http")
@@ -90,6 +91,7 @@ class HttpDoor:
             measures=measures,
             numbers=numbers,
             usage=usage,
+            settings=shelf,
             waits=Waits(
                 generation_timeout=settings.generation_timeout,
                 cancel_on_disconnect=settings.http_cancel_on_disconnect,

@@ -31,6 +31,7 @@ from factory.metering import Limiting
 from factory.no_engine import NoEngine
 from factory.painters import Painters
 from factory.records import Records
+from factory.settings_shelf import HandingOut
 from factory.sockets import given
 from factory.storage import Storage
 from factory.tcp import TcpDoor
@@ -62,7 +63,9 @@ LAST_WORDS = 2.0  # seconds for webhooks at a stop, though the jobs took all the
 class AtelierService:
     """The whole server. `addresses` says where it listens, once started."""
 
-    def __init__(self, settings: Settings, reactor: Any, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any, on_ready: Callable[[], None], settings_source: str = ""
+    ) -> None:
         check_listening(settings)
         clock = cast(Clock, reactor)
         painted = read_cards(settings)
@@ -86,6 +89,7 @@ class AtelierService:
         self._backlog = BacklogWatch(self._records.backlog, clock)
         self._limiting = Limiting(settings, measuring.limits.reached)
         self._accounts = AccountsHouse(settings, reactor, self._records, self._limiting.rates.login)
+        self._handing_out = HandingOut(settings, reactor, settings_source)
         addressed = AddressedJobs(self._records.store, artifacts, settings.http_base_url, self._accounts.access)
         store = ObservedJobs(addressed, [measuring.jobs, *traces.observers()])
         board = Board(store)
@@ -170,6 +174,7 @@ class AtelierService:
                 lifecycle=jobs.lifecycle,
                 lag=self._lag,
                 backlog=self._backlog,
+                settings=self._handing_out.told,
                 connections=lambda: self._tcp.connections + self._http.connections,
                 device=", ".join(settings.engine_devices()) if paints else "none: this node is a gateway",
                 live=self._live,
@@ -210,6 +215,7 @@ class AtelierService:
             measures=measuring.web,
             numbers=self._painter.numbers,
             usage=self._records.usage,
+            shelf=self._handing_out.shelf,
         )
         measuring.look_up(
             Measured(
@@ -252,6 +258,7 @@ class AtelierService:
             await self._accounts.open()
             await self._adapters.open()
             await self._models.open()
+            await self._handing_out.open()
             left = await self._jobs.recovery.take_up() if self._settings.role != "gateway" else []
             await self._measuring.listen(self._health)
             if self._settings.role != "worker":
@@ -259,6 +266,7 @@ class AtelierService:
         except BaseException:
             await self._listen_no_more()
             await self._measuring.close()
+            await self._handing_out.close()
             await self._models.close()
             await self._adapters.close()
             await self._accounts.close()
@@ -326,7 +334,8 @@ class AtelierService:
                 await self._jobs.recovery.stop()
             told = await self._webhooks.stop(max(LAST_WORDS, ends_at - self._reactor.seconds()))
             ended = [told, await self._accounts.close(), await self._models.close()]
-            ended += [await self._adapters.close(), await self._measuring.close(), await self._sources.close()]
+            ended += [await self._adapters.close(), await self._measuring.close()]
+            ended += [await self._sources.close(), await self._handing_out.close()]
             if self._custom is not None:
                 ended.append(await self._custom.close())
             ended += [
@@ -373,9 +382,11 @@ class AtelierService:
         self._jobs.lifecycle.engine_died(reason)
 
 
-def make_service(settings: Settings, reactor: Any, on_ready: Callable[[], None] = lambda: None) -> AtelierService:
+def make_service(
+    settings: Settings, reactor: Any, on_ready: Callable[[], None] = lambda: None, settings_source: str = ""
+) -> AtelierService:
     """Build the server; nothing runs or listens yet. `on_ready` is called when a model is there. Raises SettingsError."""
-    return AtelierService(settings, reactor, on_ready)
+    return AtelierService(settings, reactor, on_ready, settings_source)
 
 
 def _address(port: Any) -> str:

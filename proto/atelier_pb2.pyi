@@ -852,7 +852,7 @@ class GetServerStatus(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerStatus(_message.Message):
-    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem", "queue_wait_seconds", "join_wait_seconds", "devices", "outbox")
+    __slots__ = ("state", "server_version", "uptime_seconds", "connections", "jobs_waiting", "jobs_running", "jobs_succeeded", "jobs_failed", "jobs_canceled", "batch_size", "steps", "step_seconds", "reactor_lag_p99_ms", "device", "problem", "queue_wait_seconds", "join_wait_seconds", "devices", "outbox", "settings")
     STATE_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -872,6 +872,7 @@ class ServerStatus(_message.Message):
     JOIN_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     OUTBOX_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     state: ServerState
     server_version: str
     uptime_seconds: float
@@ -891,7 +892,8 @@ class ServerStatus(_message.Message):
     join_wait_seconds: float
     devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
     outbox: OutboxStatus
-    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., outbox: _Optional[_Union[OutboxStatus, _Mapping]] = ...) -> None: ...
+    settings: str
+    def __init__(self, state: _Optional[_Union[ServerState, str]] = ..., server_version: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., connections: _Optional[int] = ..., jobs_waiting: _Optional[int] = ..., jobs_running: _Optional[int] = ..., jobs_succeeded: _Optional[int] = ..., jobs_failed: _Optional[int] = ..., jobs_canceled: _Optional[int] = ..., batch_size: _Optional[int] = ..., steps: _Optional[int] = ..., step_seconds: _Optional[float] = ..., reactor_lag_p99_ms: _Optional[float] = ..., device: _Optional[str] = ..., problem: _Optional[str] = ..., queue_wait_seconds: _Optional[float] = ..., join_wait_seconds: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., outbox: _Optional[_Union[OutboxStatus, _Mapping]] = ..., settings: _Optional[str] = ...) -> None: ...
 
 class OutboxStatus(_message.Message):
     __slots__ = ("webhooks_waiting", "webhooks_unknown", "webhooks_failed", "webhooks_oldest_seconds", "dispatches_waiting", "dispatches_oldest_seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from ai.cards import Card
 from ai.types import EngineNumbers, Request, SavedImage
@@ -294,6 +294,14 @@ class Pool(Protocol):
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `work` on one of the threads."""
+        ...
+
+
+class SettingsShelf(Protocol):
+    """Settings that are handed out to other nodes."""
+
+    async def at(self, path: str) -> Any:
+        """What stands at a path of names joined by /, everything at "". Raises Refusal (INVALID_PARAMETER)."""
         ...
 
 

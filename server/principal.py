@@ -69,7 +69,8 @@ class Principal:
 
     def check(self, scope: Scope) -> None:
         """Raise Refusal (PERMISSION_DENIED) where the credential is not for this."""
-        if scope not in self.scopes or (scope is Scope.ADMIN and not self.is_admin):
+        granted = scope in self.scopes or (scope is Scope.SETTINGS and self.is_admin)
+        if not granted or (scope is Scope.ADMIN and not self.is_admin):
             who = "this API key" if self.key_id else "this account"
             raise Refusal(Code.PERMISSION_DENIED, f"{who} may not do this: it needs {scope.value}", limit=scope.value)
 

@@ -216,3 +216,4 @@ class StatusReply:
     join_wait_seconds: float
     devices: tuple[EngineNumbers, ...]
     outbox: OutboxView = NO_OUTBOX
+    settings: str = ""

@@ -19,6 +19,7 @@ class Scope(StrEnum):
     READ = "read"  # look at jobs, pictures and models
     MODELS = "models"  # register and remove models and adapters
     ADMIN = "admin"  # accounts and the audit log, where its owner is an admin
+    SETTINGS = "settings"  # fetch nodes' settings, and nothing else; an admin's too
 
 
 EVERYDAY = frozenset({Scope.GENERATE, Scope.READ, Scope.MODELS})

@@ -160,7 +160,7 @@ def _roles(user: User) -> frozenset[Role]:
 
 
 def _scopes(user: User) -> frozenset[Scope]:
-    return EVERYDAY | {Scope.ADMIN} if user.role is Role.ADMIN else EVERYDAY
+    return EVERYDAY | {Scope.ADMIN, Scope.SETTINGS} if user.role is Role.ADMIN else EVERYDAY
 
 
 def _digest(credential: str) -> bytes:

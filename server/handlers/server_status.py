@@ -21,7 +21,8 @@ from server.webhook import CallState, Channel
 
 
 class ServerStatusHandler:
-    """Gathers the numbers. `connections` counts the open ones of all doors, `backlog` is what the records held a moment ago."""
+    """Gathers the numbers. `connections` counts the open ones of all doors, `backlog` is what the records held a moment ago,
+    `settings` says where the server has its own from."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class ServerStatusHandler:
         connections: Callable[[], int],
         device: str,
         backlog: Callable[[], Backlog] = Backlog,
+        settings: Callable[[], str] = str,
     ) -> None:
         self._health = health
         self._painter = painter
@@ -43,6 +45,7 @@ class ServerStatusHandler:
         self._connections = connections
         self._device = device
         self._backlog = backlog
+        self._settings = settings
         self._started_at = clock.seconds()
 
     def __call__(self, command: GetServerStatus) -> StatusReply:
@@ -69,6 +72,7 @@ class ServerStatusHandler:
             join_wait_seconds=numbers.join_waits.mean,
             devices=tuple(map(_without_users_models, numbers.devices)),
             outbox=self._outbox(),
+            settings=self._settings(),
         )
 
     def _outbox(self) -> OutboxView:

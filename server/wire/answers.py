@@ -155,6 +155,7 @@ def _status(request_id: int, reply: replies.StatusReply) -> pb.Envelope:
         join_wait_seconds=reply.join_wait_seconds,
         devices=[_device(numbers) for numbers in reply.devices],
         outbox=_outbox(reply.outbox),
+        settings=reply.settings,
     )
     return pb.Envelope(request_id=request_id, server_status=status)
 

@@ -130,6 +130,8 @@ LINES: dict[str, Line] = {
     "GET /v1/users": Line(Kind.ADMIN),
     "PATCH /v1/users/{username}": Line(Kind.ADMIN, {"is_active": True}),
     "GET /v1/audit": Line(Kind.ADMIN),
+    "GET /fetch": Line(Kind.ADMIN),
+    "POST /fetch": Line(Kind.ADMIN, {"configPath": "base"}),
 }
 UNKNOWN = ("revoked", "ended", "shut")
 
@@ -186,6 +188,14 @@ class World:
         return 200 if said[0]["type"] == "websocket.accept" else int(said[0].get("status", 0))
 
 
+class Shelf:
+    """Hands out one thing."""
+
+    async def at(self, path: str) -> Any:
+        """It."""
+        return {"ATELIER_MAX_BATCH": 4}
+
+
 class Books(UsageBooks):
     """Tells whoever is asked about as the one who used it."""
 
@@ -218,7 +228,13 @@ async def _world(house: AccountsHouse, theatre: Theatre) -> World:
     access = PictureAccess(house.published, house.clock, seconds=3600)
     access.sign_with([b"a secret of more than thirty-two bytes"])
     secret = SecretStr("whsec_" + b64encode(bytes(32)).decode())
-    parts: Any = {"registration": "open", "access": access, "webhook_secret": secret, "usage": Books()}
+    parts: Any = {
+        "registration": "open",
+        "access": access,
+        "webhook_secret": secret,
+        "usage": Books(),
+        "settings": Shelf(),
+    }
     door = Door(house, accounts=rooms.service, **parts)
     tokens = {"": "", "ended": await rooms.user("eve"), "shut": await rooms.user("mallory")}
     house.clock.advance(3601.0)

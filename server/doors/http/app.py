@@ -22,6 +22,7 @@ from server.doors.http import (
     pages,
     pictures,
     predictions,
+    settings,
     usage,
     visibility,
 )
@@ -45,6 +46,7 @@ DIALECTS: Sequence[Routes] = (
     pictures.routes,
     visibility.routes,
     accounts.routes,
+    settings.routes,
     measured.routes,
     pages.routes,
 )

@@ -28,7 +28,7 @@ from server.futures import Tasks
 from server.handlers import HandlerTable
 from server.health import Health
 from server.identity import Identities
-from server.interfaces import ArtifactStore, JobStore
+from server.interfaces import ArtifactStore, JobStore, SettingsShelf
 from server.job import TERMINAL
 from server.jobs.admission import Limits
 from server.jobs.board import Board
@@ -92,6 +92,7 @@ class HttpParts:
     registration: str = "off"
     access: PictureAccess | None = None
     usage: UsageRecords | None = None
+    settings: SettingsShelf | None = None  # that are handed out to other nodes
 
 
 def parts_of(connection: HTTPConnection) -> HttpParts:

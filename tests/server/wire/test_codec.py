@@ -332,6 +332,7 @@ def test_models_and_status_and_the_rest_are_told_whole() -> None:
                 webhooks_waiting=1, webhooks_unknown=2, webhooks_failed=3, webhooks_oldest_seconds=4.0,
                 dispatches_waiting=5, dispatches_oldest_seconds=6.0,
             ),
+            settings="https://settings.test: groups/gpu",
         )
     )  # fmt: skip
     assert {field.name for field, _ in status.ListFields()} == {
