@@ -264,6 +264,20 @@ def dlq_purge(
     raise typer.Exit(run(purge))
 
 
+settings = typer.Typer(help="Settings that a node hands out to many (docs/operations.md).", no_args_is_help=True)
+app.add_typer(settings, name="settings")
+
+
+@settings.command("check")
+def check_settings(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="As ATELIER_SETTINGS_DIR has it.")],
+) -> None:
+    """Say what is wrong with a folder, by file and variable; status 2 where something is."""
+    from atelier.settings_check import check
+
+    raise typer.Exit(check(folder))
+
+
 Unknown = Annotated[bool, typer.Option("--unknown", help="Those that may have arrived, and must not be made twice.")]
 GivenUp = Annotated[bool, typer.Option("--failed", help="Those that were given up.")]
 CallIds = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `atelier webhooks list` shows them.")]

@@ -48,10 +48,10 @@ async def start(folder: Path, *, module: Sequence[str] = ATELIER, **environment:
 
 
 @asynccontextmanager
-async def serving(folder: Path, **environment: str) -> AsyncIterator[Served]:
+async def serving(folder: Path, *, module: Sequence[str] = ATELIER, **environment: str) -> AsyncIterator[Served]:
     """A server that listens; killed at the end if it still runs."""
     began = time.monotonic()
-    process = await start(folder, **{**LISTEN, **environment})
+    process = await start(folder, module=module, **{**LISTEN, **environment})
     served = Served(process)
     try:
         assert process.stdout is not None
