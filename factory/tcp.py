@@ -19,6 +19,7 @@ from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal
 from server.futures import as_future
 from server.protocol import CLOSING_GRACE, AtelierProtocol
+from server.session import ENDS
 from server.wire.connection import Connection, Role
 from server.wire.telling import encode_goodbye
 
@@ -56,6 +57,7 @@ class TcpDoor(Factory):
         refusal = self._why_not(host)
         if refusal is not None:
             self._parts.counts.refusals[refusal.code.name] += 1
+            self._parts.counts.ends[ENDS[refusal.code].value] += 1
             return Refused(self._parts, refusal)
         protocol = AtelierProtocol(self._parts, f"s{next(self._sessions)}", self._lost)
         self._parts.counts.connections += 1

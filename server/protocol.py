@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import structlog
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -30,6 +31,7 @@ from server.live_streams import LiveStreams
 from server.principal import Principal, changes, check_command
 from server.pump import Pump, Stream
 from server.replies import Admitted, LiveFollowed, Watched
+from server.session import ENDS, End, Session, Turn
 from server.wire.answers import REPLY_ENCODERS
 from server.wire.codec import DECODERS
 from server.wire.connection import Connection, LocalProtocolError, Received, Rejected, Role
@@ -59,12 +61,12 @@ class AtelierProtocol(Protocol):
         )
         self._principal = Principal(owner="")
         self._token = ""
-        self._asking = False  # whether the records are being asked who says what came last; nothing is read meanwhile
+        self._session = Session()
         self._hellos = 0
         self._exclusive_name = ""
         self._paused = False
         self._leaving: Refusal | None = None  # close, for this reason, when everything has been said
-        self._closing = False
+        self._end: End | None = None  # why we close it
         self._streams: dict[int, JobStream] = {}  # by request_id
         self._pending: dict[int, asyncio.Task[None]] = {}  # requests whose handler is at work, by request_id
         self._leave_behind: set[int] = set()  # requests whose jobs are cancelled when the connection ends
@@ -72,7 +74,7 @@ class AtelierProtocol(Protocol):
             artifacts=parts.artifacts,
             tasks=parts.tasks,
             say=self._say,
-            has_room=lambda: not self._paused and not self._closing,
+            has_room=lambda: not self._paused and self._session.says,
             on_done=self._forget,
         )
         self._live = LiveStreams(parts.live, self._pump.news)
@@ -104,7 +106,7 @@ class AtelierProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave no timer, watcher or task behind."""
-        self._closing = True
+        self._session.turn(Turn.LOST)
         self._stop_deadlines()
         for timer in (self._end_timer, self._slow_timer):
             if timer is not None and timer.active():
@@ -117,7 +119,9 @@ class AtelierProtocol(Protocol):
         self._live.end_all(self._principal.owner)
         self._parts.exclusives.leave(self._principal.owner, self._exclusive_name, self)
         self._pump.stop()
-        log.debug("connection.lost", session=self._session_id, reason=reason.getErrorMessage())
+        end = self._end or (End.SOCKET_CLOSED if reason.check(ConnectionDone) else End.ERROR)
+        self._parts.counts.ends[end.value] += 1
+        log.debug("connection.lost", session=self._session_id, reason=end.value, told=reason.getErrorMessage())
         self._on_lost(self)
 
     def pauseProducing(self) -> None:
@@ -132,7 +136,7 @@ class AtelierProtocol(Protocol):
 
     def resumeProducing(self) -> None:
         """The peer has read on."""
-        if not self._paused or self._closing:
+        if not self._paused or not self._session.says:
             return
         self._paused = False
         if self._slow_timer is not None:
@@ -145,7 +149,7 @@ class AtelierProtocol(Protocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        if not self._paused and not self._closing and not self._asking:
+        if not self._paused and self._session.hears:
             self._transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -156,7 +160,7 @@ class AtelierProtocol(Protocol):
     def _take_messages(self) -> None:
         took = False
         try:
-            while not self._paused and not self._closing and not self._asking:
+            while not self._paused and self._session.hears:
                 event = self._wire.next_event()
                 if event is None:
                     break
@@ -192,20 +196,29 @@ class AtelierProtocol(Protocol):
         if found is not None:
             self._go_on(event, found)
             return
-        self._asking = True
+        self._session.turn(Turn.ASK)
         self._transport.pauseProducing()
         self._parts.tasks.start(self._ask(event))
 
     async def _ask(self, event: Received) -> None:
+        found: Principal | Refusal
         try:
-            self._go_on(event, await self._parts.identities.principal(self._token))
+            found = await self._parts.identities.principal(self._token)
         except Refusal as refusal:
-            self._unknown(event, refusal)
-        finally:
-            self._asking = False
-            if not self._paused and not self._closing:
-                self._take_messages()
-                self._read_on()
+            found = refusal
+        except Exception:
+            log.exception("login.broken", session=self._session_id)
+            found = Refusal(Code.INTERNAL_ERROR, "the server erred; its log says how")
+        self._session.turn(Turn.ANSWERED)
+        if not self._session.says:  # it was closed meanwhile, and puts nobody out
+            return
+        if isinstance(found, Refusal):
+            self._unknown(event, found)
+        else:
+            self._go_on(event, found)
+        if not self._paused and self._session.hears:
+            self._take_messages()
+            self._read_on()
 
     def _go_on(self, event: Received, principal: Principal) -> None:
         self._principal = principal
@@ -218,10 +231,11 @@ class AtelierProtocol(Protocol):
         self._refuse(event.request_id, refusal)
         revoked = event.kind != "hello" and refusal.code is Code.UNAUTHENTICATED
         if revoked or (event.kind == "hello" and self._hellos >= MAX_HELLOS):
-            self.close(refusal)
+            self.close(refusal, End.LOGIN_REFUSED)
 
     def _greet(self, event: Received) -> None:
         hello, owner = cast(pb.Hello, event.message), self._principal.owner
+        self._session.turn(Turn.WELCOME)
         log.debug("connection.open", session=self._session_id, owner=owner, client=hello.client_name)
         if hello.exclusive:
             self._exclusive_name = hello.client_name
@@ -271,7 +285,7 @@ class AtelierProtocol(Protocol):
                 await self._follow(request_id, reply, message)
             elif isinstance(reply, LiveFollowed):
                 self._follow_live(request_id, reply, message)
-            elif not self._closing:
+            elif self._session.says:
                 self._say(REPLY_ENCODERS[type(reply)](request_id, reply))
         except Refusal as refusal:
             self._refuse(request_id, refusal)
@@ -285,7 +299,7 @@ class AtelierProtocol(Protocol):
         """Attach this request to its job."""
         submitted = isinstance(reply, Admitted)
         leave_behind = submitted and message.cancel_on_disconnect
-        if self._closing:
+        if not self._session.says:
             if leave_behind:
                 self._cancel_unattended(reply.job.id)
             return
@@ -310,7 +324,7 @@ class AtelierProtocol(Protocol):
     def _follow_live(self, request_id: int, reply: LiveFollowed, message: Any) -> None:
         """Attach this request to a live session; one that was opened for a connection that is gone ends with it."""
         owner = self._principal.owner
-        if not self._closing:
+        if self._session.says:
             self._live.follow(owner, request_id, reply, quiet=reply.opened_here and message.quiet)
             self._say(REPLY_ENCODERS[LiveFollowed](request_id, reply))
         elif reply.opened_here:
@@ -325,7 +339,7 @@ class AtelierProtocol(Protocol):
     # To the peer
 
     def _say(self, envelope: pb.Envelope) -> None:
-        if self._closing:
+        if not self._session.says:
             return
         try:
             frame = self._wire.send(envelope)
@@ -370,12 +384,13 @@ class AtelierProtocol(Protocol):
         )
         self._parts.counts.refusals[Code.SLOW_READER.name] += 1
         self._slow_timer = None
-        self._closing = True
+        self._end = End.SLOW_READER
+        self._session.turn(Turn.CLOSE)
         self._transport.abortConnection()  # what the peer does not read cannot be told it either
 
     def leave(self, reason: Refusal) -> None:
         """Say what is left to say of jobs that have ended, then close; after a grace, close all the same."""
-        if self._closing:
+        if not self._session.says:
             return
         self._leaving = reason
         self._stop_deadlines()
@@ -393,19 +408,22 @@ class AtelierProtocol(Protocol):
         if self._leaving is not None and not self._streams and not self._pending:
             self.close(self._leaving)
 
-    def close(self, reason: Refusal) -> None:
+    def close(self, reason: Refusal, end: End | None = None) -> None:
         """Say goodbye and close; the jobs live on. Cut off if the peer does not read even that."""
-        if self._closing:
+        if not self._session.says:
             return
-        log.info("connection.closed", session=self._session_id, owner=self._principal.owner, code=reason.code.name)
+        self._end = end or ENDS[reason.code]
+        told = {"owner": self._principal.owner, "code": reason.code.name, "reason": self._end.value}
+        log.info("connection.closed", session=self._session_id, **told)
         self._say(encode_goodbye(reason))
-        self._closing = True
+        held = self._paused or not self._session.hears
+        self._session.turn(Turn.CLOSE)
         self._stop_deadlines()
         if self._end_timer is not None and self._end_timer.active():
             self._end_timer.cancel()
         self._end_timer = self._parts.clock.callLater(CLOSING_GRACE, self._transport.abortConnection)
         self._transport.unregisterProducer()
-        if self._paused or self._asking:
+        if held:
             self._transport.resumeProducing()  # to see the peer hang up
         hang_up(self._transport)
 

@@ -58,6 +58,8 @@ def door_families(counts: DoorCounts, connections: Callable[[], int]) -> Read:
         yield counter("atelier_tcp_requests", "Requests, by kind.", requests, ("kind",))
         refusals = [((code,), number) for code, number in counts.refusals.items()]
         yield counter("atelier_tcp_refusals", "Requests and connections refused, by code.", refusals, ("code",))
+        ends = [((reason,), number) for reason, number in counts.ends.items()]
+        yield counter("atelier_tcp_disconnects", "Connections ended, by reason (docs/protocol.md).", ends, ("reason",))
         sizes = [(("in",), counts.received_bytes), (("out",), counts.sent_bytes)]
         yield counter("atelier_tcp_bytes", "Bytes either way, before TLS.", sizes, ("direction",))
 

@@ -18,7 +18,7 @@ from typing import Any
 from proto import atelier_pb2 as pb
 from tests.integration.eventually import until
 from tests.integration.raw_client import RawClient
-from tests.integration.served import LISTEN, ROOT, Served, serving, start
+from tests.integration.served import LISTEN, ROOT, serving, start
 from tests.integration.test_processes import several
 
 NODE = ("tests.integration.quick_node", "0.01")
@@ -111,22 +111,15 @@ async def told(address: tuple[str, int]) -> tuple[Any, str]:
     return welcome.limits, status.settings
 
 
-@asynccontextmanager
-async def a_node(folder: Path, **environment: str) -> AsyncIterator[Served]:
-    """One that listens."""
-    folder.mkdir(exist_ok=True)
-    async with serving(folder, module=NODE, **environment) as served:
-        yield served
-
-
 async def test_a_node_starts_from_the_service_and_again_when_that_is_dead(tmp_path: Path) -> None:
     """Its settings are its instance's over its group's over the base, the environment's over them; the second time they are those
     of the first, and it says so. Its copy is for its own eyes, and has no secret in it."""
-    (tmp_path / "keeper").mkdir()
     folder = tmp_path / "node"
+    for made in (folder, tmp_path / "keeper"):
+        made.mkdir()
     async with keeper(tmp_path / "keeper") as keeping:
         asking = keeping.asked_by(ATELIER_SETTINGS_INSTANCE="gpu-1", ATELIER_SETTINGS_GROUP="gpu", MAX_HEIGHT="640")
-        async with a_node(folder, **asking) as node:
+        async with serving(folder, module=NODE, **asking) as node:
             limits, source = await told(node.address)
             first = (limits.max_width, limits.max_height, limits.max_num_inference_steps, limits.max_frame_bytes)
             assert first == (1792, 640, 77, 2097152)
@@ -140,7 +133,7 @@ async def test_a_node_starts_from_the_service_and_again_when_that_is_dead(tmp_pa
         assert SECRET not in copy.read_text()
         assert keeping.key not in copy.read_text() + log
         await keeping.kill()
-    async with a_node(folder, **asking) as node:
+    async with serving(folder, module=NODE, **asking) as node:
         limits, source = await told(node.address)
         assert (limits.max_width, limits.max_height, limits.max_num_inference_steps, limits.max_frame_bytes) == first
         assert source.startswith("last good copy, of 20")
@@ -155,8 +148,8 @@ async def test_a_node_starts_from_the_service_and_again_when_that_is_dead(tmp_pa
 
 
 async def test_what_the_service_may_not_or_cannot_give_is_said(tmp_path: Path) -> None:
-    """A key that is none, a group that there is not, a secret that the node does not have: status 2 and the reason, where there is
-    no copy; a folder that is broken meanwhile is handed out as it was."""
+    """A key that is none, a group that there is not, a secret that the node does not have: status 2 and the reason, where there
+    is no copy; a folder that is broken meanwhile is handed out as it was."""
     (tmp_path / "keeper").mkdir()
     async with keeper(tmp_path / "keeper") as keeping:
         asking = keeping.asked_by(ATELIER_SETTINGS_GROUP="gpu")
@@ -173,7 +166,9 @@ async def test_what_the_service_may_not_or_cannot_give_is_said(tmp_path: Path) -
             _, err = await process.communicate()
             assert (process.returncode, says in err.decode()) == (2, True), err.decode()
         keeping.write({"groups/gpu.toml": "MAX_STEPS = 0\n"})
-        async with a_node(tmp_path / "node", **asking) as node:
+        folder = tmp_path / "node"
+        folder.mkdir()
+        async with serving(folder, module=NODE, **asking) as node:
             limits, source = await told(node.address)
             assert (limits.max_num_inference_steps, source) == (77, "settings service, groups/gpu")
 
@@ -182,16 +177,18 @@ async def test_several_processes_take_their_settings_anew_when_they_are_replaced
     """SIGHUP, after a change of the folder: nobody has to log in on any node."""
     (tmp_path / "keeper").mkdir()
     (tmp_path / "node").mkdir()
-    async with keeper(tmp_path / "keeper") as keeping:
-        async with several(tmp_path / "node", **keeping.asked_by(ATELIER_SETTINGS_GROUP="gpu")) as server:
-            _, host, port = server.address.split(":")
-            address = (host, int(port))
-            assert (await told(address))[0].max_num_inference_steps == 77
-            keeping.write({"groups/gpu.toml": "MAX_STEPS = 88\n"})
-            before = set(server.ids().values())
-            server.process.send_signal(signal.SIGHUP)
-            await until(lambda: len(server.ids()) == 2 and not before & set(server.ids().values()))
-            assert (await told(address))[0].max_num_inference_steps == 88
-            server.process.send_signal(signal.SIGTERM)
-            await server.process.wait()
-            assert server.log.count("settings.fetched") == 5
+    async with (
+        keeper(tmp_path / "keeper") as keeping,
+        several(tmp_path / "node", **keeping.asked_by(ATELIER_SETTINGS_GROUP="gpu")) as server,
+    ):
+        _, host, port = server.address.split(":")
+        address = (host, int(port))
+        assert (await told(address))[0].max_num_inference_steps == 77
+        keeping.write({"groups/gpu.toml": "MAX_STEPS = 88\n"})
+        before = set(server.ids().values())
+        server.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(server.ids()) == 2 and not before & set(server.ids().values()))
+        assert (await told(address))[0].max_num_inference_steps == 88
+        server.process.send_signal(signal.SIGTERM)
+        await server.process.wait()
+        assert server.log.count("settings.fetched") == 5
