@@ -87,10 +87,10 @@ class OtlpTracing:
     """By OTLP over HTTP."""
 
     def __init__(self, settings: Settings, reactor: Any) -> None:
-        from server.tracing import exporting, jobs  # the SDK is loaded where it is wanted
+        from server.tracing import exporting, jobs, wrapping  # the SDK is loaded where it is wanted
 
         self._reactor = reactor
-        self._jobs = jobs
+        self._wrapping = wrapping
         ids = jobs.JobIds()
         headers = read_headers(settings.otlp_headers.get_secret_value())
         self._provider = exporting.span_provider(settings.otlp_endpoint, headers, ids, settings.role)
@@ -107,19 +107,19 @@ class OtlpTracing:
 
     def finisher(self, artifacts: ArtifactStore, pool: Pool) -> Finisher:
         """One that says whose pictures it stores."""
-        return self._jobs.TracedFinisher(self._jobs.TracedArtifacts(artifacts, self.tracer), pool)
+        return self._wrapping.TracedFinisher(self._wrapping.TracedArtifacts(artifacts, self.tracer), pool)
 
     def sender(self, sender: Sender) -> Sender:
         """Its calls are spans."""
-        return self._jobs.TracedSender(sender, self.tracer)
+        return self._wrapping.TracedSender(sender, self.tracer)
 
     def claims(self, claims: Claims) -> Claims:
         """What is taken goes on in its trace."""
-        return self._jobs.TracedClaims(claims, self.tracer)
+        return self._wrapping.TracedClaims(claims, self.tracer)
 
     def leases(self, leases: Leases) -> Leases:
         """What is taken up goes on in its trace."""
-        return self._jobs.TracedLeases(leases, self.tracer)
+        return self._wrapping.TracedLeases(leases, self.tracer)
 
     async def stop(self) -> None:
         """Its thread is a daemon: one that hangs ends with the process."""

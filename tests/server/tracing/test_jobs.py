@@ -18,17 +18,8 @@ from server.interfaces import Claims, Leases
 from server.job import Job
 from server.jobs.observing import ObservedJobs
 from server.pools import InlinePool
-from server.tracing.jobs import (
-    JobIds,
-    JobTracer,
-    TracedArtifacts,
-    TracedClaims,
-    TracedFinisher,
-    TracedLeases,
-    TracedSender,
-    span_id_of,
-    trace_id_of,
-)
+from server.tracing.jobs import JobIds, JobTracer, span_id_of, trace_id_of
+from server.tracing.wrapping import TracedArtifacts, TracedClaims, TracedFinisher, TracedLeases, TracedSender
 from server.webhook import Channel, OutboxCall
 from server.webhooks.sending import Answered, Outcome, Unreached
 from tests.server.database.contract import a_job
