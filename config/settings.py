@@ -197,11 +197,11 @@ def load_settings(shared: Mapping[str, str] | None = None, /, **given: Any) -> S
         raise _unfit(error, environment) from None
 
 
-def below(told: Collection[str], profile: str, shared: Mapping[str, str]) -> dict[str, str]:
+def below(told: Collection[str], profile: str, shared: Mapping[str, str]) -> dict[str, Any]:
     """What is `shared`, and below it the profile (the one that is named, or that is shared), say of settings that none of the
     variables that were `told` sets, under whichever name. An empty text says nothing."""
     names = {name: alike for alike in map(environment_names, Settings.model_fields) for name in alike}
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for layer in (shared, read_profile(profile or shared.get(_PROFILE, ""))):
         taken = {*told, *found}
         found |= {name: value for name, value in layer.items() if value and taken.isdisjoint(names.get(name, (name,)))}

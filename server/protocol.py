@@ -119,7 +119,7 @@ class AtelierProtocol(Protocol):
         self._live.end_all(self._principal.owner)
         self._parts.exclusives.leave(self._principal.owner, self._exclusive_name, self)
         self._pump.stop()
-        end = self._end or (End.SOCKET_CLOSED if reason.check(ConnectionDone) else End.ERROR)
+        end = self._end or (End.SOCKET_CLOSED if isinstance(reason.value, ConnectionDone) else End.ERROR)
         self._parts.counts.ends[end.value] += 1
         log.debug("connection.lost", session=self._session_id, reason=end.value, told=reason.getErrorMessage())
         self._on_lost(self)

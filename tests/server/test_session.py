@@ -78,7 +78,7 @@ def test_every_way_through_the_table_ends_where_nothing_is_heard_or_said() -> No
     assert set(LOGINS[Login.CLOSING].values()) == {Login.CLOSING, Login.GONE}
 
 
-@pytest.mark.parametrize(("login", "turn"), itertools.product(Login, Turn))
+@pytest.mark.parametrize(("login", "turn"), list(itertools.product(Login, Turn)))
 def test_a_turn_leads_where_the_table_says_and_any_other_is_our_mistake(login: Login, turn: Turn) -> None:
     """Every pair."""
     session = Session()

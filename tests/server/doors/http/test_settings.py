@@ -19,7 +19,7 @@ from tests.server.doors.http.door import LIMITS, Answer, Door
 
 GPU = {"ATELIER_LOG_LEVEL": "WARNING", "ATELIER_SECRET_KEY": {"from": "environment"}, "ATELIER_MAX_BATCH": 8}
 BASE = {name: GPU[name] for name in ("ATELIER_LOG_LEVEL", "ATELIER_SECRET_KEY")}
-ALL = {"base": BASE, "groups": {"gpu": GPU}, "instances": {"gpu-1": {"group": "gpu", **GPU}}}
+ALL: dict[str, Any] = {"base": BASE, "groups": {"gpu": GPU}, "instances": {"gpu-1": {"group": "gpu", **GPU}}}
 
 
 @pytest.fixture
