@@ -173,7 +173,7 @@ async def test_records_that_err_refuse_the_login_and_the_connection_lives_on() -
 
 async def test_a_pong_has_the_server_s_utc_time() -> None:
     """In microseconds since 1970, beside the client's own as it came."""
-    door = Door()
+    door = Door(idle_timeout=100_000.0)
     peer = await door.client()
     for at in (0.0, 1.5, 3600.000001):
         door.clock.advance(at)
