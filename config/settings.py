@@ -37,8 +37,8 @@ from config.painting import PaintingSettings
 from config.processes import ProcessSettings
 from config.profile import known_profile, read_profile
 from config.records import RecordSettings
-from config.sources import SourceSettings
 from config.shared import SharedSettings
+from config.sources import SourceSettings
 from config.storing import StoringSettings
 from config.tcp import TcpSettings
 from config.udp import UdpSettings
