@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-parts bench-speedups bench-engine bench-durable bench-http bench-peers bench-crowd bench-workers bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
+.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-parts bench-speedups bench-engine bench-durable bench-http bench-peers bench-crowd bench-realtime bench-workers bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -42,7 +42,7 @@ docs: .dev ## make .env.example, docs/configuration.md and the table of docs/met
 	@$(BIN)/python -m config.pages
 	@$(BIN)/python -m factory.metrics_page
 
-bench: bench-protocol bench-engine bench-previews bench-wearing bench-speedups bench-durable bench-http bench-peers bench-crowd bench-workers ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews bench-wearing bench-speedups bench-durable bench-http bench-peers bench-crowd bench-realtime bench-workers ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
@@ -76,6 +76,9 @@ bench-peers: .dev ## ten users with ten styles beside LitServe, Ray Serve and Fa
 
 bench-crowd: .dev ## ten thousand connections, five hundred at work, a third of these slow: memory, and a good client's progress
 	@$(BIN)/python -m bench.crowd
+
+bench-realtime: .dev ## 200 live sessions at 30 Hz, frame in to datagram out; 1,000 UDP subscribers; a picture painted beside
+	@$(BIN)/python -m bench.realtime
 
 bench-workers: .dev ## two worker processes beside one, pictures a second
 	@$(BIN)/python -m bench.workers
