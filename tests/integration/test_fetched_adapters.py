@@ -112,21 +112,24 @@ async def painted(client: RawClient, *names: str) -> Any:
     return pixels(await client.hear_all(client.submit(PROMPT, adapters=[use(name) for name in names], **WISH)))
 
 
+def same(one: Any, other: Any) -> bool:
+    """To a level of 255: a pass may be made on one thread or on two, as a trial finds quicker (docs/promises.md)."""
+    return bool(np.abs(one - other).max() <= 1)
+
+
 async def test_a_style_by_its_number_is_the_style_of_the_card(serving: Serving) -> None:
-    """In either layout, together, and by its address in the bucket: the very same picture."""
+    """In either layout, together, and by its address in the bucket: the same picture."""
     client = await RawClient.connect(serving[0])
     plain, glow, chalk = await painted(client), await painted(client, "glow"), await painted(client, "chalk")
     assert np.abs(glow - plain).max() > 1
-    assert np.array_equal(await painted(client, "storage:style:7"), glow)
-    assert np.array_equal(await painted(client, "storage:style:8"), chalk)
-    assert np.array_equal(await painted(client, "storage:style:6"), await painted(client, "both"))
-    assert np.array_equal(await painted(client, "storage:models/style_7/lora_weights.safetensors"), glow)
-    assert np.array_equal(
+    assert same(await painted(client, "storage:style:7"), glow)
+    assert same(await painted(client, "storage:style:8"), chalk)
+    assert same(await painted(client, "storage:style:6"), await painted(client, "both"))
+    assert same(await painted(client, "storage:models/style_7/lora_weights.safetensors"), glow)
+    assert same(
         await painted(client, f"s3://{BUCKET}/fetched%20adapters/models/style_7/lora_weights.safetensors"), glow
     )
-    assert np.array_equal(
-        await painted(client, "storage:style:7", "chalk"), await painted(client, "glow", "storage:style:8")
-    )
+    assert same(await painted(client, "storage:style:7", "chalk"), await painted(client, "glow", "storage:style:8"))
     await client.close()
 
 
@@ -136,7 +139,7 @@ async def test_ten_jobs_of_a_style_fetch_it_once(serving: Serving) -> None:
     ids = [client.submit(PROMPT, adapters=[use("storage:models/ink.safetensors")], **WISH) for _ in range(10)]
     heard = await client.hear_each(ids)
     pictures = [pixels(heard[request_id]) for request_id in ids]
-    assert all(np.array_equal(picture, pictures[0]) for picture in pictures)
+    assert all(same(picture, pictures[0]) for picture in pictures)
     cached = list((serving[1] / "adapters").glob("*/adapter/ink.safetensors"))
     assert len(cached) == 1
     await client.close()
@@ -149,11 +152,11 @@ async def test_a_style_that_changes_is_worn_as_it_is_now(
     client = await RawClient.connect(serving[0])
     name, key = "storage:models/changing.safetensors", "models/changing.safetensors"
     glow, ink = await painted(client, "storage:style:7"), await painted(client, "storage:models/ink.safetensors")
-    assert np.array_equal(await painted(client, name), glow)
+    assert same(await painted(client, name), glow)
     await obstore.put_async(bucket, key, files["models/ink.safetensors"])
-    assert np.array_equal(await painted(client, name), ink)
+    assert same(await painted(client, name), ink)
     await obstore.put_async(bucket, key, files["models/style_7/lora_weights.safetensors"])
-    assert np.array_equal(await painted(client, name), glow)
+    assert same(await painted(client, name), glow)
     await client.close()
 
 
@@ -163,7 +166,7 @@ async def test_a_cached_file_that_was_spoiled_is_fetched_again(serving: Serving)
     before = await painted(client, "storage:models/ink.safetensors")
     (cached,) = (serving[1] / "adapters").glob("*/adapter/ink.safetensors")
     cached.write_bytes(b"x" * cached.stat().st_size)
-    assert np.array_equal(await painted(client, "storage:models/ink.safetensors"), before)
+    assert same(await painted(client, "storage:models/ink.safetensors"), before)
     await client.close()
 
 
@@ -187,7 +190,7 @@ async def test_what_cannot_be_worn_fails_its_own_job(serving: Serving, name: str
     failed: Any = heard[bad][-1].message
     assert failed.error.code == code
     assert says in failed.error.message
-    assert np.array_equal(pixels(heard[good]), await painted(client, "glow"))
+    assert same(pixels(heard[good]), await painted(client, "glow"))
     await client.close()
 
 

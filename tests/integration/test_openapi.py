@@ -21,7 +21,7 @@ from tests.quick_painter import paint_quickly
 
 TOKEN = "schema-token-0123456789"
 BUDGET = 60  # seconds for what is made by chance; the rest is the same at each run
-STATEFUL_BUDGET = 15
+STATEFUL_BUDGET = 30
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 

@@ -21,6 +21,13 @@ class NotPublished(Exception):
     """It is not known that the broker has the message: it may be published again."""
 
 
+class Refused(NotPublished):
+    """The broker does not take it: its queue is full, or cannot be reached from here."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker refused it")
+
+
 class Unroutable(NotPublished):
     """The broker has no queue for it."""
 

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 
 from server import __version__
 from server.clock import Clock
-from server.doors.amqp.broker import Delivery, LinkLost, NotPublished, Properties, Publication, publish_one
+from server.doors.amqp.broker import Delivery, LinkLost, Properties, Publication, Refused, publish_one
 from server.doors.amqp.pika_errors import asked, lost, shielded, words
 from server.doors.amqp.pika_frames import Confirmation, Given, acknowledgement, publication
 from server.doors.amqp.pika_messages import PUBLICATION, delivery, described
@@ -261,7 +261,7 @@ class _Channel:
         self._protocol.write(data)
         await awaited.done
         if awaited.refused:
-            raise NotPublished("the broker refused it")
+            raise Refused
         return frozenset(awaited.unroutable)
 
     def _framed(self, message: Publication, number: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from server.clock import Clock, Timer
@@ -17,6 +17,7 @@ from server.doors.amqp.broker import (
     NotPublished,
     Properties,
     Publication,
+    Refused,
     publish_one,
 )
 from server.doors.amqp.lasting import Lasting
@@ -25,6 +26,8 @@ PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker 
 MOST_AT_ONCE = (
     100  # calls that are not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
 )
+
+REFUSED_FOR = 5.0  # seconds: a node of a broker that takes nothing for a queue for so long is left for another one
 
 
 class _Attempt:
@@ -100,6 +103,8 @@ class Publisher:
         self._link: Link | None = None
         self._stopped = False
         self._waiting: set[asyncio.Future[None]] = set()
+        self._clock = clock
+        self._refused_since: dict[str, float] = {}  # by queue, or exchange
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     def start(self) -> None:
@@ -154,13 +159,31 @@ class Publisher:
                     await change
                 finally:
                     self._waiting.discard(change)
-            return await self._channel.publish_all(messages)
+            channel = self._channel
+            targets = {message.exchange or message.routing_key for message in messages}
+            try:
+                unroutable = await channel.publish_all(messages)
+            except Refused:
+                self._note_refusal(channel, targets)
+                raise
+            for target in targets:
+                self._refused_since.pop(target, None)
+            return unroutable
+
+    def _note_refusal(self, channel: Channel, targets: Collection[str]) -> None:
+        """A node may go on refusing what another one takes: one of a cluster that lost the queue's leader has been seen to.
+        So the connection is given up, and the next one made to the next host. A queue that is full is so there too."""
+        now = self._clock.seconds()
+        since = min(self._refused_since.setdefault(target, now) for target in targets)
+        if channel is self._channel and now - since >= REFUSED_FOR:
+            channel.close()
 
     async def _use(self, link: Link) -> None:
         """A channel that is closed for a reason of its own (an exchange that is gone) is opened anew with the link."""
         if self._declare is not None:
             await self._declare(link)
         channel = self._channel = await link.channel(confirming=True)
+        self._refused_since.clear()
         self._link = link
         self._wake()
         try:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from server.doors.amqp.broker import Clash, Delivery, LinkLost, NotPublished, Properties, Publication, publish_one
+from server.doors.amqp.broker import Clash, Delivery, LinkLost, Properties, Publication, Refused, publish_one
 
 
 class FakeBroker:
@@ -252,7 +252,7 @@ class FakeChannel:
         taking = [queue for queue in queues if queue in self.broker.queues]
         for queue in taking:
             if queue in self.broker.refusing:
-                raise NotPublished("the broker refused it")
+                raise Refused
             self.broker.put(queue, message.body, message.properties)
         return bool(taking) or not message.properties.mandatory
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from server.doors.amqp.broker import Link, LinkLost, NotPublished, Properties, Unroutable
+from server.doors.amqp.broker import Link, LinkLost, NotPublished, Properties, Refused, Unroutable
 from server.doors.amqp.lasting import FIRST_PAUSE, LONGEST_PAUSE, STEADY_AFTER, Backoff, Lasting
-from server.doors.amqp.publisher import MOST_AT_ONCE, PUBLISH_WITHIN, Publisher
+from server.doors.amqp.publisher import MOST_AT_ONCE, PUBLISH_WITHIN, REFUSED_FOR, Publisher
 from tests.server.doors.amqp.fake_broker import FakeBroker
 from tests.server.fakes import settle
 
@@ -166,6 +166,32 @@ async def test_a_publish_that_nobody_confirms_ends() -> None:
         await late
     with pytest.raises(asyncio.CancelledError):
         await given_up
+    await publisher.stop()
+
+
+async def test_a_node_that_goes_on_refusing_is_left() -> None:
+    """After REFUSED_FOR of it a new connection is made; what other queues take meanwhile is no reason to stay."""
+    broker, clock = FakeBroker(), _clock()
+    for queue in ("jobs", "other"):
+        broker.stand(queue)
+    broker.refusing.add("jobs")
+    publisher = Publisher(broker, clock=clock, chance=no_luck)
+    publisher.start()
+    await settle()
+    for _ in range(2):
+        with pytest.raises(Refused):
+            await publisher.publish("", "jobs", b"1", Properties())
+        await publisher.publish("", "other", b"2", Properties())
+        await _pass(clock, REFUSED_FOR / 2)
+    assert len(broker.asked) == 1
+    with pytest.raises(Refused):
+        await publisher.publish("", "jobs", b"1", Properties())
+    await settle()
+    broker.refusing.clear()
+    await _pass(clock, 2 * FIRST_PAUSE)
+    assert len(broker.asked) == 2
+    await publisher.publish("", "jobs", b"1", Properties())
+    assert broker.bodies("jobs") == [b"1"]
     await publisher.stop()
 
 
