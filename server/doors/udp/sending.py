@@ -1,7 +1,7 @@
-"""Sends one thing to many: a burst of datagrams, a millisecond's pause, the next burst.
+"""Sends one thing to many: a burst of datagrams, a turn of the loop for everything else, the next burst.
 
-A thousand datagrams at once would fill the buffer of a receiver that takes several of them, and hold up everything else while
-they go. What is not sent yet when newer is there is not sent at all: whoever was left out is the first to have the newer.
+A thousand datagrams take ten milliseconds and more: all at once they would hold up everything else for so long. What is not sent
+yet when newer is there is not sent at all: whoever was left out is the first to have the newer.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from typing import Protocol
 from server.clock import Clock, Timer
 from server.doors.udp.parts import Address, UdpCounts
 
-BURST = (
-    100  # datagrams: half a millisecond of work, and with headers less than the smallest usual receive buffer (208 KiB)
-)
-PAUSE = 0.001  # seconds
-PAUSES = 20  # however many there are to send, they are gone after so many pauses: two thirds of a tick of 30 Hz
+BURST = 100  # datagrams: a millisecond or two of work
+PAUSE = 0.001  # seconds, where the system's buffer is full; what is said within so long counts as one burst
 
 SendTo = Callable[[bytes, Address], object]
 
@@ -85,7 +82,6 @@ class Spread:
         self._counts = counts
         self._rounds: dict[Audience, _Round] = {}
         self._timer: Timer | None = None
-        self._burst = BURST  # larger while there is much to send
         self._budget = BURST
         self._since = 0.0
 
@@ -115,18 +111,17 @@ class Spread:
     def _go_on(self) -> None:
         self._timer = None
         self._since = self._clock.seconds()
-        self._burst = max(self._burst, sum(one.left for one in self._rounds.values()) // PAUSES)
-        self._budget = self._burst
+        self._budget = BURST
         self._run()
 
     def _run(self) -> None:
         while self._rounds:
             audience, one = next(iter(self._rounds.items()))
             if not self._send(one):
-                self._timer = self._clock.callLater(PAUSE, self._go_on)
+                full = self._budget > 0
+                self._timer = self._clock.callLater(PAUSE if full else 0, self._go_on)
                 return
             del self._rounds[audience]
-        self._burst = BURST
 
     def _send(self, one: _Round) -> bool:
         """Whether all have it."""
