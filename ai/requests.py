@@ -118,7 +118,7 @@ class TextRequest:
     one is drawn from the `top_k` likeliest (0: all), of those the fewest that together have `top_p` of the probability. The text
     ends before the first of the `stop` texts in it, which is not told. The same `seed` gives the same text.
 
-    `owner`, `priority` and `deadline_seconds` are as in GenerationRequest.
+    `owner`, `priority` and `deadline_seconds` are as in GenerationRequest. What it is said to `cost` is for limits alone.
     """
 
     request_id: str
@@ -133,6 +133,7 @@ class TextRequest:
     owner: str = ""
     priority: int = 0
     deadline_seconds: float | None = None
+    cost: float | None = None  # None: one for each thousand tokens
 
     @property
     def input(self) -> dict[str, Json]:
@@ -179,6 +180,7 @@ class CustomRequest:
     owner: str = ""
     priority: int = 0
     deadline_seconds: float | None = None
+    cost: float = 0.0  # for limits alone
 
     @property
     def steps(self) -> int:

@@ -170,6 +170,7 @@ class Answered:
     output: Json
     figures: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    device_seconds: float = 0.0  # as in `Finished`; of a custom model, those that its process was at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class Failed:
 
     request_id: str
     error: EngineError
+    device_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

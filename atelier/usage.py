@@ -84,7 +84,18 @@ def _day(option: str, text: str) -> int:
 def _table(lines: Sequence[UsageLine], by: Sequence[By]) -> Table:
     table = Table(box=None)
     names = [one.value for one in by]
-    numbers = ("jobs", "succeeded", "failed", "canceled", "pictures", "tokens", "cost", "gpu_seconds", "price")
+    numbers = (
+        "jobs",
+        "succeeded",
+        "failed",
+        "canceled",
+        "cached",
+        "pictures",
+        "tokens",
+        "cost",
+        "gpu_seconds",
+        "price",
+    )
     for name in names:
         table.add_column(name, overflow="fold")
     for name in numbers:

@@ -29,17 +29,20 @@ from server.interfaces import JobStore
 from server.jobs.board import Board
 from server.pools import ThreadedPool
 from server.storage.local import LocalArtifacts
+from server.vigil import Vigil
 
 
 def build_door(settings: Settings, reactor: Any) -> TcpDoor:
     """The door as factory.service builds it, and one handler."""
     clock = cast(Clock, reactor)
     pool = ThreadedPool("finishing", settings.finishing_threads)  # never started
+    identities = Identities(settings.tokens)
     parts = DoorParts(
         handlers={Ping: PingHandler(clock.seconds)},
         board=Board(cast(JobStore, None)),  # there are no jobs
         artifacts=LocalArtifacts(Path("nowhere"), pool, ""),
-        identities=Identities(settings.tokens),
+        identities=identities,
+        vigil=Vigil(identities, clock),
         clock=clock,
         tasks=Tasks(),
         limits=door_limits(settings),

@@ -36,6 +36,14 @@ class LimitingSettings(BaseSettings):
         "10/minute;100/hour", "RATE_LOGIN",
         why="Tries to log in to one account from one address; one address may make ten times as many to all accounts together.",
     )  # fmt: skip
+    cost_thousand_tokens: float = setting(
+        1.0, "COST_THOUSAND_TOKENS", ge=0, le=1e6, allow_inf_nan=False,
+        why="What a text costs, of RATE_COST and DAILY_COST, for each thousand tokens that it may have. 0: nothing.",
+    )  # fmt: skip
+    cost_custom: float = setting(
+        1.0, "COST_CUSTOM", ge=0, le=1e6, allow_inf_nan=False,
+        why="What a call of a custom model costs whose class names no cost of its own. 0: nothing.",
+    )  # fmt: skip
     daily_pictures: int | None = setting(
         None, "DAILY_PICTURES", ge=1, le=10**9,
         why="Pictures that one owner may have in a day of UTC, by all nodes. `atelier quota` is for exceptions. Empty: no quota.",
@@ -54,6 +62,10 @@ class LimitingSettings(BaseSettings):
     price_thousand_tokens: float = setting(
         0.0, "PRICE_THOUSAND_TOKENS", ge=0, le=1e9, allow_inf_nan=False, why="Of a thousand tokens of a text."
     )
+    cached_price: float = setting(
+        0.0, "CACHED_PRICE", ge=0, le=1, allow_inf_nan=False,
+        why="The share of price and cost that an answer of CACHE_SECONDS has. 0: nothing; 1: as if it had been made.",
+    )  # fmt: skip
     keep_usage_days: float = setting(
         400.0, "KEEP_USAGE_DAYS", gt=0, le=36_500,
         why="So long it is known what an ended job used, 200 bytes each: a year of bills, and a month to look at them.",

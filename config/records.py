@@ -54,6 +54,15 @@ class RecordSettings(BaseSettings):
         why="Of all pictures together (a 512 × 512 one has about 400 kB); beyond, the oldest job's are deleted first.",
     )  # fmt: skip
 
+    cache_seconds: float = setting(
+        0.0, "CACHE_SECONDS", ge=0, le=31_622_400,
+        why="For so long the same asked again by its owner, seed included, has the same answer, not painted anew. 0: never.",
+    )  # fmt: skip
+    cache_entries: int = setting(
+        10_000, "CACHE_ENTRIES", ge=1, le=10_000_000,
+        why="Answers that CACHE_SECONDS looks among, 300 bytes each; their pictures are those that are kept anyway.",
+    )  # fmt: skip
+
     @field_validator("retry_delays", mode="before")
     @classmethod
     def _split_delays(cls, value: object) -> object:

@@ -28,6 +28,7 @@ from server.metering.usage import UsageRecords
 from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
+from server.vigil import Vigil
 
 CLOSING_TIME = 5.0  # seconds that answers under way get when the server stops
 
@@ -68,6 +69,7 @@ class HttpDoor:
             store=store,
             artifacts=artifacts,
             identities=identities,
+            vigil=Vigil(identities, reactor),
             accounts=accounts,
             access=access,
             registration=settings.registration,

@@ -15,9 +15,11 @@ from factory.fetching import AdapterFetching
 from factory.limits import job_limits
 from factory.records import Records
 from factory.webhooks import Webhooks
+from server import __version__
 from server.clock import Clock
 from server.interfaces import Announcer, ArtifactStore, JobStore, Leases, Painter, Pool
 from server.jobs.admission import Admission
+from server.jobs.answers import Answers
 from server.jobs.board import Board
 from server.jobs.canceling import RecordedCanceling
 from server.jobs.cleaning import Cleaning, Keep
@@ -29,6 +31,7 @@ from server.jobs.places import Places
 from server.jobs.predicting import PredictAdmission
 from server.jobs.recovery import Recovery
 from server.jobs.retrying import Retries
+from server.metering.cost import Costs
 from server.metering.rates import Rates
 
 
@@ -75,6 +78,7 @@ class Jobs:
             unstored_bytes=settings.max_unstored_bytes,
             announcer=parts.announcer,
             clock=clock,
+            answers=_answers(settings, clock, parts) if settings.cache_seconds else None,
         )
         self.recovery = Recovery(
             leases=parts.leases,
@@ -87,7 +91,12 @@ class Jobs:
             max_attempts=settings.max_job_attempts,
         )
         self.cleaning = Cleaning(
-            parts.records.forgetting, parts.artifacts, _keep(settings), clock, parts.records.usage.forget
+            parts.records.forgetting,
+            parts.artifacts,
+            _keep(settings),
+            clock,
+            parts.records.usage.forget,
+            parts.records.answers,
         )
         self.elsewhere = Elsewhere(store=parts.store, board=parts.board, is_here=self.lifecycle.has, clock=clock)
         self.canceling = RecordedCanceling(
@@ -132,6 +141,7 @@ class Jobs:
             check_webhook=parts.webhooks.check,
             new_id=new_job_id,
             new_seed=new_seed,
+            costs=Costs(thousand_tokens=settings.cost_thousand_tokens, custom=settings.cost_custom),
         )
 
 
@@ -151,4 +161,18 @@ def _keep(settings: Settings) -> Keep:
         seconds=settings.keep_finished_days * 86_400,
         artifact_bytes=settings.max_stored_bytes,
         usage_seconds=settings.keep_usage_days * 86_400,
+        answers=settings.cache_entries,
+        answer_seconds=settings.cache_seconds,
+    )
+
+
+def _answers(settings: Settings, clock: Clock, parts: JobParts) -> Answers:
+    return Answers(
+        records=parts.records.answers,
+        store=parts.store,
+        card=parts.models.catalogue.card,
+        pool=parts.pool,
+        clock=clock,
+        seconds=settings.cache_seconds,
+        salt=" ".join((__version__, settings.dtype, settings.weights)),
     )

@@ -47,6 +47,7 @@ def metering(settings: Settings, times: DeviceTimes) -> Metering:
             picture=settings.price_picture,
             gpu_second=settings.price_gpu_second,
             thousand_tokens=settings.price_thousand_tokens,
+            cached_share=settings.cached_price,
         ),
         quota=Quota(settings.daily_pictures, settings.daily_cost),
     )

@@ -16,6 +16,7 @@ from server.backlog import Backlog
 from server.clock import Clock
 from server.database.accounts import SqlAccounts
 from server.database.address import BadAddress, address
+from server.database.answers import SqlAnswers
 from server.database.backlog import backlog
 from server.database.engines import CHECKED, reading_engine, writing_engine
 from server.database.folder import DataFolder, FolderInUse
@@ -29,7 +30,7 @@ from server.database.sql import SqlJobStore
 from server.database.usage import SqlUsage
 from server.database.watching import Watch
 from server.database.writing import GroupWriter, OnCommit, reason_of, unheeded
-from server.interfaces import Claims, Forgetting, JobStore, Latents, Leases, Outbox, Takings
+from server.interfaces import AnswerRecords, Claims, Forgetting, JobStore, Latents, Leases, Outbox, Takings
 from server.metering.usage import DeviceTimes, UsageRecords
 from server.picture_access import Published
 from server.pools import ThreadedPool
@@ -75,6 +76,7 @@ class Records:
             bell=self.bell,
             metering=metering(settings, times or DeviceTimes()),
         )
+        self.answers: AnswerRecords = SqlAnswers(self._writer, self._reader)
         self.usage: UsageRecords = SqlUsage(self._reader, self._writer)
         self._patient = PatientStore(sql, cast(Clock, reactor))
         self.store: JobStore = self._patient

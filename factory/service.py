@@ -53,6 +53,7 @@ from server.lag import LagMeter
 from server.metering.usage import DeviceTimes
 from server.pools import ThreadedPool
 from server.storage.addressed import AddressedJobs
+from server.vigil import Vigil
 from server.webhook import Channel
 
 log = structlog.get_logger("atelier")
@@ -189,6 +190,7 @@ class AtelierService:
                 board=board,
                 artifacts=artifacts,
                 identities=self._accounts.identities,
+                vigil=Vigil(self._accounts.identities, clock),
                 clock=clock,
                 tasks=Tasks(),
                 limits=door_limits(settings),

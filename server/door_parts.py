@@ -20,6 +20,7 @@ from server.jobs.board import Board
 from server.live.events import Live
 from server.live.none import NoLive
 from server.principal import Principal
+from server.vigil import Vigil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class DoorParts:
     board: Board
     artifacts: ArtifactStore
     identities: Identities
+    vigil: Vigil
     clock: Clock
     tasks: Tasks
     limits: DoorLimits

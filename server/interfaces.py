@@ -164,6 +164,22 @@ class Forgetting(Protocol):
         ...
 
 
+class AnswerRecords(Protocol):
+    """Which jobs were answered, by a key over what they asked for. Raises RecordsUnavailable."""
+
+    async def earlier(self, key: str, owner: str, *, since: float) -> str | None:
+        """The owner's job under this key that ended at that time or later."""
+        ...
+
+    async def keep(self, key: str, owner: str, job_id: str, *, at: float) -> None:
+        """This job from now on; nothing where there is no such job any more."""
+        ...
+
+    async def forget(self, *, beyond: int, before: float) -> None:
+        """The oldest of more than `beyond`, and all from before that time."""
+        ...
+
+
 class Announcer(Protocol):
     """What is to be told elsewhere of a job (webhooks, other nodes), as a pure function of it."""
 

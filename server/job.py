@@ -41,6 +41,9 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.CANCELED: frozenset(),
 }
 
+CACHED = "cached"
+"""Of a job's figures: 1 where it was answered as the same was before (server.jobs.answers)."""
+
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 BEGUN = frozenset({JobState.STARTING, JobState.PROCESSING})
 
@@ -98,6 +101,11 @@ class Job:
     object_key: str = ""
     output: Json = None
     figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> bool:
+        """Whether it was answered as the same was before."""
+        return bool(self.figures.get(CACHED))
 
     @property
     def pictures_asked(self) -> GenerationRequest:

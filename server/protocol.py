@@ -78,6 +78,7 @@ class AtelierProtocol(Protocol):
             on_done=self._forget,
         )
         self._live = LiveStreams(parts.live, self._pump.news)
+        self._watch_no_more: Callable[[], None] = lambda: None
         self._deadlines: Deadlines | None = None
         self._end_timer: Timer | None = None
         self._slow_timer: Timer | None = None
@@ -107,6 +108,7 @@ class AtelierProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave no timer, watcher or task behind."""
         self._session.turn(Turn.LOST)
+        self._watch_no_more()
         self._stop_deadlines()
         for timer in (self._end_timer, self._slow_timer):
             if timer is not None and timer.active():
@@ -240,9 +242,16 @@ class AtelierProtocol(Protocol):
         if hello.exclusive:
             self._exclusive_name = hello.client_name
             self._parts.exclusives.take(owner, hello.client_name, self)
+        self._watch_no_more()
+        self._watch_no_more = self._parts.vigil.watch(self._principal, self._token, self._revoked)
         self._say(welcome(event.request_id, self._session_id, owner, self._limits.told))
         if self._deadlines is not None:
             self._deadlines.opened()
+
+    def _revoked(self, refusal: Refusal) -> None:
+        """Its token is good no more, though it asks for nothing: what it follows is told it no more."""
+        self._refuse(0, refusal)
+        self.close(refusal, End.LOGIN_REFUSED)
 
     def _dispatch(self, event: Received) -> None:
         request_id, kind, message = event.request_id, event.kind, cast(Any, event.message)
@@ -418,6 +427,7 @@ class AtelierProtocol(Protocol):
         self._say(encode_goodbye(reason))
         held = self._paused or not self._session.hears
         self._session.turn(Turn.CLOSE)
+        self._watch_no_more()
         self._stop_deadlines()
         if self._end_timer is not None and self._end_timer.active():
             self._end_timer.cancel()

@@ -53,6 +53,9 @@ class CustomCard:
     memory: int | None = None  # that it is expected to take, before it was seen
     memory_limit: int | None = None  # beyond which it is ended
     predict_seconds: float | None = None
+    cost: float | None = None  # of a call, as limits count it; None: as the settings say
+    repeatable: bool = False  # the same input always gives the same
+    code: str = ""  # SHA-256 of the file that the class is in
     problem: str = ""
 
     @property

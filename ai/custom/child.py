@@ -15,6 +15,7 @@ Its printed output is not here, but on descriptors that lead to the log. The pro
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -22,6 +23,7 @@ import select
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -255,7 +257,16 @@ def describe(head: Mapping[str, Any]) -> dict[str, Any]:
         "memory": _number(kind, "memory"),
         "memory_limit": _number(kind, "memory_limit"),
         "predict_seconds": _number(kind, "predict_seconds"),
+        "cost": _number(kind, "cost"),
+        "repeatable": getattr(kind, "repeatable", False) is True,
+        "code": _code_of(kind),
     }
+
+
+def _code_of(kind: type) -> str:
+    """SHA-256 of the file that the class is in; of what else that imports nothing is known."""
+    path = inspect.getsourcefile(kind)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
 def _number(kind: type, name: str) -> float | None:

@@ -57,6 +57,9 @@ def _card(name: str, path: ClassPath, process: _Asked) -> CustomCard:
         memory=told["memory"],
         memory_limit=told["memory_limit"],
         predict_seconds=told["predict_seconds"],
+        cost=told["cost"],
+        repeatable=told["repeatable"],
+        code=told["code"],
     )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum, auto
 
 from ai.custom import hearing
@@ -25,12 +26,14 @@ from ai.custom.process import Clock, Ending, Launch, Limits, Process, Timer
 from ai.lodging import Lodger, Lodgings
 from ai.requests import CustomRequest
 from ai.types import (
+    Answered,
     Canceled,
     DeadlineExceeded,
     EngineError,
     EngineEvent,
     EngineStopped,
     Failed,
+    Finished,
     GenerationError,
     MemoryLimitExceeded,
     ModelLoadError,
@@ -287,11 +290,14 @@ class Desk:
             self._process.send({"do": "cancel", "id": request_id})
             self._set_timer(CANCEL_GRACE, self._end, GenerationError(f"model {self.name}: was cancelled"))
 
-    def _over(self, event: EngineEvent) -> None:
-        """The running prediction has its last event."""
+    def _over(self, event: Answered | Finished | Failed | Canceled) -> None:
+        """The running prediction has its last event; it had its process to itself."""
         request, self._running = self._running, None
         assert request is not None
-        self._emit(Canceled(request.request_id) if self._canceled else event)
+        if self._canceled or isinstance(event, Canceled):
+            self._emit(Canceled(request.request_id))
+        else:
+            self._emit(replace(event, device_seconds=self._clock.seconds() - self._began))
 
     def _next(self) -> None:
         """The process is free again."""

@@ -25,7 +25,7 @@ def progress(request_id: str, message: Message, passed: float) -> Stepped:
     """How far it is, `passed` seconds after it began."""
     fraction = min(max(float(message.head["fraction"]), 0.0), 1.0)
     eta = passed * (1 - fraction) / fraction if fraction else 0.0
-    return Stepped(request_id, Phase.WRITING, int(fraction * STEPS), STEPS, fraction, eta)
+    return Stepped(request_id, Phase.WRITING, int(fraction * STEPS), STEPS, fraction, eta, passed)
 
 
 def preview(request_id: str, message: Message) -> Previewed:

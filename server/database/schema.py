@@ -30,7 +30,7 @@ from sqlalchemy import (
 from server.job import TERMINAL, JobState
 from server.webhook import CallState, Care
 
-REVISION = "0008"  # the newest migration's; a test compares it with the folder
+REVISION = "0009"  # the newest migration's; a test compares it with the folder
 VERSIONS_TABLE = "alembic_version"
 
 
@@ -134,9 +134,21 @@ usage = Table(
     Column("cost", Double, nullable=False),
     Column("gpu_seconds", Double, nullable=False),
     Column("price", Double, nullable=False),
+    Column("cached", Boolean, nullable=False, server_default=false()),  # answered as the same was before
     Index("usage_of_owner", "owner", "asked_at", "pictures", "cost"),
     Index("usage_of_model", "model", "ended_at"),
     Index("usage_of_day", "day"),
+)
+
+answers = Table(
+    "answers",  # which job was answered, by a hash over all that its answer follows from (server.jobs.answers)
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("at", Double, nullable=False),
+    Index("answers_by_time", "at"),
+    Index("answers_of_job", "job_id"),
 )
 
 quotas = Table(

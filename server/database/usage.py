@@ -198,6 +198,7 @@ def usage_lines(connection: Connection, query: UsageQuery) -> list[UsageLine]:
     sums = [
         func.count(),
         *map(ended, (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)),
+        func.sum(case((usage.c.cached, 1), else_=0)),
         *(func.sum(column) for column in (usage.c.pictures, usage.c.tokens)),
         *(func.sum(column) for column in (usage.c.cost, usage.c.gpu_seconds, usage.c.price)),
     ]
@@ -220,11 +221,12 @@ def _line(by: Sequence[By], row: Any) -> UsageLine:
         succeeded=int(counts[1]),
         failed=int(counts[2]),
         canceled=int(counts[3]),
-        pictures=int(counts[4]),
-        tokens=int(counts[5]),
-        cost=round(float(counts[6]), 6),
-        gpu_seconds=round(float(counts[7]), 6),
-        price=round(float(counts[8]), 9),
+        cached=int(counts[4]),
+        pictures=int(counts[5]),
+        tokens=int(counts[6]),
+        cost=round(float(counts[7]), 6),
+        gpu_seconds=round(float(counts[8]), 6),
+        price=round(float(counts[9]), 9),
     )
 
 
@@ -237,6 +239,7 @@ def model_figures(connection: Connection, models: Collection[str], owner: str | 
         usage.c.ended_at,
         usage.c.pictures,
         usage.c.gpu_seconds,
+        usage.c.cached,
     )
     statement = select(*read).where(usage.c.model.in_(models), usage.c.ended_at >= since)
     if owner is not None:
@@ -245,13 +248,15 @@ def model_figures(connection: Connection, models: Collection[str], owner: str | 
     ends: dict[str, int] = defaultdict(int)
     for row in rows:
         ends[row.state] += 1
-    good = [row for row in rows if row.state == JobState.SUCCEEDED.value and row.started_at is not None]
+    painted = [row for row in rows if row.state == JobState.SUCCEEDED.value and not row.cached]
+    good = [row for row in painted if row.started_at is not None]
     succeeded, failed = ends[JobState.SUCCEEDED.value], ends[JobState.FAILED.value]
     return Figures(
         jobs=len(rows),
         succeeded=succeeded,
         failed=failed,
         canceled=ends[JobState.CANCELED.value],
+        cached=sum(row.cached for row in rows),
         success_share=round(succeeded / (succeeded + failed), 6) if succeeded + failed else None,
         queue_seconds=_percentiles([row.started_at - row.asked_at for row in good]),
         predict_seconds=_percentiles([row.ended_at - row.started_at for row in good]),

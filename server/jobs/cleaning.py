@@ -12,7 +12,7 @@ from ai.types import GenerationRequest
 from server.clock import Clock, Pauses
 from server.errors import RecordsUnavailable
 from server.futures import Tasks
-from server.interfaces import ArtifactStore, Forgetting
+from server.interfaces import AnswerRecords, ArtifactStore, Forgetting
 from server.job import Job
 from server.jobs.finishing import artifact_key, is_ours
 
@@ -30,6 +30,8 @@ class Keep:
     seconds: float
     artifact_bytes: int
     usage_seconds: float = math.inf
+    answers: int = 0
+    answer_seconds: float = 0.0
 
 
 class Cleaning:
@@ -42,7 +44,9 @@ class Cleaning:
         keep: Keep,
         clock: Clock,
         forget_usage: Callable[[float], Awaitable[None]] | None = None,
+        answers: AnswerRecords | None = None,
     ) -> None:
+        self._answers = answers
         self._forget_usage = forget_usage
         self._records = records
         self._artifacts = artifacts
@@ -69,6 +73,9 @@ class Cleaning:
             forgotten += len(jobs)
         if self._forget_usage is not None:
             await self._forget_usage(self._clock.seconds() - self._keep.usage_seconds)
+        if self._answers is not None:
+            before = self._clock.seconds() - self._keep.answer_seconds
+            await self._answers.forget(beyond=self._keep.answers, before=before)
         return forgotten
 
     async def _beyond(self) -> list[Job]:

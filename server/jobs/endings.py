@@ -13,6 +13,7 @@ from server.events import Artifact
 from server.futures import Tasks
 from server.interfaces import Painter
 from server.job import JobState, LeaseLost
+from server.jobs.answers import Answers
 from server.jobs.board import Board, terminal_event
 from server.jobs.finishing import Finisher
 from server.jobs.leaving import Leaving
@@ -35,7 +36,9 @@ class Endings:
         painter: Painter,
         finisher: Finisher,
         clock: Clock,
+        answers: Answers | None = None,
     ) -> None:
+        self._answers = answers
         self._jobs = jobs
         self._transitions = transitions
         self._leaving = leaving
@@ -62,10 +65,16 @@ class Endings:
         log.error("job.broken", job_id=live.job.id, exc_info=error)
         self.now(live, JobFailure(Code.INTERNAL_ERROR, f"the server erred: {type(error).__name__}"))
 
-    async def succeeded(self, live: LiveJob, artifacts: tuple[Artifact, ...], warnings: tuple[str, ...]) -> None:
+    async def succeeded(
+        self,
+        live: LiveJob,
+        artifacts: tuple[Artifact, ...],
+        warnings: tuple[str, ...],
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
         """Its pictures are stored."""
         live.ending = True
-        await self._end(live, JobState.SUCCEEDED, artifacts=artifacts, warnings=warnings)
+        await self._end(live, JobState.SUCCEEDED, artifacts=artifacts, warnings=warnings, figures=figures)
 
     async def answered(self, live: LiveJob, answer: Answered) -> None:
         """It has an output."""
@@ -106,6 +115,8 @@ class Endings:
         except RecordsUnavailable:  # the server stops, and the records do not come back in time
             self._leaving.give_up(live)
             return
+        if self._answers is not None and live.answer_key and ended.state is JobState.SUCCEEDED:
+            await self._answers.keep(live.answer_key, ended)  # before it is told: who asks again then has it
         self._jobs.let_go(live)
         self.ended[ended.state] += 1
         self._note_pace()

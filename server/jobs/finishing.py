@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 
 import structlog
 from PIL import Image
@@ -50,6 +51,30 @@ class Finisher:
             await self.discard(artifacts)
             raise
         return tuple(artifacts), tuple(dict.fromkeys(warnings))
+
+    async def copied(self, job: Job, earlier: Sequence[Artifact]) -> tuple[Artifact, ...]:
+        """Another job's pictures, signed already, as this one's own: under its keys, and naming it.
+
+        Raises OSError where one cannot be read, ValueError for one that is not what was stored, JobFailure (STORAGE_FAILED).
+        """
+        artifacts: list[Artifact] = []
+        try:
+            for one in earlier:
+                picture, encoded = await self._pool.run(_encoded_again, job, one, await self._read(one))
+                artifacts.append(await self._keep(job, one.image_index, picture, encoded))
+        except BaseException:
+            await self.discard(artifacts)
+            raise
+        return tuple(artifacts)
+
+    async def _read(self, artifact: Artifact) -> bytes:
+        read = bytearray()
+        while len(read) < artifact.size:
+            piece = await self._store.read(artifact.key, len(read), artifact.size - len(read))
+            if not piece:
+                raise ValueError(f"{artifact.key}: ends after {len(read)} of {artifact.size} bytes")
+            read += piece
+        return bytes(read)
 
     async def discard(self, artifacts: Sequence[Artifact]) -> None:
         """Delete our pictures of a job that did not succeed after all. One that resists is left for the cleaning."""
@@ -119,6 +144,17 @@ def _sign_and_encode(job: Job, picture: Picture, index: int) -> _Encoded:
         image, warnings = sign(image, job.signature)
     png = encode_png(image, _metadata(job, picture, index))
     return _Encoded(png, hashlib.sha256(png).hexdigest(), tuple(warnings))
+
+
+def _encoded_again(job: Job, artifact: Artifact, png: bytes) -> tuple[Picture, _Encoded]:
+    """The same pixels, which say that they are this job's."""
+    if hashlib.sha256(png).hexdigest() != artifact.sha256:
+        raise ValueError(f"{artifact.key}: is not what was stored")
+    with Image.open(BytesIO(png), formats=["PNG"]) as stored:
+        image = stored.convert("RGB")
+    picture = Picture(artifact.seed, image.width, image.height, b"")
+    again = encode_png(image, _metadata(job, picture, artifact.image_index))
+    return picture, _Encoded(again, hashlib.sha256(again).hexdigest(), ())
 
 
 def encode_preview(width: int, height: int, rgb: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """The way of an accepted job: the engine's events in, the job's states and events out.
 
     begin → fetch what it wears → give it to the engine → started, steps, previews → finished → pictures stored → ended
-                                                          … or pieces of a text → answered → ended
+                                | as the same was before      … or pieces of a text → answered → ended
     what may go well later is retried: the job waits, and begins again from its first step; or, where its pictures could not be
     stored and there is room to keep them, from there
 
@@ -25,8 +25,11 @@ from server.errors import Code, JobFailure, RecordsUnavailable
 from server.events import Phase
 from server.interfaces import Announcer, JobStore, Latents, Painter
 from server.job import Job, JobState, LeaseLost
+from server.jobs.again import Again
+from server.jobs.answers import Answers
 from server.jobs.board import Board
 from server.jobs.endings import Endings
+from server.jobs.failures import engine_stopped, failure_of
 from server.jobs.fetching import Fetching
 from server.jobs.finishing import Finisher
 from server.jobs.leaving import Leaving
@@ -36,15 +39,6 @@ from server.jobs.retrying import Retries
 from server.jobs.transitions import Transitions
 
 log = structlog.get_logger("atelier.jobs")
-
-_FAILURE_CODES: tuple[tuple[type[engine.EngineError], Code], ...] = (
-    (engine.ModelLoadError, Code.MODEL_LOAD_FAILED),
-    (engine.AdapterError, Code.ADAPTER_INVALID),
-    (engine.OutOfMemory, Code.GPU_OUT_OF_MEMORY),
-    (engine.MemoryLimitExceeded, Code.MEMORY_LIMIT_EXCEEDED),
-    (engine.DeadlineExceeded, Code.DEADLINE_EXCEEDED),
-    (engine.EngineError, Code.GENERATION_FAILED),
-)
 
 _LAST_EVENTS = (engine.Finished, engine.Answered, engine.Failed, engine.Canceled)
 
@@ -66,6 +60,7 @@ class Lifecycle:
         unstored_bytes: int,
         announcer: Announcer,
         clock: Clock,
+        answers: Answers | None = None,
     ) -> None:
         self._latents = latents
         self._board = board
@@ -86,7 +81,9 @@ class Lifecycle:
             painter=painter,
             finisher=finisher,
             clock=clock,
+            answers=answers,
         )
+        self._again = None if answers is None else Again(answers, finisher, self._transitions, self._endings)
         self._dead: JobFailure | None = None  # whatever begins from now on ends at once, and so
 
     # How things stand
@@ -197,7 +194,7 @@ class Lifecycle:
         if self._fetching.needs(live.job):
             live.then(partial(self._fetch, live, saved))
         else:
-            self._paint(live, saved, {})
+            self._look(live, saved, {})
 
     async def _fetch(self, live: LiveJob, saved: tuple[engine.SavedImage, ...]) -> None:
         try:
@@ -211,7 +208,21 @@ class Lifecycle:
         elif self._dead is not None:
             self._endings.now(live, self._dead)
         else:
+            self._look(live, saved, files)
+
+    def _look(self, live: LiveJob, saved: tuple[engine.SavedImage, ...], files: Mapping[str, str]) -> None:
+        """Whether the same was answered before; what was begun is gone on with."""
+        if self._again is None or saved:
             self._paint(live, saved, files)
+        else:
+            live.then(partial(self._paint_new, live, files))
+
+    async def _paint_new(self, live: LiveJob, files: Mapping[str, str]) -> None:
+        if self._again is not None and not await self._again.answered(live, files) and not live.ending:
+            if self._dead is not None:
+                self._endings.now(live, self._dead)
+            else:
+                self._paint(live, (), files)
 
     def _paint(self, live: LiveJob, saved: tuple[engine.SavedImage, ...], files: Mapping[str, str]) -> None:
         job = live.job
@@ -225,7 +236,7 @@ class Lifecycle:
         except Exception as error:
             live.left_engine = True
             if isinstance(error, engine.EngineStopped):
-                self._endings.now(live, _engine_stopped())
+                self._endings.now(live, engine_stopped())
             else:
                 self._endings.broken(live, error)
 
@@ -284,16 +295,11 @@ class Lifecycle:
         live.then(partial(self._answer, live, event))
 
     def _failed(self, live: LiveJob, event: engine.Failed) -> None:
-        if isinstance(event.error, engine.InputError):
-            field, limit = event.error.field, event.error.limit
-            self._fail(live, JobFailure(Code.INVALID_PARAMETER, str(event.error), field=field, limit=limit))
-            return
-        code = next(code for kind, code in _FAILURE_CODES if isinstance(event.error, kind))
-        self._fail(live, JobFailure(code, str(event.error)))
+        self._fail(live, failure_of(event.error))
 
     def _canceled(self, live: LiveJob, event: engine.Canceled) -> None:
         """We did not ask for it, or the job would not be live: the engine was stopped."""
-        self._endings.now(live, _engine_stopped())
+        self._endings.now(live, engine_stopped())
 
     _hear: dict[type, Callable[..., None]] = {  # noqa: RUF012  # a table, never written to
         engine.Started: _started,
@@ -388,7 +394,3 @@ class Lifecycle:
         else:
             self._started(live, engine.Started(live.job.id))
             self._finished(live, painted)
-
-
-def _engine_stopped() -> JobFailure:
-    return JobFailure(Code.UNAVAILABLE, "the engine stopped before the job was done; submit it again")

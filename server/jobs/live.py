@@ -29,6 +29,7 @@ class LiveJob:
         "_in_trouble",
         "_task",
         "_todo",
+        "answer_key",
         "deadline",
         "ending",
         "job",
@@ -51,6 +52,7 @@ class LiveJob:
         self.left = False
         self.left_engine = True  # the engine has said its last of it, or never had it
         self.unstored: Finished | None = None  # what was painted, for the next try to store it
+        self.answer_key = ""  # what its answer will be found by, if the same is asked again; "": by nothing
         self.previews: dict[int, Previewed] = {}  # the latest of each image that is not yet encoded
 
     @property

@@ -19,6 +19,7 @@ from server.job import Job
 from server.jobs.entering import Entrance
 from server.jobs.places import Places
 from server.json_schema import Schema, applied
+from server.metering.cost import Costs
 from server.replies import Admitted
 from server.webhook import Webhook
 
@@ -41,7 +42,9 @@ class PredictAdmission:
         new_id: Callable[[], str],
         new_seed: Callable[[], int],
         hear_news: Callable[[], Awaitable[bool]] = nothing_new,
+        costs: Costs = Costs(),  # noqa: B008  # frozen
     ) -> None:
+        self._costs = costs
         self._entrance = entrance
         self._places = places
         self._catalogue = catalogue
@@ -96,7 +99,8 @@ class PredictAdmission:
         given = checked_input(
             card.input_schema, applied(schema, command.input, closed=False) if schema else command.input
         )
-        return card.request(request_id, given, seed=self._new_seed(), priority=command.priority)
+        request = card.request(request_id, given, seed=self._new_seed(), priority=command.priority)
+        return self._costs.put_on(request, card)
 
     def _job(self, command: Predict, request: Request, body_hash: str) -> Job:
         return Job(

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from ai.types import GenerationRequest, Request, TextRequest
+from dataclasses import dataclass, replace
+
+from ai.cards import PredictingCard
+from ai.custom.cards import CustomCard
+from ai.types import CustomRequest, GenerationRequest, Request, TextRequest
 
 PIXELS = 1_000_000  # a megapixel, as photographers have it
 TOKENS = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Of what paints nothing: a thousand tokens that a text may have, a call of a custom model whose class names no cost."""
+
+    thousand_tokens: float = 1.0
+    custom: float = 1.0
+
+    def put_on(self, request: TextRequest | CustomRequest, card: PredictingCard) -> TextRequest | CustomRequest:
+        """The request, with what it costs: it is recorded so, and later settings do not change it."""
+        if isinstance(request, TextRequest):
+            return replace(request, cost=request.max_length / TOKENS * self.thousand_tokens)
+        own = card.cost if isinstance(card, CustomCard) else None
+        return replace(request, cost=self.custom if own is None else own)
+
+
 def cost_of(request: Request) -> float:
-    """Megapixels × steps made × images: 20 steps of one 512 × 512 picture cost 5.24. A text costs 1 for each thousand tokens
-    that it may have; what is neither is counted by the rates of requests alone."""
+    """Megapixels × steps made × images: 20 steps of one 512 × 512 picture cost 5.24. Of anything else what it is said to."""
     if isinstance(request, GenerationRequest):
         return request.width * request.height / PIXELS * request.steps * request.num_images
-    return request.max_length / TOKENS if isinstance(request, TextRequest) else 0.0
+    if isinstance(request, TextRequest) and request.cost is None:  # recorded by an older version
+        return request.max_length / TOKENS
+    return request.cost or 0.0
 
 
 def pictures_of(request: Request) -> int:

@@ -57,6 +57,7 @@ class Prices:
     picture: float = 0.0
     gpu_second: float = 0.0
     thousand_tokens: float = 0.0
+    cached_share: float = 0.0  # of the price, and of the cost, of what was answered as the same was before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class Usage:
     cost: float
     gpu_seconds: float
     price: float
+    cached: bool = False
 
     @property
     def day(self) -> int:
@@ -83,11 +85,15 @@ class Usage:
 
 
 def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
-    """Of a job that has ended. What failed is not charged; of what its owner cancelled after it had begun the cost counts."""
+    """Of a job that has ended. What failed is not charged; of what its owner cancelled after it had begun the cost counts.
+
+    Of a job that was answered as the same was before nothing was made; it costs the share that the prices say.
+    """
     made = job.state is JobState.SUCCEEDED
     begun = job.started_at is not None
     pictures = pictures_of(job.request) if made else 0
     tokens = tokens_of(job) if made else 0
+    share = prices.cached_share if job.cached else 1.0
     price = pictures * prices.picture + gpu_seconds * prices.gpu_second + tokens / 1000 * prices.thousand_tokens
     return Usage(
         job_id=job.id,
@@ -97,11 +103,12 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
         asked_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.completed_at or job.created_at,
-        pictures=pictures,
-        tokens=tokens,
-        cost=cost_of(job.request) if made or (begun and job.state is JobState.CANCELED) else 0.0,
+        pictures=0 if job.cached else pictures,
+        tokens=0 if job.cached else tokens,
+        cost=share * cost_of(job.request) if made or (begun and job.state is JobState.CANCELED) else 0.0,
         gpu_seconds=gpu_seconds,
-        price=0.0 if job.state is JobState.FAILED else price,
+        price=0.0 if job.state is JobState.FAILED else share * price,
+        cached=job.cached,
     )
 
 
@@ -147,6 +154,7 @@ class UsageLine:
     succeeded: int
     failed: int
     canceled: int
+    cached: int
     pictures: int
     tokens: int
     cost: float
@@ -156,12 +164,14 @@ class UsageLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """How a model's jobs fared that ended in a window: seconds at the 50th, 90th and 99th percentile, of those that succeeded."""
+    """How a model's jobs fared that ended in a window: seconds at the 50th, 90th and 99th percentile, of those that succeeded and
+    were not answered as the same was before."""
 
     jobs: int
     succeeded: int
     failed: int
     canceled: int
+    cached: int
     success_share: float | None
     queue_seconds: tuple[float, float, float] | None
     predict_seconds: tuple[float, float, float] | None

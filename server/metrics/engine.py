@@ -18,7 +18,12 @@ Named = Sequence[tuple[str, EngineNumbers]]
 
 def engine_families(numbers: Callable[[], EngineNumbers], devices: Sequence[str], seats: int) -> Read:
     """`devices` are named by the settings, until torch has said what they are; each has `seats` images in a batch."""
-    return lambda: _families(_named(numbers(), devices), seats)
+
+    def read() -> Iterable[Metric]:
+        now = numbers()
+        return _families(_named(now, devices), now, seats)
+
+    return read
 
 
 def _named(numbers: EngineNumbers, devices: Sequence[str]) -> Named:
@@ -32,7 +37,7 @@ def _named(numbers: EngineNumbers, devices: Sequence[str]) -> Named:
     return named
 
 
-def _families(each: Named, seats: int) -> Iterable[Metric]:
+def _families(each: Named, numbers: EngineNumbers, seats: int) -> Iterable[Metric]:
     yield gauge(
         "atelier_engine_images",
         "Images in the engine: with a seat in a batch, parked by a higher priority, waiting to begin.",
@@ -48,6 +53,13 @@ def _families(each: Named, seats: int) -> Iterable[Metric]:
     )
     yield from _steps(each)
     yield from _texts(each)
+    custom = {"running": numbers.custom_running, "waiting": numbers.custom_waiting} if each else {}
+    yield gauge(
+        "atelier_custom_predictions",
+        "Calls of custom models: under way, each in its model's process, and waiting.",
+        [((state,), number) for state, number in custom.items()],
+        ("state",),
+    )
     yield from _adapters(each)
     yield from _memory(each)
     yield from _device(each)

@@ -77,6 +77,10 @@ class JobMeter:
         )
         self._images = Counter("atelier_images", "Pictures painted and stored.", model, registry=registry)
 
+        self._cached = Counter(
+            "atelier_jobs_cached", "Jobs answered as the same was before, and not painted.", model, registry=registry
+        )
+
         def seconds_of(name: str, text: str) -> Kept[str, Histogram]:
             seconds = Histogram(name, text, model, registry=registry, buckets=SECONDS)
             return Kept(lambda of_model: seconds.labels(of_model))
@@ -92,6 +96,7 @@ class JobMeter:
         for name in models:  # so that rates are right from a model's first job on
             self._accepted.labels(name)
             self._images.labels(name)
+            self._cached.labels(name)
             self._ended.labels(name, JobState.SUCCEEDED.value, Code.OK.name)
             self._ended.labels(name, JobState.CANCELED.value, Code.OK.name)
             for code in FAILURES:
@@ -116,7 +121,9 @@ class JobMeter:
             self._retried.labels(_code(job)).inc()
         elif job.state in TERMINAL:
             self._ended_of[model, job.state.value, _code(job)].inc()
-            if job.state is JobState.SUCCEEDED:
+            if job.cached:
+                self._cached.labels(model).inc()
+            elif job.state is JobState.SUCCEEDED:
                 self._succeeded(model, job)
 
     def _succeeded(self, model: str, job: Job) -> None:

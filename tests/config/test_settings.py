@@ -59,6 +59,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
     "http_max_bodies_bytes": ("4194304", 4194304),
     "http_max_header_bytes": ("4096", 4096),
     "tokens": (f"ada:{TOKEN}", {"ada": SecretStr(TOKEN)}),
+    "cached_price": ("0.25", 0.25),
     "rate_requests": ("5/second;1000/day", "5/second;1000/day"),
     "rate_cost": ("2000/hour", "2000/hour"),
     "rate_login": ("3/minute", "3/minute"),

@@ -15,11 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from config import load_settings
 from factory import service as built
 from factory.service import AtelierService, make_service
 from proto import atelier_pb2 as pb
+from server.errors import Code
 from tests.conftest import LOOP, start_reactor
 from tests.integration.eventually import eventually
 from tests.integration.raw_client import RawClient
@@ -86,6 +89,12 @@ async def registered(site: Site, username: str) -> str:
             json={"username": username, "email": f"{username}@example.org", "password": PASSWORD},
         )
         assert made.status_code == 200, made.text
+    return await logged_in(site, username)
+
+
+async def logged_in(site: Site, username: str) -> str:
+    """Another access token."""
+    async with site.client() as client:
         login = await client.post("/v1/auth/token", data={"username": username, "password": PASSWORD})
         assert login.status_code == 200, login.text
         return str(login.json()["access_token"])
@@ -142,8 +151,9 @@ async def test_who_is_shut_out_beside_the_server_is_out_soon(site: Site) -> None
             return (await client.get("/v1/auth/me")).status_code == 401 or None
 
         await eventually(refused)  # another process did it: nothing tells us
-    reply = await peer.ask(get_server_status=pb.GetServerStatus())
-    assert (reply.kind, (await peer.hear()).kind) == ("error", "goodbye")
+    said = [await peer.hear(), await peer.hear()]  # it need not ask anything to be told
+    assert [one.kind for one in said] == ["error", "goodbye"]
+    assert said[1].message.code == Code.UNAUTHENTICATED.value  # type: ignore[attr-defined]
     await peer.close()
     password = await site.atelier("users", "create", "grace", "grace@example.org", "--role", "admin")
     async with site.client() as stranger:
@@ -156,6 +166,50 @@ async def test_who_is_shut_out_beside_the_server_is_out_soon(site: Site) -> None
         assert (await client.get("/v1/auth/me")).json()["username"] == "grace"
     [listed] = json.loads(await site.atelier("keys", "list", "grace", "--json"))["keys"]
     assert (listed["scopes"], key.startswith(listed["key"].rstrip("…"))) == ("read", True)
+
+
+@pytest.mark.parametrize("how", ["here", "beside", "shut"])
+async def test_what_is_followed_ends_with_the_credential(site: Site, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """By server-sent events, over a WebSocket and over TCP: each says why, and nothing more of the job; the job goes on."""
+    monkeypatch.setattr(QuickPainter, "step_seconds", 3600.0)
+    name = f"turing-{how}"
+    token = await registered(site, name)
+    async with site.client(token) as owner:
+        made = (await owner.post("/v1/keys", json={"name": "a game", "scopes": ["generate", "read"]})).json()
+        used = token if how == "shut" else made["key"]
+        job = (await owner.post("/v1/jobs", json={"prompt": "a red star"})).json()["id"]
+        peer = await RawClient.connect(site.tcp, used)
+        watching = peer.say(watch=pb.Watch(job_id=job))
+        assert (await peer.hear()).kind == "accepted"
+        address = f"{site.http.replace('http', 'ws')}/v1/jobs/{job}/ws"
+        async with (
+            site.client(used) as client,
+            client.stream("GET", f"/v1/jobs/{job}/events") as stream,
+            connect(address, additional_headers={"authorization": f"Bearer {used}"}) as socket,
+        ):
+            assert json.loads(await socket.recv())["event"] == "accepted"
+            lines = stream.aiter_lines()
+            assert "event: accepted" in [await anext(lines) for _ in range(4)]
+            if how == "here":
+                assert (await owner.delete(f"/v1/keys/{made['id']}")).is_success
+            elif how == "beside":
+                await site.atelier("keys", "revoke", name, made["id"])
+            else:
+                await site.atelier("users", "deactivate", name)
+            rest = "\n".join([line async for line in lines])
+            assert 'event: error\ndata: {"code":"UNAUTHENTICATED"' in rest
+            with pytest.raises(ConnectionClosed) as closed:
+                await socket.recv()
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "UNAUTHENTICATED")
+        said = [await peer.hear(), await peer.hear()]
+        assert [(one.kind, one.request_id) for one in said] == [("error", 0), ("goodbye", 0)], watching
+        await peer.close()
+    if how == "shut":
+        await site.atelier("users", "activate", name)
+    async with site.client(await logged_in(site, name)) as owner:
+        assert (await owner.get(f"/v1/jobs/{job}")).json()["state"] == "queued"
+        await owner.post(f"/v1/jobs/{job}/cancel")
 
 
 async def test_the_secret_is_made_once_for_this_user_alone(site: Site) -> None:

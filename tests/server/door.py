@@ -15,6 +15,7 @@ from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from server.door_parts import DoorLimits, DoorParts
 from server.futures import Tasks
+from server.vigil import Vigil
 from server.wire.connection import Connection, Received, Role
 from server.wire.framing import encode_frame
 from tests.server.fakes import settle
@@ -215,6 +216,7 @@ class Door:
             board=self.house.board,
             artifacts=self.house.artifacts,
             identities=self.house.identities,
+            vigil=Vigil(self.house.identities, self.clock),
             clock=self.clock,
             tasks=Tasks(),
             live=self.house.live,

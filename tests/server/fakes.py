@@ -232,6 +232,8 @@ class FakeArtifacts:
         self.reading -= 1
         if self.read_error is not None:
             raise self.read_error
+        if key not in self.stored:
+            raise FileNotFoundError(key)
         return self.stored[key][offset : offset + size]
 
     async def delete(self, key: str) -> None:
@@ -250,6 +252,7 @@ class FakeAdapterSource:
     """An `AdapterSource` of adapters under /fetched. It can wait for `gate`, and counts who holds what."""
 
     def __init__(self) -> None:
+        self.root = "/fetched"
         self.gate: asyncio.Event | None = None
         self.failures: dict[str, JobFailure] = {}  # by name
         self.asked: list[str] = []
@@ -270,7 +273,7 @@ class FakeAdapterSource:
         if name in self.failures:
             raise self.failures[name]
         self.held[name] += 1
-        return FetchedAdapter(f"/fetched/{name}", lambda: self._release(name))
+        return FetchedAdapter(f"{self.root}/{name}", lambda: self._release(name))
 
     def _release(self, name: str) -> None:
         assert self.held[name] > 0

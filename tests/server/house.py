@@ -30,6 +30,7 @@ from server.interfaces import Announcer, JobStore, Latents, Pool
 from server.job import Job
 from server.jobs.admission import Admission, Limits
 from server.jobs.announcing import Announcers
+from server.jobs.answers import Answers
 from server.jobs.artists import Artists
 from server.jobs.board import Board
 from server.jobs.entering import Entrance
@@ -49,7 +50,7 @@ from server.pools import InlinePool
 from server.replies import AdapterList
 from server.webhook import Webhook
 from tests.server.fakes import CARD, OTHER_CARD, FakeAdapterSource, FakeArtifacts, FakePainter, Recorder, settle
-from tests.server.memory import MemoryJobStore
+from tests.server.memory import MemoryAnswers, MemoryJobStore
 
 LIMITS = Limits(
     max_prompt_characters=100,
@@ -107,6 +108,7 @@ class House:
         cards: Sequence[Card] = (CARD, OTHER_CARD),
         rates: Sequence[Rate] = (),
         live: Live = NO_LIVE,
+        answer_seconds: float = 0.0,
     ) -> None:
         self.clock: Any = Clock()
         self.clock.advance(began_at)
@@ -125,6 +127,17 @@ class House:
             image_bytes=image_bytes,
             signature_bytes=signature_bytes,
         )
+        self.catalogue = Catalogue(self.painter.cards)
+        self.answers = MemoryAnswers()
+        answers = Answers(
+            records=self.answers,
+            store=self.store,
+            card=self.catalogue.card,
+            pool=InlinePool(),
+            clock=self.clock,
+            seconds=answer_seconds,
+            salt="house",
+        )
         self.lifecycle = Lifecycle(
             store=self.store,
             latents=cast(Latents, self.store),
@@ -137,6 +150,7 @@ class House:
             unstored_bytes=unstored_bytes,
             announcer=announcer,
             clock=self.clock,
+            answers=answers if answer_seconds else None,
         )
         self.painter.deliver = self.lifecycle.engine_events
         self.reached: list[str] = []  # limits, by name
@@ -144,7 +158,6 @@ class House:
         self.entrance = Entrance(
             store=self.store, places=self.places, rates=self.rates, announcer=announcer, leased=leased
         )
-        self.catalogue = Catalogue(self.painter.cards)
         self.admission = Admission(
             entrance=self.entrance,
             places=self.places,

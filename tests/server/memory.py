@@ -7,9 +7,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ai.types import SavedImage
+from server.errors import RecordsUnavailable
 from server.job import TERMINAL, Job, LeaseLost, check_transition, is_recorded, without_files
 from server.listing import JobPage
 from server.webhook import OutboxCall
+
+
+class MemoryAnswers:
+    """`AnswerRecords`."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[str, str, float]] = {}
+        self.away = False
+
+    async def earlier(self, key: str, owner: str, *, since: float) -> str | None:
+        """The owner's job under this key."""
+        self._check()
+        whose, job_id, at = self.kept.get(key, ("", "", 0.0))
+        return job_id if whose == owner and at >= since else None
+
+    async def keep(self, key: str, owner: str, job_id: str, *, at: float) -> None:
+        """This job from now on."""
+        self._check()
+        self.kept[key] = (owner, job_id, at)
+
+    async def forget(self, *, beyond: int, before: float) -> None:
+        """The newest stay."""
+        newest = sorted(self.kept.items(), key=lambda entry: -entry[1][2])[:beyond]
+        self.kept = {key: entry for key, entry in newest if entry[2] >= before}
+
+    def _check(self) -> None:
+        if self.away:
+            raise RecordsUnavailable("gone")
 
 
 class MemoryJobStore:

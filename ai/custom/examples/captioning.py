@@ -17,6 +17,7 @@ class Captioner:
     """Says what a picture shows."""
 
     model_type = "image-to-text"
+    repeatable = True
 
     def __init__(self, folder: str) -> None:
         self._folder = checked(folder)

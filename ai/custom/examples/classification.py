@@ -17,6 +17,7 @@ class Classifier:
     """Says which of its classes a picture is of, and how sure it is."""
 
     model_type = "classification"
+    repeatable = True
 
     def __init__(self, folder: str) -> None:
         self._folder = checked(folder)

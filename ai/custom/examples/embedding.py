@@ -16,6 +16,7 @@ class Embedder:
     """Makes a vector of each text: the mean over its tokens, of length 1."""
 
     model_type = "embeddings"
+    repeatable = True
 
     def __init__(self, folder: str) -> None:
         self._folder = checked(folder)

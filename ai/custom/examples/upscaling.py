@@ -25,6 +25,7 @@ class Upscaler:
     """Makes a picture larger, by a filter of Pillow's, and sharpens it if that is wanted."""
 
     model_type = "image-to-image"
+    repeatable = True
     predict_seconds = 60
 
     def predict(

@@ -17,17 +17,21 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from server.doors.http.following import Hearing, Listener
+from server.doors.http.identity import watched
 from server.doors.http.parts import watch_client
 from server.doors.http.schemas import artifact_body, failure_body
+from server.errors import Refusal
 from server.events import Accepted, Canceled, Event, Failed, Output, Preview, Progress, Succeeded
 
 RETRY_MS = 2000  # after which EventSource comes back to a server that stopped
 ALIVE = b": here\n\n"
+REVOKED = 1008  # for one whose client may hear no more: a policy was violated
 RESTARTING = 1012  # WebSocket's code for a server that stops, and comes back
 
 TOLD: dict[type, tuple[str, Callable[[Any, str], dict[str, Any]]]] = {
@@ -83,6 +87,25 @@ def sse(event: Event, base_url: str) -> bytes:
     return f"id: {event.number}\nevent: {TOLD[type(event)][0]}\ndata: {data}\n\n".encode()
 
 
+def sse_error(refusal: Refusal) -> bytes:
+    """The last of a stream whose client may hear no more."""
+    data = json.dumps({"code": refusal.code.name, "message": refusal.message}, separators=(",", ":"))
+    return f"event: error\ndata: {data}\n\n".encode()
+
+
+class Revocation:
+    """Lets a listener go when the credential that it was opened with is good no more; the `refusal` says so then."""
+
+    def __init__(self, connection: HTTPConnection, listener: Hearing) -> None:
+        self.refusal: Refusal | None = None
+        self._listener = listener
+        self.over = watched(connection, self._lost)
+
+    def _lost(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self._listener.let_go()
+
+
 CONTENT: dict[str, Any] = {
     "text/event-stream": {
         "schema": {
@@ -126,18 +149,22 @@ class EventStream(Response):
         """Answer."""
         async with self._listener as listener:
             watching = asyncio.ensure_future(watch_client(receive, listener))
+            revocation = Revocation(HTTPConnection(scope), listener)
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 if self._preface:
                     await send(_piece(self._preface))
-                while not listener.over:
+                while not listener.over and not revocation.refusal:
                     event = await listener.next()
-                    if event is not None:
+                    if event is not None and not revocation.refusal:
                         await self._say(event, send)
                     elif not listener.over:
                         await send(_piece(ALIVE))
+                if revocation.refusal:
+                    await send(_piece(sse_error(revocation.refusal)))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
+                revocation.over()
                 watching.cancel()
             if self._gone is not None and watching.done() and not listener.ended:
                 await self._gone()
@@ -157,14 +184,22 @@ def _piece(data: bytes) -> dict[str, Any]:
 
 
 async def tell_socket(socket: WebSocket, listener: Listener, base_url: str) -> None:
-    """The same over a WebSocket, each event a text message; closed with 1000 after the end, with 1012 when the server stops."""
+    """The same over a WebSocket, each event a text message; closed with 1000 after the end, with 1012 when the server stops, with
+    1008 (and UNAUTHENTICATED) when the client's credential is good no more."""
     async with listener:
         await socket.accept()
         watching = asyncio.ensure_future(watch_client(socket.receive, listener))
+        revocation = Revocation(socket, listener)
         try:
             async for event in listener:
+                if revocation.refusal:
+                    break
                 await socket.send_text(json.dumps(told(event, base_url), separators=(",", ":")))
         finally:
+            revocation.over()
             watching.cancel()
     if not watching.done() or watching.cancelled():
-        await socket.close(1000 if listener.ended else RESTARTING)
+        if revocation.refusal:
+            await socket.close(REVOKED, revocation.refusal.code.name)
+        else:
+            await socket.close(1000 if listener.ended else RESTARTING)

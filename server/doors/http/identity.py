@@ -9,6 +9,7 @@ from. CORS_ORIGINS=* lets every page in anyway.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends
@@ -50,6 +51,14 @@ async def _found(parts: HttpParts, connection: HTTPConnection) -> Principal:
         return Principal(owner=parts.anonymous_owner, scopes=ANONYMOUS)
     _check_is_here(headers)
     return await identities.principal(token)
+
+
+def watched(connection: HTTPConnection, lost: Callable[[Refusal], None]) -> Callable[[], None]:
+    """As `Vigil.watch`, for as long as the request is answered; it has been found out whose it is."""
+    principal: Principal | None = connection.scope.get("state", {}).get(_KEPT)
+    if principal is None:
+        return lambda: None
+    return parts_of(connection).vigil.watch(principal, given_token(connection.headers), lost)
 
 
 async def owner_who_may(parts: HttpParts, connection: HTTPConnection, scope: Scope) -> str:

@@ -38,6 +38,7 @@ from server.metrics.web import WebMeasures
 from server.outgoing import Outgoing
 from server.picture_access import PictureAccess
 from server.replies import Admitted, CancelRequested, JobView
+from server.vigil import Vigil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class HttpParts:
     store: JobStore
     artifacts: ArtifactStore
     identities: Identities
+    vigil: Vigil
     health: Health
     listeners: Listeners
     clock: Clock

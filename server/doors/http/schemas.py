@@ -250,7 +250,9 @@ class JobBody(BaseModel):
     last_event: int = Field(description="The number of its latest event.")
     input: dict[str, Any] | None = Field(None, description="Of a job that paints nothing: what was asked for.")
     output: Any = Field(None, description="What came of it: a text.")
-    figures: dict[str, float] = Field({}, description="Of how it came about: input_token_count, output_token_count.")
+    figures: dict[str, float] = Field(
+        {}, description="Of how it came about: input_token_count, output_token_count; cached."
+    )
 
 
 class JobsBody(BaseModel):

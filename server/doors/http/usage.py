@@ -71,6 +71,7 @@ class UsageItem(BaseModel):
     succeeded: int
     failed: int
     canceled: int
+    cached: int = Field(description="Of those that succeeded: answered as the same was before, without being made.")
     pictures: int
     tokens: int
     cost: float = Field(description="Megapixels × steps × images.")
@@ -106,6 +107,7 @@ class ModelFigures(BaseModel):
     succeeded: int
     failed: int
     canceled: int
+    cached: int = Field(description="Answered as the same was before; their times are not among those below.")
     success_share: float | None = Field(description="Of those that succeeded or failed.")
     queue_seconds: Spread | None = Field(description="From acceptance to a place in a batch, of jobs that succeeded.")
     predict_seconds: Spread | None

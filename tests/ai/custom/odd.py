@@ -36,6 +36,8 @@ class Stored:
     """Is made with an argument, loaded and unloaded, and leaves a trace of each."""
 
     memory = 50_000_000
+    cost = 2.5
+    repeatable = True
 
     def __init__(self, folder: str) -> None:
         self._path = f"{folder}/life"

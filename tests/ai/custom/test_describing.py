@@ -33,6 +33,8 @@ def test_a_class_says_what_it_is_and_takes(cards: dict[str, CustomCard]) -> None
         "type": "integer", "minimum": 1, "maximum": 5, "default": 1, "description": "How often.",
     }  # fmt: skip
     assert cards["Stored"].memory == 50_000_000
+    assert (echo.repeatable, echo.cost, len(echo.code)) == (False, None, 64)
+    assert (cards["Stored"].repeatable, cards["Stored"].cost) == (True, 2.5)
 
 
 @pytest.mark.parametrize(

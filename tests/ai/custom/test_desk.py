@@ -414,6 +414,23 @@ def test_what_a_process_says_that_makes_no_sense_ends_it(said: str, told: dict[s
     assert "wrote what is no answer" in str(failed.error)
 
 
+def test_a_prediction_has_the_seconds_that_its_process_was_at_it() -> None:
+    """From the call to its end, however it ended; on the way its progress says how many so far."""
+    office = Office()
+    office.ready()
+    office.submit("a", "b", "c")
+    office.clock.advance(3)
+    office.process.say("progress", fraction=0.5)
+    office.clock.advance(2)
+    office.process.say("done", output=1)
+    office.clock.advance(4)
+    office.process.say("failed", kind="raised", reason="no", trace="")
+    office.clock.advance(1)
+    office.process.over(signal=9)
+    told = [event for event in office.heard() if isinstance(event, (Stepped, Answered, Failed))]
+    assert [event.device_seconds for event in told] == [3, 5, 4, 1]
+
+
 def test_progress_beyond_its_bounds_is_brought_within_them() -> None:
     """And says when it may be done."""
     office = Office()

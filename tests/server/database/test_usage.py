@@ -144,6 +144,27 @@ async def test_what_was_cancelled_before_it_began_costs_nothing(books: Books) ->
     assert (row.cost, row.price, row.started_at) == (0.0, 0.0, None)
 
 
+@pytest.mark.parametrize(("share", "cost", "price"), [(0.0, 0.0, 0.0), (0.25, 1.0, 0.25)])
+async def test_what_was_answered_as_before_costs_the_share_that_is_set(
+    url: URL, share: float, cost: float, price: float
+) -> None:
+    """Nothing was made; of the sums it is told how many jobs were such. Their times are none of the model's."""
+    with opened(url, metering=Metering(DeviceTimes(), replace(PRICES, cached_share=share))) as there:
+        books = Books(there, DeviceTimes())
+        await books.end(a_job("job-1"))
+        job = a_job("job-2", at=MORNING + 1)
+        await there.store.admit(job)
+        begun = await there.store.move(moved(job, JobState.PROCESSING, at=MORNING + 2, last_event=1))
+        await there.store.move(moved(begun, JobState.SUCCEEDED, at=MORNING + 30, last_event=2, figures={"cached": 1.0}))
+        _, row = books.rows()
+        assert (row.cached, row.pictures, row.cost, row.price) == (True, 0, cost, price)
+        (line,) = await books.records.usage(UsageQuery(owner="ada", since=20_000, until=20_000))
+        assert (line.jobs, line.succeeded, line.cached, line.pictures) == (2, 2, 1, 2)
+        figures = await books.records.figures(["demo"], "ada", 0.0)
+        assert (figures.jobs, figures.cached) == (2, 1)
+        assert figures.predict_seconds == (2.0, 2.0, 2.0)
+
+
 async def test_usage_outlives_its_job_until_it_is_old(books: Books) -> None:
     """Jobs are forgotten after a month; who pays asks later."""
     await books.end(a_job("job-1"))

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from ai.custom.cards import ClassPath, CustomCard
+from server.commands import Predict
 from server.errors import RecordsUnavailable, Refusal
 from server.job import Job
 from server.limits import COST, REQUESTS, LimitReached, Rate
+from server.metering.cost import cost_of
 from server.webhook import OutboxCall
-from tests.server.fakes import settle
+from tests.server.fakes import CARD, TEXT_CARD, settle
 from tests.server.house import ADA, BOB, House
 from tests.server.memory import MemoryJobStore
 
@@ -49,6 +52,18 @@ async def test_cost_is_that_of_the_request_with_its_defaults() -> None:
     assert (await refused(house)).name == COST
     await house.job(num_inference_steps=10)
     await refused(house)
+
+
+async def test_texts_and_calls_of_custom_models_are_charged_too() -> None:
+    """A text by the tokens that it may have, a call at what it costs; both are recorded with that."""
+    scaler = CustomCard(name="scaler", path=ClassPath("a.b", "C"), cost=0.9)
+    house = House(rates=[COSTING], cards=(CARD, TEXT_CARD, scaler))
+    text = await house.text(given={"max_length": 50})
+    call = (await house.submit(Predict(owner=ADA, model="scaler"))).job
+    assert [cost_of((await house.kept(job.id)).request) for job in (text, call)] == [0.05, 0.9]
+    await house.text(given={"max_length": 50})
+    with pytest.raises(LimitReached, match="cost"):
+        await house.text(given={"max_length": 50})
 
 
 async def test_a_repeated_request_is_charged_once() -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from ai.types import GenerationRequest
-from server.metering.cost import cost_of
+from ai.custom.cards import ClassPath, CustomCard
+from ai.text.cards import TextCard
+from ai.types import CustomRequest, GenerationRequest, TextRequest
+from server.metering.cost import Costs, cost_of
 
 REQUEST = GenerationRequest(
     request_id="job-1", model="demo", prompt="a star", width=512, height=512, num_inference_steps=20, guidance_scale=4,
@@ -28,3 +30,24 @@ REQUEST = GenerationRequest(
 def test_a_request_costs_its_megapixels_by_the_steps_that_are_made(changes: dict[str, float], cost: float) -> None:
     """Of all its images."""
     assert cost_of(replace(REQUEST, **changes)) == pytest.approx(cost)  # type: ignore[arg-type]
+
+
+TEXT = TextRequest(
+    request_id="job-1", model="words", prompt="", max_length=500, temperature=1, top_p=1, top_k=0, seed=1
+)
+WORDS = TextCard(name="words", source="models/words")
+CALL = CustomRequest(request_id="job-1", model="scaler")
+SCALER = CustomCard(name="scaler", path=ClassPath("a.b", "C"))
+
+
+def test_a_text_costs_what_its_tokens_may_be_as_the_settings_say() -> None:
+    """One for a thousand, where they say nothing; so does one that an older version has recorded."""
+    assert cost_of(TEXT) == cost_of(Costs().put_on(TEXT, WORDS)) == 0.5
+    assert cost_of(Costs(thousand_tokens=4.0).put_on(TEXT, WORDS)) == 2.0
+    assert cost_of(Costs(thousand_tokens=0.0).put_on(TEXT, WORDS)) == 0.0
+
+
+def test_a_custom_model_s_call_costs_what_its_class_says_or_the_settings() -> None:
+    """A class that says nothing has the settings' cost."""
+    assert cost_of(Costs(custom=3.0).put_on(CALL, SCALER)) == 3.0
+    assert cost_of(Costs(custom=3.0).put_on(CALL, replace(SCALER, cost=0.25))) == 0.25

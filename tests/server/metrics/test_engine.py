@@ -56,6 +56,16 @@ def test_two_engines_of_one_device_are_two() -> None:
     assert (found['atelier_device_lost{device="cpu"}'], found['atelier_device_lost{device="cpu#2"}']) == (0, 1)
 
 
+def test_calls_of_custom_models_are_no_device_s() -> None:
+    """Those under way, and those that wait."""
+    metrics = some_metrics()
+    numbers = EngineNumbers(devices=(ONE,), custom_running=2, custom_waiting=7)
+    metrics.add(engine_families(lambda: numbers, ("auto",), 16))
+    found = now(metrics)
+    states = [found[f'atelier_custom_predictions{{state="{state}"}}'] for state in ("running", "waiting")]
+    assert states == [2, 7]
+
+
 def test_what_no_driver_tells_has_no_series() -> None:
     """Rather than a 0 that looks measured; before torch is loaded a device has its name of the settings."""
     metrics = some_metrics()

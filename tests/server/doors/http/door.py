@@ -23,6 +23,7 @@ from server.doors.http.following import Listeners
 from server.doors.http.parts import HttpLimits, HttpParts
 from server.doors.http.serving import HttpServer
 from server.futures import Tasks
+from server.vigil import Vigil
 from tests.server.fakes import settle
 from tests.server.house import ADA, TOKENS, House
 from tests.server.house import LIMITS as REQUEST_LIMITS
@@ -119,6 +120,7 @@ class Door:
             store=self.house.store,
             artifacts=self.house.artifacts,
             identities=self.house.identities,
+            vigil=Vigil(self.house.identities, self.clock),
             health=self.house.health,
             listeners=self.listeners,
             clock=self.clock,

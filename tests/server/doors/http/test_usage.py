@@ -19,11 +19,11 @@ from tests.server.doors.http.door import Door
 from tests.server.house import ADA, TOKENS, House
 
 LINE = UsageLine(
-    day="1970-01-12", owner=None, model="demo", jobs=3, succeeded=2, failed=1, canceled=0, pictures=4, tokens=0, cost=8.5,
-    gpu_seconds=1.25, price=0.5,
+    day="1970-01-12", owner=None, model="demo", jobs=3, succeeded=2, failed=1, canceled=0, cached=1, pictures=4, tokens=0,
+    cost=8.5, gpu_seconds=1.25, price=0.5,
 )  # fmt: skip
 FIGURES = Figures(
-    jobs=3, succeeded=2, failed=1, canceled=0, success_share=2 / 3, queue_seconds=(1.0, 2.0, 3.0), predict_seconds=None,
+    jobs=3, succeeded=2, failed=1, canceled=0, cached=1, success_share=2 / 3, queue_seconds=(1.0, 2.0, 3.0), predict_seconds=None,
     total_seconds=None, pictures=4, gpu_seconds=1.25,
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ async def test_an_owner_sees_their_own_last_thirty_days() -> None:
         "owner": "ada", "from": "1970-01-01", "to": "1970-01-12",
         "items": [{
             "day": "1970-01-12", "owner": None, "model": "demo", "jobs": 3, "succeeded": 2, "failed": 1, "canceled": 0,
-            "pictures": 4, "tokens": 0, "cost": 8.5, "gpu_seconds": 1.25, "price": 0.5,
+            "cached": 1, "pictures": 4, "tokens": 0, "cost": 8.5, "gpu_seconds": 1.25, "price": 0.5,
         }],
     }  # fmt: skip
 
