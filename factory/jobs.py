@@ -137,6 +137,7 @@ class Jobs:
             hear_news=parts.models.hosting.refresh,
             pool=parts.pool,
             max_file_bytes=settings.max_init_image_bytes,
+            max_signature_bytes=settings.max_signature_image_bytes,
             clock=clock,
             check_webhook=parts.webhooks.check,
             new_id=new_job_id,

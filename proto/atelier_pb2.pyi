@@ -427,12 +427,13 @@ class Signature(_message.Message):
     def __init__(self, text: _Optional[str] = ..., image: _Optional[bytes] = ..., position: _Optional[_Union[Signature.Position, str]] = ..., size: _Optional[_Union[Signature.Size, str]] = ..., opacity: _Optional[float] = ..., artist: _Optional[str] = ...) -> None: ...
 
 class Predict(_message.Message):
-    __slots__ = ("idempotency_key", "model", "input", "priority", "deadline_seconds", "progress", "output", "cancel_on_disconnect", "webhook", "traceparent")
+    __slots__ = ("idempotency_key", "model", "input", "priority", "deadline_seconds", "signature", "progress", "output", "cancel_on_disconnect", "webhook", "traceparent")
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
@@ -443,12 +444,13 @@ class Predict(_message.Message):
     input: str
     priority: int
     deadline_seconds: float
+    signature: Signature
     progress: bool
     output: bool
     cancel_on_disconnect: bool
     webhook: Webhook
     traceparent: str
-    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., input: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., progress: _Optional[bool] = ..., output: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    def __init__(self, idempotency_key: _Optional[str] = ..., model: _Optional[str] = ..., input: _Optional[str] = ..., priority: _Optional[int] = ..., deadline_seconds: _Optional[float] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., progress: _Optional[bool] = ..., output: _Optional[bool] = ..., cancel_on_disconnect: _Optional[bool] = ..., webhook: _Optional[_Union[Webhook, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("job_id", "event_number", "offset", "text")

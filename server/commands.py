@@ -108,11 +108,13 @@ class CheckSubmit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predict:
-    """Ask a model that paints nothing. `input` is what its input_schema names, as JSON has it; left out: the model's default."""
+    """Ask a model that paints nothing. `input` is what its input_schema names, as JSON has it; left out: the model's default. The
+    `signature` is for pictures that a custom model makes."""
 
     owner: str
     model: str
     input: Mapping[str, Json] = field(default_factory=dict)
+    signature: Signature | None = None
     priority: int = 0
     deadline_seconds: float | None = None
     webhook: Webhook | None = None

@@ -25,11 +25,11 @@ from server.jobs.artists import Artists
 from server.jobs.entering import Entrance
 from server.jobs.init_images import InitImages
 from server.jobs.places import Places
+from server.jobs.signatures import Signatures, picture_of
 from server.json_schema import Schema, applied
 from server.replies import Admitted
 from server.webhook import Webhook
-from watermark import ImageMark, Signature, SignatureError
-from watermark.signing import decoded
+from watermark import Signature
 
 T = TypeVar("T")
 
@@ -84,6 +84,7 @@ class Admission:
         self._adapters = adapters
         self._limits = limits
         self._pool = pool
+        self._signatures = Signatures(places, pool, limits.max_signature_image_bytes)
         self._images = InitImages(pool, limits.max_init_image_pixels)
         self._clock = clock
         self._check_webhook = check_webhook
@@ -119,9 +120,7 @@ class Admission:
         signature = command.signature or self._artists.signature(request.model, request.adapters)
         self._places.take(command.owner)
         try:
-            if command.signature is not None and isinstance(command.signature.mark, ImageMark):
-                self._places.take_signature(request.request_id, len(command.signature.mark.png))
-                await self._check_image(command.signature.mark)
+            await self._signatures.take(request.request_id, command.signature)
             if command.init_image:
                 request = await self._with_image(command, request)
                 self._places.take_image(request.request_id, request.image_bytes)
@@ -143,14 +142,6 @@ class Admission:
             webhook=command.webhook,
             object_key=command.object_key,
         )
-
-    async def _check_image(self, mark: ImageMark) -> None:
-        """Decode it once now, in a thread, rather than find after the painting that it cannot be."""
-        try:
-            await self._pool.run(decoded, mark)
-        except SignatureError as error:
-            field = f"signature.{error.field}"
-            raise Refusal(Code.INVALID_PARAMETER, error.message, field=field, limit=error.limit) from error
 
     async def _with_image(self, command: Submit, request: GenerationRequest) -> GenerationRequest:
         """The request with its init image, decoded in a thread, and the size that follows from it. Raises Refusal."""
@@ -191,8 +182,7 @@ class Admission:
         solver = command.solver or card.solvers[0]
         if steps > card.most_steps.get(solver, steps):
             raise Refusal.invalid("num_inference_steps", f"1 to {card.most_steps[solver]} with {solver}", steps)
-        if command.signature is not None and isinstance(command.signature.mark, ImageMark):
-            _check_bytes("signature.image", command.signature.mark.png, limits.max_signature_image_bytes)
+        self._signatures.check(command.signature)
         _check_bytes("init_image", command.init_image, limits.max_init_image_bytes)
         adapters = tuple(
             AdapterUse(self._adapter_name(index, use, card, command.owner), use.scale)
@@ -281,7 +271,7 @@ def _with_schema(command: Submit, schema: Schema) -> Submit:
 
 def _has_images(command: Submit) -> bool:
     """Whether something has to be decoded before the job can be admitted."""
-    return bool(command.init_image) or (command.signature is not None and isinstance(command.signature.mark, ImageMark))
+    return bool(command.init_image or picture_of(command.signature))
 
 
 def first_of(*values: T | None) -> T:

@@ -166,7 +166,8 @@ def _metadata(job: Job, picture: Picture, index: int) -> dict[str, str]:
     """What a picture says of itself, as PNG text chunks."""
     request = job.request
     if not isinstance(request, GenerationRequest):
-        return {"job_id": job.id, "image_index": str(index), "model": request.model}
+        artist = job.signature.artist if job.signature else ""
+        return {"job_id": job.id, "image_index": str(index), "model": request.model, "artist": artist}
     return {
         "job_id": job.id,
         "image_index": str(index),

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from ai.cards import ModelCard, PredictingCard
 from ai.custom.cards import CustomCard
+from ai.text.cards import TextCard
 from ai.types import Request
 from server.catalogue.catalogue import Catalogue, nothing_new
 from server.clock import Clock
@@ -18,6 +19,7 @@ from server.interfaces import Pool
 from server.job import Job
 from server.jobs.entering import Entrance
 from server.jobs.places import Places
+from server.jobs.signatures import Signatures, picture_of
 from server.json_schema import Schema, applied
 from server.metering.cost import Costs
 from server.replies import Admitted
@@ -37,6 +39,7 @@ class PredictAdmission:
         catalogue: Catalogue,
         pool: Pool,
         max_file_bytes: int,
+        max_signature_bytes: int,
         clock: Clock,
         check_webhook: Callable[[Webhook], None],
         new_id: Callable[[], str],
@@ -49,6 +52,7 @@ class PredictAdmission:
         self._places = places
         self._catalogue = catalogue
         self._pool = pool
+        self._signatures = Signatures(places, pool, max_signature_bytes)
         self._max_file_bytes = max_file_bytes  # of one input that is a file
         self._clock = clock
         self._check_webhook = check_webhook
@@ -72,12 +76,14 @@ class PredictAdmission:
             try:
                 if request.image_bytes:
                     self._places.take_image(request.request_id, request.image_bytes)
-            except Refusal:
+                await self._signatures.take(request.request_id, command.signature)
+            except BaseException:
                 self._places.release(command.owner, request.request_id)
                 raise
             return self._job(command, request, body_hash)
 
-        return await self._entrance.enter(command.owner, command.idempotency_key, body_hash, prepared)
+        costly = bool(picture_of(command.signature))
+        return await self._entrance.enter(command.owner, command.idempotency_key, body_hash, prepared, costly=costly)
 
     async def _taken_in(self, command: Predict) -> tuple[Request, str]:
         if any(map(is_file, command.input.values())):  # megabytes to decode and to hash
@@ -95,6 +101,7 @@ class PredictAdmission:
     def complete(self, command: Predict) -> Request:
         """The request with every default filled in. Raises Refusal."""
         request_id = self._new_id()
+        self._signatures.check(command.signature)
         card, schema = self._chosen(command, request_id)
         given = checked_input(
             card.input_schema, applied(schema, command.input, closed=False) if schema else command.input
@@ -109,7 +116,7 @@ class PredictAdmission:
             idempotency_key=command.idempotency_key,
             body_hash=body_hash,
             request=request,
-            signature=None,
+            signature=command.signature,
             deadline_seconds=command.deadline_seconds,
             created_at=self._clock.seconds(),
             webhook=command.webhook,
@@ -121,6 +128,8 @@ class PredictAdmission:
         if isinstance(card, ModelCard):
             limit = "a model that paints nothing; pictures are asked for by Submit"
             raise Refusal.invalid("model", limit, command.model)
+        if isinstance(card, TextCard) and command.signature is not None:
+            raise Refusal.invalid("signature", f"left out: {command.model} makes no pictures", "a signature")
         if isinstance(card, CustomCard) and card.problem:
             raise Refusal(Code.MODEL_LOAD_FAILED, f"model {command.model}: {card.problem}", field="model")
         return card, schema
@@ -134,4 +143,6 @@ def hash_of_input(command: Predict) -> str:
         "priority": command.priority,
         "deadline_seconds": command.deadline_seconds,
     }
+    if command.signature is not None:
+        asked["signature"] = repr(command.signature)
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -83,6 +83,7 @@ def _predict(message: pb.Predict, owner: str) -> commands.Predict:
         owner=owner,
         model=message.model,
         input=_object("input", message.input),
+        signature=_signature(message.signature) if message.HasField("signature") else None,
         priority=message.priority,
         deadline_seconds=_given(message, "deadline_seconds"),
         webhook=_webhook(message.webhook) if message.HasField("webhook") else None,

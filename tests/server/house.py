@@ -177,6 +177,7 @@ class House:
             catalogue=self.catalogue,
             pool=InlinePool(),
             max_file_bytes=LIMITS.max_init_image_bytes,
+            max_signature_bytes=LIMITS.max_signature_image_bytes,
             clock=self.clock,
             check_webhook=check_webhook,
             new_id=lambda: f"job-{next(ids)}",

@@ -37,7 +37,14 @@ ENVELOPES: dict[str, pb.Envelope] = {
     "list_models": pb.Envelope(request_id=7, list_models=pb.ListModels()),
     "get_server_status": pb.Envelope(request_id=8, get_server_status=pb.GetServerStatus()),
     "predict": pb.Envelope(
-        request_id=9, predict=pb.Predict(model="text-demo", input='{"prompt": "a"}', deadline_seconds=60.5, output=True)
+        request_id=9,
+        predict=pb.Predict(
+            model="text-demo",
+            input='{"prompt": "a"}',
+            deadline_seconds=60.5,
+            output=True,
+            signature=pb.Signature(text="Ada"),
+        ),
     ),
     "open_live": pb.Envelope(
         request_id=10, open_live=pb.OpenLive(model="stream-demo", echo_input=True, source="camera")

@@ -1,4 +1,4 @@
-"""What a message asks for: a Submit, or one that still lacks the picture of its signature, or a Predict."""
+"""What a message asks for: a Submit or a Predict, which may still lack the picture of its signature."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Order:
         assert isinstance(self.submit, Submit)
         return self.submit
 
-    def signed(self, png: bytes) -> Submit:
-        """The Submit, with the picture of its signature. Raises Refusal."""
-        wish, submit = self.signature, self.pictures
+    def signed(self, png: bytes) -> Submit | Predict:
+        """What is asked for, with the picture of its signature. Raises Refusal."""
+        wish, submit = self.signature, self.submit
         assert wish is not None
         try:
             mark = ImageMark(png)

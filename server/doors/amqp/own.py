@@ -39,7 +39,9 @@ FIELDS = frozenset(
         "init_image", "strength", "use_refiner", "refiner_strength", "webhook",
     }
 )  # fmt: skip
-PREDICT_FIELDS = frozenset({"type", "idempotency_key", "model", "input", "priority", "deadline_seconds", "webhook"})
+PREDICT_FIELDS = frozenset(
+    {"type", "idempotency_key", "model", "input", "signature", "priority", "deadline_seconds", "webhook"}
+)
 NAMES: Mapping[str, str] = {
     **{name: name for name in FIELDS - {"type"}},
     **dict.fromkeys(("owner", "preview_every_steps", "object_key"), ""),
@@ -79,16 +81,18 @@ def read_json(message: Fields, owner: str, message_id: str) -> Order:
 def read_predict(message: Fields, owner: str, message_id: str) -> Order:
     """The JSON form of a Predict. Raises Refusal."""
     message.only(PREDICT_FIELDS)
+    signature = _signature(message.fields("signature")) if message.has("signature") else None
     predict = Predict(
         owner=owner,
         model=message.text("model"),
         input=message.plain("input"),
+        signature=signature if isinstance(signature, Signature) else None,
         priority=message.whole("priority", 0),
         deadline_seconds=message.number("deadline_seconds", None),
         idempotency_key=keyed(message.text("idempotency_key", ""), message_id),
         webhook=_webhook(message.fields("webhook")) if message.has("webhook") else None,
     )
-    return Order(submit=predict)
+    return Order(submit=predict, signature=signature if isinstance(signature, SignatureWish) else None)
 
 
 def read_protobuf(body: bytes, owner: str, message_id: str) -> Order:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,8 +25,10 @@ from server.commands import MAX_INPUT_BYTES, Predict
 from server.errors import Code, Refusal
 from server.job import Job, JobState
 from server.prediction import prediction
-from tests.server.fakes import CARD, finished, settle
+from tests.server.fakes import CARD, TEXT_CARD, finished, settle
 from tests.server.house import ADA, LIMITS, House
+from tests.server.pictures import a_hollow_png, a_png
+from watermark import ImageMark, Signature, TextMark
 
 SCALER = CustomCard(
     name="scaler",
@@ -49,9 +52,10 @@ def a_house(**given: Any) -> House:
     return House(cards=(CARD, SCALER, BROKEN), **given)
 
 
-async def a_job(house: House, **given: Any) -> Job:
+async def a_job(house: House, signature: Signature | None = None, **given: Any) -> Job:
     """One that was just accepted."""
-    return (await house.submit(Predict(owner=ADA, model="scaler", input={"image": ADDRESS, **given}))).job
+    asked = Predict(owner=ADA, model="scaler", input={"image": ADDRESS, **given}, signature=signature)
+    return (await house.submit(asked)).job
 
 
 async def test_a_file_is_kept_apart_from_what_is_told() -> None:
@@ -91,6 +95,42 @@ async def test_its_pictures_are_stored_as_any_other_s() -> None:
     assert image.convert("RGB").tobytes() == bytes([7, 8, 9]) * 6
     assert (image.info["job_id"], image.info["model"]) == (job.id, "scaler")
     assert prediction(kept)["output"] == [one.url or one.key for one in kept.artifacts]
+
+
+async def test_its_pictures_are_signed_as_painted_ones_are() -> None:
+    """By what the request says: the mark is on the pixels, the artist in the metadata; the record keeps neither."""
+    house = a_house()
+    plain, signed = await a_job(house), await a_job(house, signature=Signature(TextMark("Ada"), artist="Ada L."))
+    for job in (plain, signed):
+        house.painter.start(job.id)
+        house.painter.depict(job.id, Picture(0, 256, 192, bytes(256 * 192 * 3)))
+    await settle()
+    pictures = [Image.open(io.BytesIO(house.artifacts.stored[f"jobs/{job.id}/0.png"])) for job in (plain, signed)]
+    assert [bool(picture.getbbox()) for picture in pictures] == [False, True]
+    assert (pictures[1].info["artist"], "artist" in pictures[0].info) == ("Ada L.", False)
+    assert (await house.kept(signed.id)).signature is None
+    assert house.is_free()
+
+
+async def test_a_signature_that_cannot_be_used_is_refused_before_there_is_a_job() -> None:
+    """Too large, or no picture; of a model that writes any is too much. The same again is one job, another signature another."""
+    house = House(cards=(CARD, SCALER, TEXT_CARD))
+    for model, given, signature, field in (
+        ("scaler", {"image": ADDRESS}, Signature(ImageMark(a_png(64, 64))), "signature.image"),
+        ("scaler", {"image": ADDRESS}, Signature(ImageMark(a_hollow_png())), "signature.image"),
+        ("words", {}, Signature(TextMark("Ada")), "signature"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            await house.submit(Predict(owner=ADA, model=model, input=given, signature=signature))
+        assert (caught.value.code, caught.value.field) == (Code.INVALID_PARAMETER, field)
+        assert house.is_free()
+    signature = Signature(ImageMark(a_png()))
+    ask = Predict(owner=ADA, model="scaler", input={"image": ADDRESS}, signature=signature, idempotency_key="k")
+    first = await house.submit(ask)
+    assert (await house.submit(ask)).job.id == first.job.id
+    with pytest.raises(Refusal) as caught:
+        await house.submit(replace(ask, signature=None))
+    assert caught.value.code is Code.IDEMPOTENCY_CONFLICT
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,8 @@ def test_an_input_is_a_json_object() -> None:
         owner="ada", model="words", input={"a": [1, "x"]}
     )
     assert codec.DECODERS["predict"](pb.Predict(model="words"), "ada") == commands.Predict(owner="ada", model="words")
+    signed = codec.DECODERS["predict"](pb.Predict(model="words", signature=pb.Signature(text="Ada")), "ada")
+    assert signed == commands.Predict(owner="ada", model="words", signature=Signature(TextMark("Ada")))
     for text in ("[1]", "{", '{"a": NaN}', "3"):
         with pytest.raises(Refusal) as refused:
             codec.DECODERS["predict"](pb.Predict(model="words", input=text), "ada")

@@ -18,7 +18,7 @@ from server.commands import (
     Predict,
     Submit,
 )
-from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, StrictRequest
+from server.doors.http.schemas import MAX_TEXT, MAX_URL, AdapterChoice, SignatureRequest, StrictRequest, signature_of
 from server.errors import Code, Refusal
 from server.webhook import ALL_EVENTS, HookEvent, HookKind, Webhook
 
@@ -84,6 +84,10 @@ class ModelPredictionRequest(StrictRequest):
         pattern=r"^(?i:https?)://[^\x00-\x20]+$",
         description="As `webhook`, for the end alone.",
     )
+    signature: SignatureRequest | None = Field(
+        None,
+        description="Of the pictures. Left out: the artist's of the adapters, if there is one. Texts have none.",
+    )
     stream: bool | None = Field(None, description="Every prediction can be streamed; this says nothing any more.")
 
 
@@ -122,6 +126,7 @@ def predict_of(
         owner=owner,
         model=model,
         input=asked.input,
+        signature=signature_of(asked.signature) if asked.signature else None,
         deadline_seconds=deadline_seconds,
         webhook=_webhook(asked, streams=True),
         idempotency_key=idempotency_key,
@@ -157,13 +162,21 @@ def command_of(
         deadline_seconds=deadline_seconds,
         init_image=image,
         strength=given.strength,
+        signature=signature_of(asked.signature) if asked.signature else None,
         webhook=_webhook(asked),
         idempotency_key=idempotency_key,
     )
 
 
 _WORDS = {"num_images": "num_outputs", "solver": "scheduler", "init_image": "image"}
-_OURS = frozenset(Submit.__dataclass_fields__) - {"owner", "model", "webhook", "idempotency_key", "deadline_seconds"}
+_OURS = frozenset(Submit.__dataclass_fields__) - {
+    "owner",
+    "model",
+    "webhook",
+    "idempotency_key",
+    "deadline_seconds",
+    "signature",
+}
 
 
 def in_words_of_input(refusal: Refusal) -> Refusal:

@@ -463,6 +463,10 @@ def test_a_text_is_asked_for_by_a_message_of_its_own() -> None:
     assert order_of(message).submit == Predict(owner="shop", model="words", input=given, priority=2)
     assert order_of(message).submit.idempotency_key == "p-1"
     told = {**message, "webhook": {"url": "https://shop.test/hook", "events": ["completed"]}, "deadline_seconds": 4}
+    signed = order_of({**message, "signature": {"text": "Ada"}})
+    assert (signed.submit.signature, signed.signature) == (Signature(TextMark("Ada")), None)
+    stored = order_of({**message, "signature": {"image_key": "marks/ada.png"}})
+    assert stored.signed(a_png()).signature == Signature(ImageMark(a_png()))
     hook = order_of(told).submit.webhook
     assert hook is not None
     assert hook.events == frozenset({HookEvent.COMPLETED})
