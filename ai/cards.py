@@ -27,7 +27,7 @@ model's adapters (see `ai.adapters.folder`). Reading a card imports no torch.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,17 @@ def with_refiners(cards: Iterable[Card]) -> list[Card]:
 def pictures_of(cards: Iterable[Card]) -> list[ModelCard]:
     """The cards of models that paint."""
     return [card for card in cards if isinstance(card, ModelCard)]
+
+
+def places_of(card: Card) -> Iterator[str]:
+    """What a card names as the places of its files: paths of this machine, or whatever else its source may be."""
+    if isinstance(card, CustomCard):
+        return
+    yield card.source
+    if isinstance(card, ModelCard):
+        yield card.vae
+        if card.refiner is not None:
+            yield from places_of(card.refiner)
 
 
 def runs_on(hardware: str, device: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+
 
 class EngineError(Exception):
     """Something the engine could not do. Text for people is in `str(error)`.
@@ -21,6 +24,15 @@ class EngineError(Exception):
 
 class ModelLoadError(EngineError):
     """A model cannot be loaded: missing files, a pickle, an unknown family."""
+
+    def told_of(self, name: str, places: Iterable[str]) -> ModelLoadError:
+        """The same for whoever uses the model `name`: its files without the paths of its `places`, which are nobody's affair."""
+        text = str(self)
+        for place in places:
+            if place and (os.path.isabs(place) or os.path.exists(place)):
+                for path in (os.path.realpath(place), os.path.abspath(place), place):
+                    text = text.replace(f"{path}{os.sep}", "").replace(path, name)
+        return self if text == str(self) else ModelLoadError(text)
 
 
 class AdapterError(EngineError):

@@ -15,7 +15,7 @@ from functools import reduce
 from operator import add
 from typing import Protocol
 
-from ai.cards import ANY_DEVICE, Card, ModelCard, runs_on
+from ai.cards import ANY_DEVICE, Card, runs_on
 from ai.types import (
     Answered,
     Canceled,
@@ -189,8 +189,9 @@ class Fleet:
         """Paint with one more model, on every device that its hardware allows."""
         with self._lock:
             self._bound.pop(card.name, None)
-            if isinstance(card, ModelCard) and card.hardware != ANY_DEVICE:
-                self._bound[card.name] = card.hardware
+            hardware = getattr(card, "hardware", ANY_DEVICE)  # a custom model has none
+            if hardware != ANY_DEVICE:
+                self._bound[card.name] = hardware
             for device in self._living():
                 device.engine.add(card)
 

@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ai.adapters.residents import Residents
-from ai.cards import Card, ModelCard, runs_on, with_refiners
+from ai.cards import Card, ModelCard, places_of, runs_on, with_refiners
 from ai.failures import lost_device, ran_out_of_memory
 from ai.loading import Aside, Loader
 from ai.lodging import Lodger, Lodgers
@@ -52,17 +52,18 @@ Load = Callable[[Any, EngineSettings], "Model | TextModel"]
 def load_by_kind(card: Card, settings: EngineSettings) -> Model | TextModel:
     """Load a card's model, one that paints by its family (the engine's default way to come by a model)."""
     # Here and not above: the server's port listens before torch is imported, and this runs on the loading thread.
-    if isinstance(card, TextCard):
-        from ai.text.model import load_text_model
-
-        return load_text_model(card, settings)
-    assert isinstance(card, ModelCard)  # a custom model has a host
-    from ai import families
+    assert isinstance(card, (ModelCard, TextCard))  # a custom model has a host
     from ai.device import find_place
 
     device = find_place(settings).device.type
     if not runs_on(card.hardware, device):
         raise ModelLoadError(f"{card.name}: hardware: is for a {card.hardware}, and this device is {device}")
+    if isinstance(card, TextCard):
+        from ai.text.model import load_text_model
+
+        return load_text_model(card, settings)
+    from ai import families
+
     return families.load(card, settings)
 
 
@@ -333,6 +334,8 @@ class Shelf:
         known = error if isinstance(error, EngineError) else ModelLoadError(f"{name}: {error!r}")
         if ran_out_of_memory(error):
             known = OutOfMemory(str(known))
+        elif isinstance(known, ModelLoadError) and name in self._cards:  # the log has the whole
+            known = known.told_of(name, places_of(self._cards[name]))
         self._failures[name] = (self._clock(), known)
         self._emit(ModelUnavailable(name, known))
 

@@ -59,6 +59,7 @@ class TextCard:
     defaults: TextDefaults = field(default_factory=TextDefaults)
     description: str = ""
     kind: str = ""  # the architecture, as config.json has it
+    hardware: str = "auto"  # one of ai.cards.HARDWARE
 
     @property
     def model_type(self) -> str:

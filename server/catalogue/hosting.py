@@ -182,7 +182,7 @@ class Hosting:
             except (ModelLoadError, AdapterError, AtelierError, OSError) as error:
                 problem = _told(error)
                 self._failed[name] = self._clock.seconds()
-                log.error("model.not_here", model=name, reason=problem)
+                log.error("model.not_here", model=name, reason=str(error))
         now = self._catalogue.record(record.id)
         there = None if now is None else now.version(version.version)
         if now is None or there is None:  # it was deleted meanwhile
@@ -197,7 +197,10 @@ class Hosting:
     async def _brought(self, kind: Kind, version: VersionRecord, name: str) -> Card:
         async with self._brings:
             path = await self._source.bring(version.path, name)
-            return await self._pool.run(kind.read, name, path, self._shared)
+            try:
+                return await self._pool.run(kind.read, name, path, self._shared)
+            except ModelLoadError as error:  # its owner is told of it
+                raise error.told_of(version.path, [str(path)]) from error
 
     def _described(self, card: Card, record: ModelRecord, version: VersionRecord) -> Card:
         return replace(for_hardware(card, version.hardware), description=record.description or card.description)

@@ -43,7 +43,9 @@ class Kind:
 
 
 def for_hardware(card: Card, hardware: str) -> Card:
-    """The card, and its refiner's, for this kind of device alone; of those that paint."""
+    """The card, and its refiner's, for this kind of device alone."""
+    if isinstance(card, TextCard):
+        return replace(card, hardware=hardware)
     if not isinstance(card, ModelCard):
         return card
     refiner = None if card.refiner is None else replace(card.refiner, hardware=hardware)

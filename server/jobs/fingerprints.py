@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from ai.cards import Card, ModelCard
+from ai.cards import Card, places_of
 from ai.custom.cards import CustomCard
 from ai.types import GenerationRequest, Request
 
@@ -88,12 +88,7 @@ def _places(card: Card) -> Iterator[str]:
     """Paths of what a card names, or what else they are: the id of a model of the hub, a class."""
     if isinstance(card, CustomCard):
         yield from (str(card.path), card.code, card.path.argument or "")
-        return
-    yield card.source
-    if isinstance(card, ModelCard):
-        yield card.vae
-        if card.refiner is not None:
-            yield from _places(card.refiner)
+    yield from places_of(card)
 
 
 def _seen(path: Path) -> Iterator[_File]:

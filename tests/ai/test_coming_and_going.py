@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from ai.cards import ModelCard, runs_on
 from ai.shelf import load_by_kind
+from ai.text.cards import TextCard
 from ai.types import EngineSettings, Finished, ModelLoadError, ModelReady, ModelUnloaded
 from tests.ai.drive import Bench, a_request
 from tests.ai.fakes import FakeModel
@@ -129,7 +133,32 @@ def test_what_hardware_means(hardware: str, device: str, runs: bool) -> None:
     assert runs_on(hardware, device) is runs
 
 
-def test_a_model_for_a_gpu_is_not_loaded_on_a_cpu() -> None:
-    """The refusal says what does not fit."""
+@pytest.mark.parametrize("kind", [ModelCard, TextCard])
+def test_a_model_for_a_gpu_is_not_loaded_on_a_cpu(kind: Any) -> None:
+    """The refusal says what does not fit, of one that writes too."""
     with pytest.raises(ModelLoadError, match=r"hardware: is for a gpu, and this device is cpu"):
-        load_by_kind(ModelCard(name="new", source="new", hardware="gpu"), EngineSettings(device="cpu"))
+        load_by_kind(kind(name="new", source="new", hardware="gpu"), EngineSettings(device="cpu"))
+
+
+def test_who_uses_a_model_is_told_no_path_of_this_machine(tmp_path: Path) -> None:
+    """Of a file that is missing its name in the model; the log has the whole."""
+    (tmp_path / "link").symlink_to(tmp_path / "models" / "7f3a")
+    places = [str(tmp_path / "link"), "", "stabilityai/sdxl"]
+    for text, told in (
+        (f"{tmp_path}/link/unet/config.json: no such file", "unet/config.json: no such file"),
+        (f"{tmp_path}/models/7f3a/vae: gone; {tmp_path}/link: empty", "vae: gone; fox: empty"),
+        ("stabilityai/sdxl: the hub cannot be reached", "stabilityai/sdxl: the hub cannot be reached"),
+    ):
+        assert str(ModelLoadError(text).told_of("fox", places)) == told
+
+
+def test_a_request_fails_without_the_model_s_path() -> None:
+    """As the model's own state says it."""
+
+    def gone(card: ModelCard, settings: EngineSettings) -> FakeModel:
+        raise ModelLoadError(f"{card.source}/model_index.json: no such file")
+
+    bench = Bench(gone)
+    bench.engine.add(ModelCard(name="new", source="/srv/models/7f3a"))
+    bench.paint(a_request("a", model="new"))
+    assert str(bench.failed("a").error) == "model_index.json: no such file"

@@ -15,7 +15,7 @@ from server.incoming import INCOMING, Incoming
 from server.replies import ModelList, ModelState, ModelView
 from server.wire.stream import JobStream
 from tests.server.door import Door, kinds
-from tests.server.fakes import CARD, HoldingPool, settle
+from tests.server.fakes import CARD, TEXT_CARD, HoldingPool, settle
 from tests.server.house import BOB, TOKENS, House
 from tests.server.pictures import a_png
 
@@ -284,8 +284,8 @@ async def test_what_a_connection_follows_is_let_go_when_it_ended() -> None:
 
 
 async def test_a_caller_s_trace_comes_with_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever traces jobs is told of it; the next job of the connection has none, nor one with what cannot be one."""
-    door = Door()
+    """Whoever traces jobs is told of it, a Predict's too; the next job has none, nor one with what cannot be one."""
+    door = Door(House(cards=(CARD, TEXT_CARD)))
     peer = await door.client()
     told: list[Incoming] = []
     whole = door.house.store.admit
@@ -298,4 +298,7 @@ async def test_a_caller_s_trace_comes_with_its_job_alone(monkeypatch: pytest.Mon
     caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     for traceparent in (caller, "", "x" * 1000):
         await door.job(peer, traceparent=traceparent)
-    assert [(one.door, one.traceparent) for one in told] == [("tcp", caller), ("tcp", ""), ("tcp", "")]
+    number = peer.say(predict=pb.Predict(model="words", traceparent=caller))
+    assert [one.kind for one in await peer.hear() if one.request_id == number] == ["accepted"]
+    expected = [("tcp", caller), ("tcp", ""), ("tcp", ""), ("tcp", caller)]
+    assert [(one.door, one.traceparent) for one in told] == expected
