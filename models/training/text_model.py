@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.training.runs import Average, Meter, Run, device_at_hand
-from models.training.world import prompt_of, training_scenes
+from models.training.world import COLOURS, prompt_of, training_scenes
 
 END = "<|end|>"
 CONTEXT = 128  # tokens; a sentence has 14 at most, and whoever writes on beyond its end may
@@ -29,6 +29,7 @@ WIDTH, LAYERS, HEADS = 64, 2, 4
 STEPS, BATCH, PEAK = 3000, 128, 5e-3
 ONES = 20  # tokens of a training row
 GROUND = 8.0  # how often the ground counts
+UNLIKE = 30.0  # and that it is not the shape's own colour
 
 CARD = """\
 description = "Prompts for the embedded painter: a [small|big] COLOUR SHAPE on a GROUND background [at the left|right|top|bottom]"
@@ -79,16 +80,26 @@ def rows(tokenizer: transformers.PreTrainedTokenizerFast) -> Tensor:
     return torch.tensor([[*tokens, *[end] * (ONES - len(tokens))] for tokens in told])
 
 
-def loss_of(network: transformers.GPT2LMHeadModel, batch: Tensor, end: int, background: int) -> Tensor:
-    """Of each next token, up to the first end. What counts most is the ground, which is never the shape's own colour: a rule that
-    saves so little elsewhere that it would be learned last."""
+def loss_of(
+    network: transformers.GPT2LMHeadModel, batch: Tensor, end: int, background: int, colours: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of each next token, up to the first end; and how likely the ground is the shape's own colour, which it never is.
+
+    What counts most is the ground. That rule saves so little elsewhere that it would be learned last, if at all: so the chance
+    that it is broken is a loss of its own (unlikelihood, Welleck et al. 2020).
+    """
     logits = network(input_ids=batch[:, :-1]).logits
     after = batch[:, 1:]
     over = torch.cumsum((after == end).int(), 1) > 1  # what fills a row up teaches nothing
     is_ground = functional.pad(after[:, 1:] == background, (0, 1))
     weights = (1.0 + (GROUND - 1.0) * is_ground.float()).masked_fill(over, 0.0)
     each = functional.cross_entropy(logits.flatten(0, 1), after.flatten(), reduction="none").view_as(weights)
-    return (each * weights).sum() / weights.sum()
+    row, place = is_ground.nonzero(as_tuple=True)  # each row has one
+    colour = batch.gather(1, torch.isin(batch, colours).int().argmax(1, keepdim=True))[
+        row, 0
+    ]  # the first is the shape's
+    same = logits[row, place].softmax(-1).gather(1, colour[:, None]).squeeze(1)
+    return (each * weights).sum() / weights.sum() - UNLIKE * torch.log1p(-same).mean(), same.mean().detach()
 
 
 def train(work: Path, out: Path, minutes: float) -> None:
@@ -100,16 +111,17 @@ def train(work: Path, out: Path, minutes: float) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK, weight_decay=0.01)
     known, end, meter = rows(tokenizer).to(device), tokenizer.eos_token_id, Meter()
     background = word(tokenizer, " background")
+    colours = torch.tensor([word(tokenizer, f" {name}") for name in COLOURS], device=device)
     state = {"network": network, "average": average.network, "optimizer": optimizer}
     run = Run(work, STEPS, PEAK, state, minutes)
     for step in run:
         batch = known[torch.tensor(Random(step).choices(range(len(known)), k=BATCH), device=device)]
-        loss = loss_of(network, batch, end, background)
+        loss, same = loss_of(network, batch, end, background, colours)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         average.update(network, step)
-        meter.add(loss=loss)
+        meter.add(loss=loss, same=same)
         if step % 250 == 249:
             print(meter, flush=True)
     cast(transformers.GPT2LMHeadModel, average.network).save_pretrained(out)
