@@ -25,7 +25,7 @@ class LiveSettings(BaseSettings):
     stream_spare: bool = setting(
         True, "STREAM_SPARE",
         why="Keep a second process of each stream model in use ready, so that sessions go on within a second when the first "
-        "dies; it takes the memory of one more (some 200 MB each).",
+        "dies; it takes the memory of one more (some 340 MB with torch, part of it shared).",
     )  # fmt: skip
     stream_threads: int = setting(
         1, "STREAM_THREADS", ge=1, le=256,

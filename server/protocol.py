@@ -43,6 +43,7 @@ log = structlog.get_logger("atelier.tcp")
 
 MAX_HELLOS = 3  # a person may mistype a token; a guesser has to connect anew, and is counted
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
+MAX_GATHERED = 4096  # bytes of a frame that is written together with others
 LEAVING_GRACE = 5.0  # seconds that results and pictures get to leave when the server stops
 
 
@@ -77,8 +78,10 @@ class AtelierProtocol(Protocol):
             has_room=lambda: not self._paused and self._session.says,
             on_done=self._forget,
         )
-        self._live = LiveStreams(parts.live, self._pump.news)
         self._watch_no_more: Callable[[], None] = lambda: None
+        self._live = LiveStreams(parts.live, self._live_news)
+        self._live_ready: list[LiveStream] = []  # that have something to say, with all others of the same tick
+        self._gathered: list[bytes] | None = None  # frames that are to be written as one
         self._deadlines: Deadlines | None = None
         self._end_timer: Timer | None = None
         self._slow_timer: Timer | None = None
@@ -357,7 +360,34 @@ class AtelierProtocol(Protocol):
             refusal = Refusal(Code.INTERNAL_ERROR, "the server's answer cannot be sent; its log says why")
             frame = self._wire.send(encode_error(envelope.request_id, refusal))
         self._parts.counts.sent_bytes += len(frame)
-        self._transport.write(frame)
+        if self._gathered is None:
+            self._transport.write(frame)
+            return
+        self._gathered.append(frame)
+        if len(frame) > MAX_GATHERED:  # it gains nothing by waiting for others, and would be held twice
+            self._write_gathered()
+            self._gathered = []
+
+    def _live_news(self, stream: LiveStream) -> None:
+        """A tick's results go out together: hundreds of small writes would cost more than all the rest of it."""
+        if not self._live_ready:
+            asyncio.get_running_loop().call_soon(self._say_live)
+        self._live_ready.append(stream)
+
+    def _say_live(self) -> None:
+        ready, self._live_ready = self._live_ready, []
+        if not self._session.says:
+            return
+        self._gathered = []
+        try:
+            self._pump.all_news(ready)
+        finally:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        frames, self._gathered = self._gathered, None
+        if frames:
+            self._transport.write(b"".join(frames))
 
     def _refuse(self, request_id: int, refusal: Refusal) -> None:
         self._parts.counts.refusals[refusal.code.name] += 1
@@ -425,6 +455,7 @@ class AtelierProtocol(Protocol):
         told = {"owner": self._principal.owner, "code": reason.code.name, "reason": self._end.value}
         log.info("connection.closed", session=self._session_id, **told)
         self._say(encode_goodbye(reason))
+        self._write_gathered()
         held = self._paused or not self._session.hears
         self._session.turn(Turn.CLOSE)
         self._watch_no_more()

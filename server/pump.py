@@ -7,7 +7,7 @@ connection whose peer does not read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -48,6 +48,11 @@ class Pump:
         """A stream may have something to say."""
         if stream is not self._reading and stream not in self._ready:
             self._ready.append(stream)
+        self.run()
+
+    def all_news(self, streams: Iterable[Stream]) -> None:
+        """The same of several."""
+        self._ready.extend(stream for stream in streams if stream not in self._ready)
         self.run()
 
     def run(self) -> None:

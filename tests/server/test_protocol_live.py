@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from tests.server import door as tcp
 from tests.server.door import Peer, kinds
 from tests.server.fakes import settle
 from tests.server.house import BOB, TOKENS, House
-from tests.server.live.acting import Theatre
+from tests.server.live.acting import EYE, FACE, Theatre
 
 
 class Scene:
@@ -214,3 +215,52 @@ def test_a_stream_says_the_end_last() -> None:
 
 def _opened(scene: Scene, opened: Any) -> Any:
     return scene.theatre.sessions.find("ada", opened.live_id)
+
+
+async def test_a_tick_s_results_are_one_write() -> None:
+    """However many sessions a connection follows, and each of them arrives."""
+    scene = Scene()
+    peer = await scene.door.client()
+    opened = [(await scene.opened(peer))[1] for _ in range(3)]
+    for live in opened:
+        peer.say(live_frame=frame(live.live_id, 1, 1.0, 0.0))
+    writes: list[int] = []
+    transport: Any = peer.transport
+    written = transport.write
+
+    def write(data: bytes) -> None:
+        writes.append(len(data))
+        written(data)
+
+    transport.write = write
+    scene.run()
+    heard = await peer.hear()
+    assert (kinds(heard), len(writes)) == (["live_result"] * 3, 1)
+    assert {one.message.live_id for one in heard} == {live.live_id for live in opened}
+
+
+async def test_large_results_and_small_ones_come_in_their_order() -> None:
+    """An image that comes back waits for nobody, and overtakes nothing."""
+    scene = Scene()
+    scene.theatre = Theatre(FACE, replace(EYE, height=40, width=50))
+    scene.door = tcp.Door(House(live=scene.theatre.sessions))
+    peer = await scene.door.client()
+    _, face = await scene.opened(peer)
+    peer.say(open_live=pb.OpenLive(model="eye", echo_input=True))
+    await settle()
+    scene.theatre.processes[-1].begin()
+    eye = (await peer.hear())[0].message
+    peer.say(live_frame=frame(face.live_id, 1, 1.0, 0.0))
+    peer.say(live_frame=pb.LiveFrame(live_id=eye.live_id, number=1, image=bytes(6000)))
+    scene.theatre.tick()
+    for process in scene.theatre.processes:
+        process.run()
+    for live in (face, eye):
+        scene.theatre.sessions.close("ada", live.live_id)
+    heard = [(one.kind, one.message.live_id) for one in await peer.hear()]
+    assert sorted(heard) == sorted(
+        (kind, live.live_id) for kind in ("live_result", "live_closed") for live in (face, eye)
+    )
+    assert all(
+        heard.index(("live_result", live.live_id)) < heard.index(("live_closed", live.live_id)) for live in (face, eye)
+    )
