@@ -56,7 +56,7 @@ def make_handlers(parts: HandlerParts, clock: Clock) -> HandlerTable:
         get_job=GetJobHandler(parts.store, parts.board),
         list_jobs=ListJobsHandler(parts.store, parts.board),
         list_models=ListModelsHandler(parts.health, parts.models.catalogue, parts.live),
-        get_model=GetModelHandler(parts.health, parts.models.catalogue),
+        get_model=GetModelHandler(parts.health, parts.models.catalogue, parts.models.hosting.hear_news),
         catalogue=parts.models.handlers,
         server_status=ServerStatusHandler(
             health=parts.health,

@@ -34,6 +34,7 @@ LEAVES_AFTER = 30.0  # seconds that a deleted model's card stays at least: its l
 FORGOTTEN_AFTER = 600.0  # seconds until a deleted record goes: every node has heard of it by then
 PURGE_EVERY = 60.0  # seconds
 BRINGS_AT_ONCE = 2
+NEWS_WITHIN = 2.0  # seconds that a request waits for a model that is just being brought here
 
 
 class ModelSource(Protocol):
@@ -114,6 +115,14 @@ class Hosting:
             self._looking = asyncio.ensure_future(self._look())
             self._looking.add_done_callback(self._looked)
         return await asyncio.shield(self._looking) or heard
+
+    async def hear_news(self) -> bool:
+        """The same for somebody who was told that a model is not here: what is being brought is waited for a little."""
+        heard = await self.refresh()
+        coming = tuple(self._coming.values())
+        if coming:
+            await asyncio.wait(coming, timeout=NEWS_WITHIN)
+        return heard or bool(coming)
 
     async def ready(self, name: str) -> bool:
         """Whether this node knows the card, once it has looked for it and has brought it."""

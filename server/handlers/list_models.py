@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from server.catalogue.catalogue import Catalogue
+from collections.abc import Awaitable, Callable
+
+from server.catalogue.catalogue import Catalogue, nothing_new
 from server.commands import GetModel, ListModels
 from server.errors import Refusal
 from server.health import Health
@@ -33,14 +35,27 @@ class ListModelsHandler:
 
 
 class GetModelHandler:
-    """The one that is meant."""
+    """The one that is meant. `hear_news` looks for what other nodes were given a moment ago, and says whether there is any."""
 
-    def __init__(self, health: Health, catalogue: Catalogue) -> None:
+    def __init__(
+        self, health: Health, catalogue: Catalogue, hear_news: Callable[[], Awaitable[bool]] = nothing_new
+    ) -> None:
         self._health = health
         self._catalogue = catalogue
+        self._hear_news = hear_news
 
-    def __call__(self, command: GetModel) -> FoundModel:
-        """Answers at once; raises Refusal (MODEL_NOT_FOUND). The caller's own by its plain name comes before the settings'."""
+    async def __call__(self, command: GetModel) -> FoundModel:
+        """The caller's own by its plain name comes before the settings'. Raises Refusal (MODEL_NOT_FOUND)."""
+        try:
+            found = self._find(command)
+            if isinstance(found.model, ModelView) or not await self._hear_news():
+                return found
+        except Refusal:
+            if not await self._hear_news():
+                raise
+        return self._find(command)
+
+    def _find(self, command: GetModel) -> FoundModel:
         try:
             record, version = self._catalogue.find(command.owner, command.model, command.field)
         except Refusal:

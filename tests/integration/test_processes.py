@@ -43,7 +43,10 @@ class Several:
         found = {}
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
-            settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            try:
+                settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):  # it has just ended
+                continue
             found.update(
                 {one.partition(b"=")[2].decode(): int(child) for one in settings if one.startswith(b"ATELIER_PROCESS=")}
             )
