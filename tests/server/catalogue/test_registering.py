@@ -211,7 +211,8 @@ async def test_a_worker_without_the_files_says_so(node: Node) -> None:
     assert await worker.hosting.ready(record.card_name("1.0.0"))
     with pytest.raises(Refusal, match="cannot be used here: fox: there is no such file"):
         worker.catalogue.choose(ADA, "fox", "t")
-    found: Any = worker.house.handlers[GetModel](GetModel(owner=ADA, model="fox"))
+    asked: Any = worker.house.handlers[GetModel](GetModel(owner=ADA, model="fox"))
+    found = await asked
     assert found.model.state is ModelState.UNAVAILABLE
     worker.source.missing.clear()
     for _ in range(32):
@@ -250,7 +251,8 @@ async def test_the_state_is_the_engine_s(node: Node) -> None:
     """On this node."""
     record = await node.registered()
     node.house.health.engine_events([ModelReady(record.card_name("1.0.0"), 1.0)])
-    found: Any = node.house.handlers[GetModel](GetModel(owner=ADA, model="fox"))
+    asked: Any = node.house.handlers[GetModel](GetModel(owner=ADA, model="fox"))
+    found = await asked
     assert found.model.state is ModelState.READY
     listed: Any = node.house.handlers[ListModels](ListModels(BOB))
     assert [view.name for view in listed.models] == ["demo", "other"]
