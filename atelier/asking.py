@@ -55,16 +55,19 @@ async def models(reactor: Any, server: str, token: str, *, as_json: bool) -> int
         print_json({"models": [as_plain(model) for model in answer]})
         return 0
     for model in answer:
-        print(_described(model))
+        print(described(model))
     return 0
 
 
-def _described(model: pb.Model) -> str:
+def described(model: pb.Model) -> str:
+    """A model in a few lines, by its kind."""
     state = pb.ModelState.Name(model.state).removeprefix("MODEL_").lower().replace("_", " ")
     if model.input_schema:
         names = ", ".join(json.loads(model.input_schema))
         about = model.problem or model.description
         return f"{model.name} ({model.model_type}): {state}\n  {about}\n  inputs: {names}"
+    if model.model_type == "stream":
+        return f"{model.name} (stream): {state}\n  {model.problem or model.description}\n  for live sessions: docs/realtime.md"
     lines = [
         f"{model.name} ({model.family}): {state}",
         f"  {model.problem or model.description}",
