@@ -143,6 +143,8 @@ def guessed(weights: Tensor, inputs: Tensor) -> Tensor:
     return (inputs @ weights[:-1] + weights[-1]).clamp(0.0, 1.0)
 
 
+@torch.inference_mode(mode=False)
+@torch.enable_grad()
 def train(steps: int = STEPS, seed: int = 1) -> Expressions:
     """From nothing; the same each time."""
     torch.manual_seed(seed)

@@ -27,7 +27,10 @@ PREFIX = "atelier"
 class SharedCounters:
     """`Counters` in Redis, or for as long as that is away, in `own`. `url` may hold a password."""
 
-    def __init__(self, url: SecretStr, own: Counters, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, url: SecretStr, own: Counters, now: Callable[[], float] = time.monotonic, *, patience: float = PATIENCE
+    ) -> None:
+        self._patience = patience
         self._url = url
         self._own = own
         self._now = now
@@ -75,8 +78,8 @@ class SharedCounters:
             from redis.backoff import NoBackoff
 
             options: dict[str, Any] = {
-                "socket_timeout": PATIENCE,
-                "socket_connect_timeout": PATIENCE,
+                "socket_timeout": self._patience,
+                "socket_connect_timeout": self._patience,
                 "retry": Retry(NoBackoff(), 0),  # the library's own pauses would be waited for by every request
             }
             self._storage = RedisStorage(

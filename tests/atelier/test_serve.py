@@ -25,6 +25,7 @@ async def test_it_says_where_it_listens_and_ends_on_ctrl_c(tmp_path: Path) -> No
     line = await command.line()
     assert line.startswith("listening on tcp:127.0.0.1:"), await command.ended()
     assert (await command.line()).startswith("listening on http://127.0.0.1:")
+    assert (await command.line()).startswith("listening on udp:127.0.0.1:")
     asked = await run("status", "--json", ATELIER_SERVER=line.removeprefix("listening on "))
     assert json.loads(asked.out)["state"] in ("LOADING", "READY")
     command.interrupt()

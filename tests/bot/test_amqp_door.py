@@ -28,6 +28,7 @@ def server(rabbitmq: RabbitNode, tmp_path: Path) -> Iterator[Quick]:
     )  # fmt: skip
     yield quick
     end(process)
+    rabbitmq.empty()
 
 
 def by_queue(kind: str, node: RabbitNode, tmp_path: Path, *given: Any, **more: Any) -> Options:
@@ -78,6 +79,7 @@ async def test_a_server_that_stands_still_loses_nothing_of_the_queue(
         status, record = await run(reactor, asked)
     finally:
         end(process)
+        rabbitmq.empty()
     assert status == 0, record["verdict"]
     assert finding(record, "nothing lost")["passed"]
 
