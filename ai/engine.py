@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ai import heap
 from ai.acceptance import check_request
 from ai.batching import BatchPolicy, Group, Turn
 from ai.cards import Card, ModelCard, with_refiners
@@ -172,8 +173,9 @@ class Engine:
         self._lose(as_engine_error(error))
 
     def tidy(self) -> None:
-        """Unload models that nobody used for as long as the settings say; to be called every now and then."""
-        self._inbox.post(self._evict_idle)
+        """Unload models that nobody used for as long as the settings say, and give free memory back if nothing is under way;
+        to be called every now and then."""
+        self._inbox.post(self._tidy)
 
     def lodge(self, lodger: Lodger) -> None:
         """Ask for main memory: of this engine's own budget, where its device is the CPU; else all that the machine has."""
@@ -418,10 +420,12 @@ class Engine:
             here = work.group.model in self._shelf
             self._teller.saved(work, self._shelf[work.group.model] if here else None)
 
-    def _evict_idle(self) -> None:
+    def _tidy(self) -> None:
         self._shelf.evict_idle()
         if self._lodging is not self._shelf:
             self._lodging.evict_idle()
+        if not self._roll.samples and not self._texts:
+            heap.give_back()
 
     # What the shelf asks, and is asked for.
 

@@ -202,7 +202,8 @@ class Fleet:
                 device.engine.remove(model)
 
     def tidy(self) -> None:
-        """Unload models that nobody used for as long as the settings say; to be called every now and then."""
+        """Unload models that nobody used for as long as the settings say, and give free memory back where nothing is under way;
+        to be called every now and then."""
         for device in self._living():
             device.engine.tidy()
 

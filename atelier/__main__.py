@@ -8,6 +8,9 @@ import os
 def main() -> None:
     """Run the command line."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded: design, Threads
+    from ai import heap
+
+    heap.settle()
     from twisted.internet import asyncioreactor
 
     asyncioreactor.install()  # type: ignore[no-untyped-call]  # before any import that would install another

@@ -17,7 +17,7 @@ from ai.types import Deliver, EngineEvent, EngineNumbers, EngineSettings, Reques
 
 log = structlog.get_logger("atelier.gpu")
 
-TIDY_AT_MOST = 60.0  # seconds between looks for models that nobody uses; sooner where the time-out is short
+TIDY_EVERY = 60.0  # seconds between looks for what nobody uses; sooner where a model's time-out is short
 
 
 class DeviceThreads:
@@ -86,7 +86,7 @@ class EngineThreads:
         self._early: list[Card] | None = []  # added before the start: a loop would find no thread yet
         self._threads: list[DeviceThreads] = []
         self._tidying: Any = None  # IDelayedCall, which mypy cannot read
-        self._tidy_every = min(TIDY_AT_MOST, settings[0].idle_unload / 4)
+        self._tidy_every = min(TIDY_EVERY, settings[0].idle_unload / 4 or TIDY_EVERY)
         self._fleet = Fleet(
             settings,
             self._make,
@@ -107,8 +107,7 @@ class EngineThreads:
         for card in early:
             self._fleet.add(card)
         self._fleet.load(model)
-        if self._tidy_every:
-            self._tidying = self._reactor.callLater(self._tidy_every, self._tidy)
+        self._tidying = self._reactor.callLater(self._tidy_every, self._tidy)
 
     def stop(self) -> None:
         """End the loops at their next step boundary, then the threads. Called on a thread that may wait."""
