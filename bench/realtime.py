@@ -215,7 +215,7 @@ def _figures(plan: Plan, seen: Rounds) -> dict[str, float]:
     return {
         "tick_p99_ms": p99,
         "sessions": plan.sessions,
-        "udp_loss": round(loss, 6),
+        "udp_loss": loss,
         "unaligned_p99_ms": Spread.of(unaligned).median,
         "tick_alone_ms": Spread.of(one["tick_p99"] for one in seen.aligned).median,
         "timer_p99_ms": Spread.of(seen.timer).median,

@@ -66,8 +66,12 @@ def print_machine(packages: Sequence[str], **more: object) -> None:
 
 
 def print_figures(figures: Mapping[str, float]) -> None:
-    """The last line."""
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}), flush=True)
+    """The last line: three places, and three digits of what is smaller than that shows."""
+    print(json.dumps({name: _rounded(value) for name, value in figures.items()}), flush=True)
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3) if abs(value) >= 0.1 else float(f"{value:.3g}")
 
 
 def _processor() -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_settings import BaseSettings
 
 from config.fields import setting
+from config.toml_files import read_toml
 
 MOST = 256  # processes of one machine: one a core of the largest
 NAME = r"[a-z][a-z0-9-]{0,30}"
@@ -77,16 +77,7 @@ class _Plan(BaseModel):
 
 def read_plan(path: Path, role: str) -> tuple[ProcessPlan, ...]:
     """The processes of a TOML file; `role` is that of those that say none. Raises BadPlan."""
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadPlan(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadPlan(f"{path}: {error}") from None
-    try:
-        entries = _Plan.model_validate(told).process
-    except ValidationError as error:
-        raise BadPlan("\n".join(f"{path}: {_explain(one)}" for one in error.errors(include_input=False))) from None
+    entries = read_toml(path, _Plan, BadPlan).process
     names = [entry.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
@@ -112,7 +103,3 @@ def equal_processes(count: int, devices: tuple[str, ...], threads: int) -> tuple
         return ProcessPlan(str(number + 1), environment=environment)
 
     return tuple(plan(number) for number in range(count))
-
-
-def _explain(problem: Any) -> str:
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_settings import BaseSettings
 
 from config.fields import setting
+from config.toml_files import read_toml
 
 MOST = 64  # sources of one file: a thread each may be held by a camera that does not answer
 NAME = r"[a-z0-9][a-z0-9_-]{0,30}"
+KINDS = ("camera", "folder", "recording")
 FASTEST = 240.0  # frames a second: no camera that OpenCV reads gives more
 
 
@@ -84,16 +85,7 @@ class _Sources(BaseModel):
 
 def read_sources(path: Path) -> Mapping[str, SourcePlan]:
     """The sources of a TOML file by their names; relative paths in it are beside it. Raises BadSources."""
-    try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadSources(f"{path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadSources(f"{path}: {error}") from None
-    try:
-        entries = _Sources.model_validate(told).source
-    except ValidationError as error:
-        raise BadSources("\n".join(f"{path}: {_explain(one)}" for one in error.errors(include_input=False))) from None
+    entries = read_toml(path, _Sources, BadSources, tags=KINDS).source
     plans: dict[str, SourcePlan] = {}
     for entry in entries:
         if entry.name in plans:
@@ -113,8 +105,3 @@ def _plan(entry: _Camera | _Folder | _Recording, beside: Path) -> SourcePlan:
         name=entry.name, kind=entry.kind, place=place, rate=entry.rate, repeat=entry.repeat,
         owners=frozenset(entry.owners), retry_seconds=retry,
     )  # fmt: skip
-
-
-def _explain(problem: Any) -> str:
-    place = [part for part in problem["loc"] if part not in ("camera", "folder", "recording")]
-    return f"{'.'.join(str(part + 1) if isinstance(part, int) else part for part in place)}: {problem['msg']}"

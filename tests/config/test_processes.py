@@ -44,13 +44,13 @@ def test_an_entry_without_a_role_has_the_settings(tmp_path: Path) -> None:
     [
         ("", "process: Field required"),
         ("process = []", "process: List should have at least 1 item"),
-        ('[[process]]\nname = "Web Server"', "process.0.name: String should match pattern"),
-        ('[[process]]\nname = "web"\ncount = 0', "process.0.count: Input should be greater than or equal to 1"),
-        ('[[process]]\nname = "web"\nrole = "boss"', "process.0.role: Input should be 'all', 'gateway' or 'worker'"),
-        ('[[process]]\nname = "web"\ncuont = 2', "process.0.cuont: Extra inputs are not permitted"),
+        ('[[process]]\nname = "Web Server"', "process.1.name: String should match pattern"),
+        ('[[process]]\nname = "web"\ncount = 0', "process.1.count: Input should be greater than or equal to 1"),
+        ('[[process]]\nname = "web"\nrole = "boss"', "process.1.role: Input should be 'all', 'gateway' or 'worker'"),
+        ('[[process]]\nname = "web"\ncuont = 2', "process.1.cuont: Extra inputs are not permitted"),
         (
             '[[process]]\nname = "web"\nenvironment = { PORT = 1 }',
-            "process.0.environment.PORT: Input should be a valid",
+            "process.1.environment.PORT: Input should be a valid",
         ),
         ('[[process]]\nname = "web"\n[[process]]\nname = "web"', "process.name: web stands twice"),
         ('[[process]]\nname = "web"\ncount = 250\n[[process]]\nname = "gpu"\ncount = 7', "process.count: 257 in all"),

@@ -23,9 +23,7 @@ from server.doors.amqp.broker import (
 from server.doors.amqp.lasting import Lasting
 
 PUBLISH_WITHIN = 60.0  # seconds for the connection to come back and the broker to confirm; the caller then tries again
-MOST_AT_ONCE = (
-    100  # calls that are not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
-)
+MOST_AT_ONCE = 100  # calls not yet confirmed: a broker that takes nothing makes callers wait, and costs no more memory
 
 REFUSED_FOR = 5.0  # seconds: a node of a broker that takes nothing for a queue for so long is left for another one
 
