@@ -32,6 +32,7 @@ class ModelLoadError(EngineError):
             if place and (os.path.isabs(place) or os.path.exists(place)):
                 for path in (os.path.realpath(place), os.path.abspath(place), place):
                     text = text.replace(f"{path}{os.sep}", "").replace(path, name)
+        text = text.replace(f"{name}: {name}: ", f"{name}: ")  # the model was named before its path
         return self if text == str(self) else ModelLoadError(text)
 
 

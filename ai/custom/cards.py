@@ -55,7 +55,7 @@ class CustomCard:
     predict_seconds: float | None = None
     cost: float | None = None  # of a call, as limits count it; None: as the settings say
     repeatable: bool = False  # the same input always gives the same
-    code: str = ""  # SHA-256 of the file that the class is in
+    code: tuple[str, ...] = ()  # of a repeatable one: the files that it may run (code_files); none: they cannot be told
     problem: str = ""
 
     @property

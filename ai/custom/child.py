@@ -15,7 +15,6 @@ Its printed output is not here, but on descriptors that lead to the log. The pro
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -23,13 +22,13 @@ import select
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ai.custom.authoring import Preview, Progress
 from ai.custom.cards import MODEL_TYPES
+from ai.custom.code_files import code_files
 from ai.custom.framing import Frames, FramingError, Message, frame
 from ai.custom.inputs import BadInput, BadSignature, Inputs
 
@@ -250,6 +249,7 @@ def describe(head: Mapping[str, Any]) -> dict[str, Any]:
     model_type = getattr(kind, "model_type", "custom")
     if model_type not in MODEL_TYPES:
         raise BadSignature(f"model_type: {model_type!r:.60} is none of {', '.join(MODEL_TYPES)}")
+    repeatable = getattr(kind, "repeatable", False) is True
     return {
         "model_type": model_type,
         "description": " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split()),
@@ -258,15 +258,9 @@ def describe(head: Mapping[str, Any]) -> dict[str, Any]:
         "memory_limit": _number(kind, "memory_limit"),
         "predict_seconds": _number(kind, "predict_seconds"),
         "cost": _number(kind, "cost"),
-        "repeatable": getattr(kind, "repeatable", False) is True,
-        "code": _code_of(kind),
+        "repeatable": repeatable,
+        "code": code_files({head["module"], kind.__module__}) if repeatable else (),
     }
-
-
-def _code_of(kind: type) -> str:
-    """SHA-256 of the file that the class is in; of what else that imports nothing is known."""
-    path = inspect.getsourcefile(kind)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
 def _number(kind: type, name: str) -> float | None:

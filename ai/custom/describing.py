@@ -59,7 +59,7 @@ def _card(name: str, path: ClassPath, process: _Asked) -> CustomCard:
         predict_seconds=told["predict_seconds"],
         cost=told["cost"],
         repeatable=told["repeatable"],
-        code=told["code"],
+        code=tuple(told["code"]),
     )
 
 

@@ -46,7 +46,7 @@ class Fingerprints:
 
         None where that cannot be told, or the same input may give something else another time.
         """
-        if isinstance(card, CustomCard) and not card.repeatable:
+        if isinstance(card, CustomCard) and not (card.repeatable and card.code):
             return None
         try:
             model = self._model(card)
@@ -87,7 +87,7 @@ class Fingerprints:
 def _places(card: Card) -> Iterator[str]:
     """Paths of what a card names, or what else they are: the id of a model of the hub, a class."""
     if isinstance(card, CustomCard):
-        yield from (str(card.path), card.code, card.path.argument or "")
+        yield from (str(card.path), *card.code, card.path.argument or "")
     yield from places_of(card)
 
 

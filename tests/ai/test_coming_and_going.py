@@ -147,6 +147,7 @@ def test_who_uses_a_model_is_told_no_path_of_this_machine(tmp_path: Path) -> Non
     for text, told in (
         (f"{tmp_path}/link/unet/config.json: no such file", "unet/config.json: no such file"),
         (f"{tmp_path}/models/7f3a/vae: gone; {tmp_path}/link: empty", "vae: gone; fox: empty"),
+        (f"fox: {tmp_path}/link: there is no such file or folder", "fox: there is no such file or folder"),
         ("stabilityai/sdxl: the hub cannot be reached", "stabilityai/sdxl: the hub cannot be reached"),
     ):
         assert str(ModelLoadError(text).told_of("fox", places)) == told

@@ -20,9 +20,11 @@ from starlette.routing import Route, WebSocketRoute
 from factory.tcp import TcpDoor
 from proto import atelier_pb2 as pb
 from proto import atelier_udp_pb2 as udp
+from server.errors import Code, Refusal
 from server.metering.usage import UsageLine, UsageQuery
 from server.picture_access import PictureAccess
 from server.principal import EVERYDAY, Role, Scope
+from server.vigil import EVERY
 from server.wire.connection import REQUESTS
 from tests.conftest import LOOP
 from tests.server import door as tcp
@@ -459,6 +461,28 @@ async def test_a_key_that_is_revoked_ends_its_connection_at_the_next_packet(worl
     await rooms.service.revoke_key(ada, key.id, address=HERE)
     peer.say(ping=pb.Ping())
     assert [told(one) for one in await peer.hear()] == ["UNAUTHENTICATED", "goodbye"]
+
+
+async def test_a_live_session_ends_with_its_key(world: World, theatre: Theatre) -> None:
+    """Of who says nothing within a second, of who feeds it at the next frame; nobody hears more of it."""
+    rooms, door = world.house.rooms, tcp.Door(world.house)
+    ada = await rooms.directory.principal(world.tokens["ada"])
+    for speaks in (True, False):
+        key, secret = await rooms.service.create_key(ada, "game", EVERYDAY, None, address=HERE)
+        peer = await door.client(secret)
+        opened = (await peer.ask(open_live=pb.OpenLive(model="face"))).message
+        peer.say(live_frame=pb.LiveFrame(live_id=opened.live_id, number=1, values=[0.5, 0.25]))
+        assert await peer.hear() == []
+        await rooms.service.revoke_key(ada, key.id, address=HERE)
+        if speaks:
+            peer.say(live_frame=pb.LiveFrame(live_id=opened.live_id, number=2, values=[0.5, 0.25]))
+        else:
+            await world.house.pass_time(EVERY)
+        assert [told(one) for one in await peer.hear()] == ["UNAUTHENTICATED", "goodbye"]
+        peer.transport.hang_up()
+        with pytest.raises(Refusal) as caught:
+            theatre.sessions.find("lovelace", opened.live_id)
+        assert caught.value.code is Code.LIVE_NOT_FOUND
 
 
 async def test_a_reading_key_submits_nothing_over_tcp(world: World) -> None:

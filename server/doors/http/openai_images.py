@@ -33,9 +33,9 @@ from server.doors.http.openai_requests import (
     renamed,
     steps_between,
 )
-from server.doors.http.parts import HttpParts, cancel, carry_out, listen_to, parts_of, submit, wait_for_end
+from server.doors.http.parts import HttpParts, cancel, carry_out, listen_to, parts_of, submit
 from server.doors.http.pictures import base_url, picture_url
-from server.doors.http.waiting import JobCanceled, end_of
+from server.doors.http.waiting import JobCanceled, end_of, wait_for_end
 from server.errors import AtelierError, Code, Refusal
 from server.events import Artifact
 from server.job import Job

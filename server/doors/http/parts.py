@@ -2,7 +2,6 @@
 
 admitted = await submit(parts, command)                       a job there is, durably
 view = await look_at(parts, owner, job_id)                    a job as it stands
-view = await wait_for_end(parts, request, owner, job_id, 30)  … when it has ended, or after 30 s
 async with await listen_to(parts, owner, job_id, from_event) as listener:
     async for event in listener: …                            every event, as many as a slow reader can take
 """
@@ -11,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import SecretStr
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection
 
 from ai.types import EngineNumbers
 from server.accounts.service import AccountService
@@ -140,39 +138,9 @@ async def listen_to(
     return Listener(parts.board, parts.listeners, job_id, from_event, progress=progress, previews=previews)
 
 
-async def wait_for_end(parts: HttpParts, request: Request, owner: str, job_id: str, seconds: float) -> JobView:
-    """The job when it has ended, or as it stands after `seconds`, or when the server stops.
-
-    The request's body must have been read. Raises Refusal (JOB_NOT_FOUND), and ClientDisconnect where the client went away: the
-    job lives on.
-    """
-    async with await listen_to(parts, owner, job_id, progress=False, previews=False) as listener:
-        async with _until_gone(request, listener) as gone:
-            timer = parts.clock.callLater(seconds, listener.let_go)
-            try:
-                async for _ in listener:
-                    pass
-            finally:
-                if timer.active():
-                    timer.cancel()
-        if gone.done() and not listener.ended:
-            raise ClientDisconnect
-    return await look_at(parts, owner, job_id)
-
-
 def has_ended(view: JobView) -> bool:
     """Whether nothing more will become of the job."""
     return view.job.state in TERMINAL
-
-
-@asynccontextmanager
-async def _until_gone(request: Request, listener: Listener) -> AsyncIterator[asyncio.Task[None]]:
-    """Lets the listener go when the client does."""
-    watching = asyncio.ensure_future(watch_client(request.receive, listener))
-    try:
-        yield watching
-    finally:
-        watching.cancel()
 
 
 async def watch_client(receive: Any, listener: Hearing) -> None:

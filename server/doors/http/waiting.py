@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
 
-from server.doors.http.parts import HttpParts, cancel, wait_for_end
+from server.doors.http.events import Revocation
+from server.doors.http.following import Listener
+from server.doors.http.parts import HttpParts, cancel, listen_to, look_at, watch_client
 from server.doors.http.prefer import preferences
 from server.errors import AtelierError, Code, JobFailure, Refusal
 from server.job import JobState
@@ -34,6 +37,31 @@ def preference_of(headers: Iterable[str]) -> Preference:
     value = told.get("wait") or ""
     known = value.isascii() and value.isdigit() and len(value) < 7
     return Preference("respond-async" in told, float(value) if known else None)
+
+
+async def wait_for_end(parts: HttpParts, request: Request, owner: str, job_id: str, seconds: float) -> JobView:
+    """The job when it has ended, or as it stands after `seconds`, or when the server stops.
+
+    The request's body must have been read. Raises Refusal (JOB_NOT_FOUND; UNAUTHENTICATED where the credential is good no more
+    before the job has ended), and ClientDisconnect where the client went away: the job lives on.
+    """
+    async with await listen_to(parts, owner, job_id, progress=False, previews=False) as listener:
+        revocation = Revocation(request, listener)
+        timer = parts.clock.callLater(seconds, listener.let_go)
+        try:
+            async with _until_gone(request, listener) as gone:
+                async for _ in listener:
+                    pass
+        finally:
+            revocation.over()
+            if timer.active():
+                timer.cancel()
+        if not listener.ended:
+            if revocation.refusal is not None:
+                raise revocation.refusal
+            if gone.done():
+                raise ClientDisconnect
+    return await look_at(parts, owner, job_id)
 
 
 async def wait_or_cancel(
@@ -84,3 +112,13 @@ class JobCanceled(AtelierError):
 
     def __init__(self, job_id: str) -> None:
         super().__init__(Code.GENERATION_FAILED, f"job {job_id} was cancelled")
+
+
+@asynccontextmanager
+async def _until_gone(request: Request, listener: Listener) -> AsyncIterator[asyncio.Task[None]]:
+    """Lets the listener go when the client does."""
+    watching = asyncio.ensure_future(watch_client(request.receive, listener))
+    try:
+        yield watching
+    finally:
+        watching.cancel()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from ai.custom.cards import ClassPath, CustomCard
+from ai.custom.code_files import code_files
 from ai.custom.describing import Terms, describe
 from ai.custom.launching import environment
 from tests.ai.custom.hosted import ODD
@@ -33,7 +37,7 @@ def test_a_class_says_what_it_is_and_takes(cards: dict[str, CustomCard]) -> None
         "type": "integer", "minimum": 1, "maximum": 5, "default": 1, "description": "How often.",
     }  # fmt: skip
     assert cards["Stored"].memory == 50_000_000
-    assert (echo.repeatable, echo.cost, len(echo.code)) == (False, None, 64)
+    assert (echo.repeatable, echo.cost, echo.code) == (False, None, ())
     assert (cards["Stored"].repeatable, cards["Stored"].cost) == (True, 2.5)
 
 
@@ -83,6 +87,42 @@ def test_a_module_that_does_wrong_when_it_is_imported(
         (card,) = describe({"harmful": ClassPath.read("harmful:Class")}, terms)
     assert said in card.problem
     assert card.problem in caplog.text
+
+
+MODEL = "class {name}:\n    repeatable = True\n\n    def predict(self, word: str) -> str:\n        return word\n"
+
+
+def test_a_repeatable_class_says_which_files_it_may_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its package, or all beside it with the packages there, also what it imports only when it is called."""
+    files = {
+        "one.py": MODEL.format(name="One"),
+        "beside.py": "",
+        "near/__init__.py": "",
+        "near/inner/__init__.py": "",
+        "near/inner/late.py": "",
+        "near/notes.txt": "",
+        "other/no_package.py": "",
+        "shop/__init__.py": "",
+        "shop/models/two.py": f"from shop import words\n{MODEL.format(name='Two')}",
+        "shop/words.py": "",
+        "again.py": "from shop.models.two import Two\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    paths = {name: ClassPath.read(name) for name in ("one:One", "shop.models.two:Two", "again:Two")}
+    one, two, again = ({str(Path(path).relative_to(tmp_path)) for path in card.code} for card in describe(paths, TERMS))
+    assert two == {"shop/__init__.py", "shop/models/two.py", "shop/words.py"}
+    assert one == again == {name for name in files if name.endswith(".py") and not name.startswith("other")}
+
+
+def test_a_class_among_too_many_files_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that is in no file; then none of its answers is given again."""
+    assert code_files(["tests.ai.custom.odd"], most=5) == ()
+    assert len(code_files(["tests.ai.custom.odd"])) > 5
+    monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
+    assert code_files(["made_up"]) == code_files(["never_imported"]) == ()
 
 
 @pytest.mark.parametrize("text", ["", "module", "module:", ":Class", "a.b.c", "a-b:C", "a:b:c", "a:B@", "/a/b:C"])

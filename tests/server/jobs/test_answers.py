@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ CUSTOM = CustomCard(
     path=ClassPath("a.b", "C"),
     input_schema={"scale": {"type": "integer", "default": 2}},
     repeatable=True,
-    code="c0de",
+    code=("/srv/models/scaler.py",),
 )
 
 
@@ -340,18 +341,38 @@ async def test_a_text_is_told_whole() -> None:
         assert job.id in house.painter.texts
 
 
+async def is_scaled_anew(house: House) -> bool:
+    """Whether the custom model is asked for this."""
+    job = (await house.submit(Predict(owner=ADA, model="scaler", input={}))).job
+    await settle()
+    if anew := job.id in house.painter.texts:
+        house.painter.start(job.id)
+        house.painter.depict(job.id, Picture(0, 2, 2, bytes(12)))
+        await settle()
+    return anew
+
+
+async def test_a_custom_model_is_known_by_all_the_files_that_it_may_run(tmp_path: Path) -> None:
+    """One of them changes, and nothing is answered as before: which of them its process has imported is not known."""
+    files = tmp_path / "scaler.py", tmp_path / "filters.py"
+    for file in files:
+        file.write_text("")
+    house = a_house(cards=(CARD, replace(CUSTOM, code=tuple(map(str, files)))))
+    assert [await is_scaled_anew(house) for _ in range(2)] == [True, False]
+    files[1].write_text("radius = 3")
+    assert [await is_scaled_anew(house) for _ in range(2)] == [True, True]
+
+
 async def test_of_custom_models_those_that_say_they_are_repeatable() -> None:
-    """Another class may look at the clock. Another file of the class is another model."""
-    for card, answered in ((CUSTOM, True), (replace(CUSTOM, repeatable=False), False)):
+    """Another class may look at the clock; of one whose files cannot be told nobody knows when it has changed."""
+    for card, answered in (
+        (CUSTOM, True),
+        (replace(CUSTOM, repeatable=False), False),
+        (replace(CUSTOM, code=()), False),
+    ):
         house = a_house(cards=(CARD, card))
-        first = (await house.submit(Predict(owner=ADA, model="scaler", input={}))).job
-        await settle()
-        house.painter.start(first.id)
-        house.painter.depict(first.id, Picture(0, 2, 2, bytes(12)))
-        await settle()
-        again = (await house.submit(Predict(owner=ADA, model="scaler", input={}))).job
-        await settle()
-        assert (again.id not in house.painter.texts) is answered
+        assert await is_scaled_anew(house)
+        assert await is_scaled_anew(house) is not answered
 
 
 async def test_records_that_are_away_cost_nobody_a_picture() -> None:

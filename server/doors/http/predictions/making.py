@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from ai.cards import ModelCard
 from server.commands import CheckSubmit, GetJob, GetModel, Predict, Submit
-from server.doors.http.parts import HttpParts, carry_out, has_ended, look_at, submit, wait_for_end
+from server.doors.http.parts import HttpParts, carry_out, has_ended, look_at, submit
 from server.doors.http.pictures import base_url
 from server.doors.http.predictions.answers import prediction_body
 from server.doors.http.predictions.asking import (
@@ -21,6 +21,7 @@ from server.doors.http.predictions.asking import (
 )
 from server.doors.http.predictions.images import Images
 from server.doors.http.predictions.wishes import Preference, cancel_after, preference
+from server.doors.http.waiting import wait_for_end
 from server.errors import Code, Refusal
 from server.job import JobState
 from server.model_names import not_here

@@ -13,7 +13,7 @@ from server.doors.http.errors import documented, linked
 from server.doors.http.events import CONTENT, EventStream
 from server.doors.http.identity import Identify, Owner
 from server.doors.http.paging import Cursor, page_of
-from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to, wait_for_end
+from server.doors.http.parts import HttpParts, cancel, carry_out, has_ended, listen_to
 from server.doors.http.pictures import base_url
 from server.doors.http.predictions.answers import (
     PredictionBody,
@@ -32,6 +32,7 @@ from server.doors.http.predictions.wishes import (
     CancelAfterHeader,
     PreferHeader,
 )
+from server.doors.http.waiting import wait_for_end
 from server.errors import Code, Refusal
 from server.job import JobState
 from server.listing import MOST, MOST_SKIPPED

@@ -12,8 +12,10 @@ from sqlalchemy import URL
 from server.doors.http.middleware import MAX_LOGIN_BYTES
 from server.identity import Identities
 from server.principal import Role
+from server.vigil import EVERY
 from tests.server.accounts.rooms import OTHER_PASSWORD, PASSWORD, AccountsHouse, accounts_house
 from tests.server.doors.http.door import Answer, Door
+from tests.server.fakes import settle
 
 ADA = {"username": "lovelace", "email": "ada@example.org", "password": PASSWORD}
 HERE = {"host": "127.0.0.1:8001"}
@@ -195,6 +197,35 @@ async def test_a_key_is_made_shown_once_used_and_revoked(house: Any) -> None:
     assert refused.json()["error"]["details"]["limit"] == "generate"
     assert (await door.ask("DELETE", f"/v1/keys/{made.json()['id']}", token=token)).status == 204
     assert (await door.ask("GET", f"/v1/jobs/{job_id}", token=key)).status == 401
+
+
+HELD = [
+    ("/v1/predictions", {"model_id": "demo", "input": {"prompt": "a star"}}, {"prefer": "wait"}),
+    ("/api/v1/generate", {"prompt": "a star"}, {}),
+    ("/v1/images/generations", {"prompt": "a star", "size": "256x256"}, {}),
+]
+
+
+@pytest.mark.parametrize(("path", "asked", "headers"), HELD)
+async def test_an_answer_that_is_held_ends_with_its_key(house: Any, path: str, asked: Any, headers: Any) -> None:
+    """401 within a second of the revocation, and no word of the job, which goes on."""
+    door = the_door(house)
+    token = await registered(door)
+    made = (await door.ask("POST", "/v1/keys", {"name": "a game"}, token=token)).json()
+    exchange = await door.open("POST", path, asked, headers=headers, token=made["key"])
+    [job_id] = house.painter.known
+    await house.pass_time(5.0)
+    assert not exchange.started.is_set()
+    await door.ask("DELETE", f"/v1/keys/{made['id']}", token=token)
+    await house.pass_time(EVERY)
+    answer = await exchange.answer()
+    assert error_of(answer) == (401, "UNAUTHENTICATED", "token")
+    assert job_id.encode() not in answer.body
+    house.painter.paint(job_id)
+    await settle()
+    assert (await door.ask("GET", f"/v1/jobs/{job_id}", token=token)).json()["state"] == "succeeded"
+    await house.pass_time(EVERY)
+    assert house.clock.getDelayedCalls() == [], "and nobody is looked after any more"
 
 
 async def test_a_key_makes_no_keys_and_changes_no_password(house: Any) -> None:

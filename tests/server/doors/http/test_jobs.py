@@ -13,8 +13,9 @@ from starlette.requests import Request
 from server import events
 from server.doors.amqp.own import FIELDS
 from server.doors.http.events import TOLD, sse
-from server.doors.http.parts import has_ended, wait_for_end
+from server.doors.http.parts import has_ended
 from server.doors.http.schemas import JobRequest
+from server.doors.http.waiting import wait_for_end
 from server.errors import Code, JobFailure
 from server.job import JobState
 from tests.server.doors.http.door import KEEP_ALIVE, Door
