@@ -35,6 +35,7 @@ CHARACTERS_A_TOKEN = (
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")  # how transformers ends the names of these architectures
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
+_WIDTH = ("hidden_size", "n_embd", "d_model")
 DEFAULT_CONTEXT = 2048  # tokens, where the configuration names no limit
 _ENTRIES: Mapping[str, type] = {"description": str, "defaults": dict}
 
@@ -167,6 +168,14 @@ def read_text_card(name: str, source: str) -> TextCard:
         defaults=_read_defaults(path, document.get("defaults", {})),
         kind=next(iter(_architectures(config)), ""),
     )
+
+
+def shared_embeddings(folder: Path) -> int:
+    """How many numbers the words' embeddings have, where the last layer uses them too; 0 where it does not, or nothing tells."""
+    config = _config(folder)
+    width = next((config[key] for key in _WIDTH if type(config.get(key)) is int), 0)
+    known = config.get("vocab_size")
+    return known * width if type(known) is int and config.get("tie_word_embeddings", True) is True else 0
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

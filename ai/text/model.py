@@ -6,9 +6,9 @@ A prompt is read in a pass of its own; from then on the text is a row of a batch
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -20,10 +20,13 @@ from ai.device import Place, find_place
 from ai.gauge import tensors_bytes
 from ai.pickles import PICKLES
 from ai.text.cache import RowCache
-from ai.text.cards import TextCard
+from ai.text.cards import TextCard, shared_embeddings
+from ai.text.packing import can_pack, pack, packed_bytes
 from ai.types import AdapterError, EngineSettings, ModelLoadError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PROBE = 4  # tokens, of which the last is read by way of a batch
 _SAME = {
@@ -60,7 +63,7 @@ class TextModel:
         self._place = place
         self.card = card
         self.adapters: Slots = NoSlots()
-        self.weight_bytes = tensors_bytes((*network.parameters(), *network.buffers()))
+        self.weight_bytes = tensors_bytes((*network.parameters(), *network.buffers())) + packed_bytes(network)
         self.bytes_per_token = 0  # of a row's keys and values; known from the first prompt on
         self.ends = _ends(network, tokenizer)
         self._begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else next(iter(self.ends), None)
@@ -111,6 +114,21 @@ class TextModel:
 
     def check(self) -> None:
         """A text read at once and one read by way of a batch must be the same to the model. Raises ModelLoadError."""
+        kind = type(self._network).__name__
+        try:
+            furthest = self._furthest()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise ModelLoadError(f"{self.card.name}: {kind} cannot be run in a batch: {error}") from error
+        if not furthest <= _SAME[self._place.dtype]:
+            raise ModelLoadError(
+                f"{self.card.name}: {kind} does not keep its past in keys and values that rows of a batch can share (logits "
+                f"differ by {furthest:.2g})"
+            )
+
+    def _furthest(self) -> float:
+        """How far the logits of the two ways differ, as a share of the largest."""
         known = self._network.get_input_embeddings().num_embeddings
         tokens = [token % known for token in (7, 3, 5, 1)][: min(_PROBE, self.card.context)]
         whole, _ = self.read(tokens)
@@ -119,55 +137,69 @@ class TextModel:
         rows.join(cache)
         rows.join(cache)
         apart = self.step([tokens[-1], tokens[0]], rows)[0]
-        furthest = (whole - apart).abs().max().item() / max(1.0, whole.abs().max().item())
-        if not furthest <= _SAME[self._place.dtype]:
-            raise ModelLoadError(
-                f"{self.card.name}: {type(self._network).__name__} does not keep its past in keys and values that rows of a "
-                f"batch can share (logits differ by {furthest:.2g})"
-            )
+        return (whole - apart).abs().max().item() / max(1.0, whole.abs().max().item())
 
 
 def load_text_model(card: TextCard, settings: EngineSettings) -> TextModel:
     """Read a card's folder. Raises ModelLoadError."""
-    folder, place = Path(card.source), find_place(settings)
-    _check_files(folder)
+    place = find_place(settings)
+    _check_files(Path(card.source))
     transformers.utils.logging.disable_progress_bar()
+    tokenizer = _read(
+        card,
+        lambda folder: transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        ),
+    )
+    for packed in (True, False) if can_pack(place.device, place.dtype) else (False,):
+        network = _read(card, lambda folder: _network(folder, place))
+        if packed:
+            pack(network)
+        model = TextModel(network, tokenizer, place, card)
+        try:
+            model.check()
+            break
+        except ModelLoadError:
+            if not packed:
+                raise
+            log.info("%s: its layers are not packed: it asks for their weights itself", card.name)
+    return model
+
+
+def _read(card: TextCard, read: Callable[[Path], T]) -> T:
+    folder = Path(card.source)
     try:
-        with torch.inference_mode(False):
-            network = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=place.dtype,
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation="sdpa",
-            )
-            network = network.to(place.device).eval().requires_grad_(False)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return read(folder)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(f"{card.name}: {folder} cannot be read by transformers: {first}") from error
-    model = TextModel(network, tokenizer, place, card)
-    try:
-        model.check()
-    except torch.OutOfMemoryError:
-        raise
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        raise ModelLoadError(f"{card.name}: {type(network).__name__} cannot be run in a batch: {error}") from error
-    return model
+
+
+def _network(folder: Path, place: Place) -> Any:
+    with torch.inference_mode(False):
+        network = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=place.dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+        return network.to(place.device).eval().requires_grad_(False)
 
 
 def expected_text_bytes(card: TextCard, settings: EngineSettings) -> int:
     """What the files say that it takes, in the settings' number format; 0 where they cannot tell."""
     from ai.families.weights import numbers_in
 
-    item = find_place(settings).dtype.itemsize
+    place, folder = find_place(settings), Path(card.source)
     try:
-        return sum(numbers_in(file) for file in Path(card.source).glob("*.safetensors")) * item
+        numbers = sum(numbers_in(file) for file in folder.glob("*.safetensors"))
+        if can_pack(place.device, place.dtype):
+            numbers += shared_embeddings(folder)
+        return numbers * place.dtype.itemsize
     except (ModelLoadError, OSError, KeyError, TypeError, AttributeError):
         return 0
 

@@ -2,7 +2,8 @@
 
 The order, and what each leaves, are those of transformers' logits processors (generation/logits_process.py); a token is drawn by
 inverting the distribution at a number that each row draws for itself, so that it does not depend on who shares the batch. Of
-tokens that are exactly as likely as the last of `top_k`, transformers keeps all, this as many as were asked for. Imports torch.
+tokens that are exactly as likely as the last of `top_k`, transformers keeps all, this as many as were asked for; as likely as the
+last of `top_p` of a whole vocabulary, this keeps all. Imports torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,15 +44,16 @@ def shortlist(logits: Tensor, choices: Sequence[Choice]) -> tuple[Tensor, Tensor
     scaled = logits.float() / torch.tensor([choice.temperature for choice in choices], device=logits.device)[:, None]
     limits = [choice.top_k or size for choice in choices]
     widest = min(max(limits), size)
-    if widest == size and all(choice.top_p >= 1 for choice in choices):
+    wanted = torch.tensor([choice.top_p for choice in choices], device=logits.device)[:, None]
+    if widest == size:
         tokens = torch.arange(size, device=logits.device).expand(len(choices), size)
-        return torch.softmax(scaled, -1), tokens
+        shares = torch.softmax(scaled, -1)
+        return _likeliest(shares, wanted) if bool((wanted < 1).any()) else shares, tokens
     values, tokens = torch.topk(scaled, widest, dim=-1)  # in falling order
     if min(limits) < widest:
         beyond = torch.arange(widest, device=logits.device) >= torch.tensor(limits, device=logits.device)[:, None]
         values = values.masked_fill(beyond, -torch.inf)
     shares = torch.softmax(values, -1)
-    wanted = torch.tensor([choice.top_p for choice in choices], device=logits.device)[:, None]
     before = shares.cumsum(-1) - shares
     out = (before >= wanted) & (wanted < 1)
     out[:, 0] = False
@@ -58,8 +61,25 @@ def shortlist(logits: Tensor, choices: Sequence[Choice]) -> tuple[Tensor, Tensor
     return shares / shares.sum(-1, keepdim=True), tokens
 
 
+def _likeliest(shares: Tensor, wanted: Tensor) -> Tensor:
+    """The shares [rows, tokens] of the likeliest tokens that have `wanted` [rows, 1] together, in all 1; 0 for all others."""
+    falling = _falling(shares)
+    before = falling.cumsum(-1, dtype=torch.float64) - falling
+    count = (before < wanted).sum(-1, keepdim=True)
+    least = falling.gather(-1, count - 1)  # the first has nothing before it: it is always one of them
+    kept = torch.where((shares >= least) | (wanted >= 1), shares, 0.0)
+    return kept / kept.sum(-1, keepdim=True)
+
+
+def _falling(shares: Tensor) -> Tensor:
+    """Each row in falling order: NumPy puts a vocabulary in order in a thirtieth of torch's time (docs/benchmarks.md, Texts)."""
+    if shares.device.type == "cpu":
+        return torch.from_numpy(-np.sort(-shares.numpy(), axis=-1))
+    return shares.sort(-1, descending=True).values
+
+
 def _alike(choices: Sequence[Choice], size: int) -> list[list[int]]:
-    """The rows by what has to be done for them: nothing but the likeliest, the likeliest few, all in order, all as they are."""
+    """The rows by what has to be done for them: nothing but the likeliest, the likeliest few, the likeliest by share, all."""
     kinds: dict[int, list[int]] = {}
     for row, choice in enumerate(choices):
         if choice.temperature == 0:
