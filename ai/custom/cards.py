@@ -14,6 +14,9 @@ from ai.requests import CustomRequest, Json
 MODEL_TYPES = ("custom", "text-generation", "image-to-text", "classification", "embeddings", "image-to-image")
 """What a class may call itself; `text-to-image` models are painters, with cards of their own."""
 
+COUNTED = ("integer", "number", "string", "array")
+"""JSON's types of the inputs of which `units` says how much there is."""
+
 _PATH = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)(@(?P<argument>.+))?")
 
 
@@ -54,6 +57,9 @@ class CustomCard:
     memory_limit: int | None = None  # beyond which it is ended
     predict_seconds: float | None = None
     cost: float | None = None  # of a call, as limits count it; None: as the settings say
+    cost_by: Mapping[str, float] = field(
+        default_factory=dict, hash=False
+    )  # beside it, by inputs: of each unit (`units`)
     repeatable: bool = False  # the same input always gives the same
     code: tuple[str, ...] = ()  # of a repeatable one: the files that it may run (code_files); none: they cannot be told
     problem: str = ""
@@ -72,6 +78,11 @@ class CustomCard:
     def output_schema(self) -> dict[str, Json]:
         """What comes of it: pictures' addresses, or whatever the class returns."""
         return {}
+
+    def cost_of(self, given: Mapping[str, Json], usual: float) -> float:
+        """Of a call with these inputs; `usual` is a call's where the class says nothing."""
+        call = usual if self.cost is None else self.cost
+        return call + sum(each * units(given.get(name)) for name, each in self.cost_by.items())
 
     def request(self, request_id: str, given: Mapping[str, Json], *, seed: int, priority: int) -> CustomRequest:
         """The request for an input that was checked by `input_schema`, its defaults filled in. Pictures become bytes."""
@@ -92,3 +103,13 @@ class CustomCard:
             return base64.b64decode(text, validate=True)
         except binascii.Error:
             return None
+
+
+def units(value: Json) -> float:
+    """How much an input is, where a call's cost is by it: a number itself, of a text its thousands of characters, of a list its
+    items; nothing where it was left out."""
+    if isinstance(value, str):
+        return len(value) / 1000
+    if isinstance(value, list):
+        return len(value)
+    return max(0.0, value) if isinstance(value, (int, float)) else 0.0

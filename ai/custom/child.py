@@ -22,12 +22,13 @@ import select
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from PIL import Image
 
 from ai.custom.authoring import Preview, Progress
-from ai.custom.cards import MODEL_TYPES
+from ai.custom.cards import COUNTED, MODEL_TYPES
 from ai.custom.code_files import code_files
 from ai.custom.framing import Frames, FramingError, Message, frame
 from ai.custom.inputs import BadInput, BadSignature, Inputs
@@ -246,6 +247,7 @@ def describe(head: Mapping[str, Any]) -> dict[str, Any]:
     """What a class says of itself. Raises BadSignature, and whatever importing it does."""
     kind = find_class(head["module"], head["name"])
     inputs = Inputs(_predict_of(kind))
+    cost, cost_by = _cost(kind, inputs.schema)
     model_type = getattr(kind, "model_type", "custom")
     if model_type not in MODEL_TYPES:
         raise BadSignature(f"model_type: {model_type!r:.60} is none of {', '.join(MODEL_TYPES)}")
@@ -257,17 +259,38 @@ def describe(head: Mapping[str, Any]) -> dict[str, Any]:
         "memory": _number(kind, "memory"),
         "memory_limit": _number(kind, "memory_limit"),
         "predict_seconds": _number(kind, "predict_seconds"),
-        "cost": _number(kind, "cost"),
+        "cost": cost,
+        "cost_by": cost_by,
         "repeatable": repeatable,
         "code": code_files({head["module"], kind.__module__}) if repeatable else (),
     }
 
 
 def _number(kind: type, name: str) -> float | None:
-    value = getattr(kind, name, None)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+    return _above_0(name, getattr(kind, name, None))
+
+
+def _above_0(name: str, value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf):
         raise BadSignature(f"{name}: {value!r:.60} is no number above 0")
     return value
+
+
+def _cost(kind: type, schema: Mapping[str, Mapping[str, Any]]) -> tuple[float | None, dict[str, float]]:
+    """What a call costs, and what each unit of some of its inputs does beside it."""
+    told = getattr(kind, "cost", None)
+    if not isinstance(told, Mapping):
+        return _number(kind, "cost"), {}
+    costs = {name: _above_0(f"cost: {name}", value) or 0.0 for name, value in told.items()}
+    call = costs.pop("", None)
+    for name in costs:
+        if name not in schema:
+            raise BadSignature(f"cost: {name!r:.60} is none of {', '.join(schema)}")
+        if schema[name].get("type") not in COUNTED or "contentMediaType" in schema[name]:
+            raise BadSignature(
+                f"cost: {name} is neither a number nor a text nor a list, so that nothing of it is counted"
+            )
+    return call, costs
 
 
 def run(requests: int, answers: int) -> None:

@@ -58,6 +58,7 @@ def _card(name: str, path: ClassPath, process: _Asked) -> CustomCard:
         memory_limit=told["memory_limit"],
         predict_seconds=told["predict_seconds"],
         cost=told["cost"],
+        cost_by=told["cost_by"],
         repeatable=told["repeatable"],
         code=tuple(told["code"]),
     )

@@ -14,7 +14,7 @@ TOKENS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """Of what paints nothing: a thousand tokens that a text may have, a call of a custom model whose class names no cost."""
+    """Of what paints nothing: a thousand tokens that a text may have, a call of a custom model whose class names none."""
 
     thousand_tokens: float = 1.0
     custom: float = 1.0
@@ -23,8 +23,8 @@ class Costs:
         """The request, with what it costs: it is recorded so, and later settings do not change it."""
         if isinstance(request, TextRequest):
             return replace(request, cost=request.max_length / TOKENS * self.thousand_tokens)
-        own = card.cost if isinstance(card, CustomCard) else None
-        return replace(request, cost=self.custom if own is None else own)
+        cost = card.cost_of(request.input, self.custom) if isinstance(card, CustomCard) else self.custom
+        return replace(request, cost=cost)
 
 
 def cost_of(request: Request) -> float:

@@ -91,7 +91,7 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
     """
     made = job.state is JobState.SUCCEEDED
     begun = job.started_at is not None
-    pictures = pictures_of(job.request) if made else 0
+    pictures = _pictures_made(job) if made else 0
     tokens = tokens_of(job) if made else 0
     share = prices.cached_share if job.cached else 1.0
     price = pictures * prices.picture + gpu_seconds * prices.gpu_second + tokens / 1000 * prices.thousand_tokens
@@ -110,6 +110,11 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
         price=0.0 if job.state is JobState.FAILED else share * price,
         cached=job.cached,
     )
+
+
+def _pictures_made(job: Job) -> int:
+    """Of a custom model those that came out, which nobody knows before."""
+    return len(job.artifacts) if isinstance(job.request, engine.CustomRequest) else pictures_of(job.request)
 
 
 def tokens_of(job: Job) -> int:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from PIL import Image
 from pydantic import Field
@@ -308,6 +308,36 @@ class Mistyped:
 
     def predict(self, text: str) -> str:
         return text
+
+
+class Counted:
+    """Costs more the more is asked of it."""
+
+    cost: ClassVar = {"": 2, "times": 0.5}
+
+    def predict(self, times: int | None = None) -> str:
+        return "." * (times or 0)
+
+
+class Misspelt(Counted):
+    """Has a cost by nothing that there is."""
+
+    cost: ClassVar = {"time": 0.5}
+
+
+class Free(Counted):
+    """Costs nothing for each."""
+
+    cost: ClassVar = {"times": 0}
+
+
+class Uncounted:
+    """Has a cost by what is read only when it runs."""
+
+    cost: ClassVar = {"image": 0.5}
+
+    def predict(self, image: Picture) -> str:
+        return "."
 
 
 class Limitless:

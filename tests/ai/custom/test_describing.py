@@ -23,6 +23,7 @@ TERMS = Terms(memory_limit=200_000_000, seconds=30.0, environment=environment(os
 def cards() -> dict[str, CustomCard]:
     """Of several at once."""
     names = ["Echo", "Stored", "Coroutine", "Unannotated", "Mistyped", "Limitless", "Predictless", "not_a_class"]
+    names += ["Misspelt", "Uncounted", "Free", "Counted"]
     paths = {name: ClassPath.read(f"{ODD}:{name}") for name in names}
     paths |= {"nowhere": ClassPath.read("nowhere.at.all:Class")}
     return {card.name: card for card in describe(paths, TERMS)}
@@ -39,6 +40,7 @@ def test_a_class_says_what_it_is_and_takes(cards: dict[str, CustomCard]) -> None
     assert cards["Stored"].memory == 50_000_000
     assert (echo.repeatable, echo.cost, echo.code) == (False, None, ())
     assert (cards["Stored"].repeatable, cards["Stored"].cost) == (True, 2.5)
+    assert (cards["Counted"].cost, cards["Counted"].cost_by) == (2.0, {"times": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,9 @@ def test_a_class_says_what_it_is_and_takes(cards: dict[str, CustomCard]) -> None
         ("Unannotated", "predict: text: has no annotation"),
         ("Mistyped", "model_type: 'astrology' is none of custom, "),
         ("Limitless", "predict_seconds: -1 is no number above 0"),
+        ("Misspelt", "cost: 'time' is none of times"),
+        ("Uncounted", "cost: image is neither a number nor a text nor a list"),
+        ("Free", "cost: times: 0 is no number above 0"),
         ("Predictless", "Predictless has no method predict"),
         ("not_a_class", "has no class not_a_class"),
         ("nowhere", "ModuleNotFoundError: No module named 'nowhere'"),

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import URL, select
 
-from ai.types import Finished, GenerationRequest, Stepped
+from ai.types import CustomRequest, Finished, GenerationRequest, Stepped
 from ai.types import Phase as EnginePhase
 from server.database.schema import quotas, usage
 from server.database.usage import Metering, SqlUsage, over_quota, set_quota
 from server.errors import Code, JobFailure, Refusal
+from server.events import Artifact
 from server.job import Job, JobState, LeaseLost, moved
 from server.limits import DAILY_COST, DAILY_PICTURES, LimitReached
 from server.metering.usage import By, DeviceTimes, Prices, Quota, UsageQuery
@@ -133,6 +134,33 @@ async def test_only_what_came_of_a_job_is_charged(
     await books.there.store.move(moved(begun, state, at=MORNING + 1, last_event=2, failure=failure))
     (row,) = books.rows()
     assert (row.pictures, row.cost, row.price, row.gpu_seconds) == (pictures, cost, price, 3.0)
+
+
+async def test_pictures_of_a_custom_model_are_counted_as_they_come(url: URL) -> None:
+    """Billed as any other, and the day has less room by them; the next call is let in, and no picture of a painter."""
+    call = CustomRequest(request_id="job-1", model="scaler", cost=0.5)
+    picture: dict[str, Any] = {
+        "url": "",
+        "size": 10,
+        "sha256": "",
+        "content_type": "image/png",
+        "width": 8,
+        "height": 8,
+    }
+    pictures = tuple(Artifact(image_index=index, key=f"jobs/job-1/{index}.png", seed=1, **picture) for index in (0, 1))
+    with books_of(url, quota=Quota(pictures=2)) as books:
+        first = replace(a_job("job-1"), request=call)
+        await books.there.store.admit(first)
+        books.times.engine_events([Finished(first.id, (), (), 1.5)])
+        begun = await books.there.store.move(moved(first, JobState.PROCESSING, at=MORNING, last_event=1))
+        ended = moved(begun, JobState.SUCCEEDED, at=MORNING + 1, last_event=2, artifacts=pictures)
+        await books.there.store.move(ended)
+        (row,) = books.rows()
+        assert (row.pictures, row.cost, row.gpu_seconds, row.price) == (2, 0.5, 1.5, 4.0)
+        again = replace(a_job("job-2"), request=replace(call, request_id="job-2"))
+        await books.there.store.admit(again)
+        with pytest.raises(LimitReached, match="2 pictures a day"):
+            await books.there.store.admit(a_job("job-3"))
 
 
 async def test_what_was_cancelled_before_it_began_costs_nothing(books: Books) -> None:

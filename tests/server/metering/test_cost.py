@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,22 @@ def test_a_text_costs_what_its_tokens_may_be_as_the_settings_say() -> None:
     assert cost_of(TEXT) == cost_of(Costs().put_on(TEXT, WORDS)) == 0.5
     assert cost_of(Costs(thousand_tokens=4.0).put_on(TEXT, WORDS)) == 2.0
     assert cost_of(Costs(thousand_tokens=0.0).put_on(TEXT, WORDS)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "cost"),
+    [
+        ({"times": 4, "text": "x" * 500, "words": ["a", "b"]}, 1.0 + 2.0 + 5.0 + 0.2),
+        ({"times": -4, "text": "", "words": []}, 1.0),
+        ({"times": 0.5, "text": None}, 1.25),
+        ({}, 1.0),
+    ],
+)
+def test_a_class_may_have_a_call_cost_by_its_inputs(given: Any, cost: float) -> None:
+    """A number by its value, a text by its thousand characters, a list by its items; the call's own cost is beside it."""
+    card = replace(SCALER, cost_by={"times": 0.5, "text": 10.0, "words": 0.1})
+    assert cost_of(Costs().put_on(replace(CALL, input=given), card)) == pytest.approx(cost)
+    assert cost_of(Costs().put_on(replace(CALL, input=given), replace(card, cost=3.0))) == pytest.approx(cost + 2.0)
 
 
 def test_a_custom_model_s_call_costs_what_its_class_says_or_the_settings() -> None:
