@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -124,9 +125,14 @@ class Finisher:
 
 
 def artifact_key(job: Job, index: int) -> str:
-    """Where image `index` of a job is stored: by the door's own rule, or the server's; nothing a caller chose is in it."""
+    """Where image `index` of a job is stored: by the door's own rule, or the server's; nothing a caller chose is in it.
+
+    The server's has a folder for each hour (UTC): a folder for each job would be made, and waited for, with each picture, and one
+    for all would hold millions.
+    """
     if not job.object_key:
-        return f"{_OURS}{job.id}/{index}.png"
+        hour = time.strftime("%Y-%m-%d-%H", time.gmtime(job.created_at))
+        return f"{_OURS}{hour}/{job.id}-{index}.png"
     name, dot, ending = job.object_key.rpartition(".")
     return f"{name}-{index}{dot}{ending}" if index else job.object_key
 

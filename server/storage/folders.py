@@ -1,7 +1,7 @@
 """Files of a folder of this machine, put there several at a time: whole or not at all, and on the disk.
 
 A disk takes about as long to keep one change as to keep many, but each has to be waited for. So all files of a group are written,
-then waited for, then named, then their folders are waited for.
+the disk is asked to begin with all of them, each is waited for, then named, then their folders are waited for.
 """
 
 from __future__ import annotations
@@ -36,14 +36,18 @@ class NewFile:
 
 
 class Folders:
-    """Folders below `root`, opened step by step, so that nobody can put a link in the way; each once. Raises OSError."""
+    """Folders below `root`, opened step by step, so that nobody can put a link in the way; each once. Raises OSError.
 
-    def __init__(self, root: Path, *, make: bool = False) -> None:
-        if make:
+    With `kept` they are made where they are missing; it holds those whose names are known to be on the disk: one that is there
+    may have been made a moment ago, by somebody who still waits for it.
+    """
+
+    def __init__(self, root: Path, kept: set[Parts] | None = None) -> None:
+        if kept is not None:
             root.mkdir(parents=True, exist_ok=True)
-        self._make = make
+        self._kept = kept
         self._handles: dict[Parts, int] = {(): os.open(root, os.O_RDONLY | os.O_DIRECTORY)}
-        self._unsure: set[Parts] = set()  # those in which something is new
+        self._unsure: dict[Parts, set[Parts]] = {}  # those in which something may be new, and the folders among that
 
     def handle(self, parts: Parts) -> int:
         """One of them."""
@@ -51,24 +55,36 @@ class Folders:
         if known is not None:
             return known
         above = self.handle(parts[:-1])
-        if self._make:
-            with suppress(FileExistsError):
-                os.mkdir(parts[-1], dir_fd=above)
-                self._unsure.add(parts[:-1])
+        if self._kept is not None:
+            self._make(parts, above, self._kept)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         handle = self._handles[parts] = os.open(parts[-1], flags, dir_fd=above)
         return handle
 
+    def _make(self, parts: Parts, above: int, kept: set[Parts]) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(parts[-1], dir_fd=above)
+            kept.discard(parts)
+        if parts not in kept:
+            self._unsure.setdefault(parts[:-1], set()).add(parts)
+
+    def forget(self, parts: Parts) -> None:
+        """Open this folder anew when it is next asked for: somebody has removed it, since it was empty."""
+        if parts in self._handles:
+            os.close(self._handles.pop(parts))
+
     def changed(self, parts: Parts) -> None:
         """Something in it has another name now."""
-        self._unsure.add(parts)
+        self._unsure.setdefault(parts, set())
 
     def keep(self, parts: Parts) -> None:
         """Wait until what is new in this folder, and in those above it, is on the disk."""
         for depth in range(len(parts) + 1):
             if parts[:depth] in self._unsure:
                 os.fsync(self._handles[parts[:depth]])
-                self._unsure.discard(parts[:depth])
+                named = self._unsure.pop(parts[:depth])
+                if self._kept is not None:
+                    self._kept |= named
 
     def close(self) -> None:
         """Done with them."""
@@ -90,14 +106,29 @@ class _Writing:
     def write(self) -> None:
         """Beside its place."""
         name = f".writing-{os.urandom(8).hex()}"
-        folder = self._folders.handle(self._above)
-        self._handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+        try:
+            self._handle = self._open(name)
+        except FileNotFoundError:  # who deletes a picture removes its folder if that was the last
+            if not self._above:
+                raise
+            self._folders.forget(self._above)
+            self._handle = self._open(name)
         self._name = name
         os.fchmod(self._handle, 0o644)  # something else may serve the folder, as another user
         for piece in self._file.pieces():
             left = memoryview(piece)
             while left:
                 left = left[os.write(self._handle, left) :]
+
+    def _open(self, name: str) -> int:
+        folder = self._folders.handle(self._above)
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+
+    def begin(self) -> None:
+        """Let the disk begin: whoever is waited for first would else be the only one that it knows of."""
+        if hasattr(os, "posix_fadvise"):  # on Linux this starts to write what is not written yet
+            with suppress(OSError):
+                os.posix_fadvise(self._handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def wait(self) -> None:
         """Until its content is on the disk."""
@@ -123,15 +154,15 @@ class _Writing:
                 os.unlink(self._name, dir_fd=self._folders.handle(self._above))
 
 
-def put_files(root: Path, files: Sequence[NewFile]) -> list[OSError | None]:
-    """Each one's problem, if it has one; those without are on the disk, with all folders that lead there."""
+def put_files(root: Path, files: Sequence[NewFile], kept: set[Parts]) -> list[OSError | None]:
+    """Each one's problem, if it has one; those without are on the disk, with all folders that lead there. `kept`: see Folders."""
     try:
-        folders = Folders(root, make=True)
+        folders = Folders(root, kept)
     except OSError as problem:
         return [problem for _ in files]
     writings = [_Writing(folders, file) for file in files]
     try:
-        for step in (_Writing.write, _Writing.wait, _Writing.appear, _Writing.keep):
+        for step in (_Writing.write, _Writing.begin, _Writing.wait, _Writing.appear, _Writing.keep):
             for writing in writings:
                 if writing.problem is None:
                     try:

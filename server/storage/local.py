@@ -15,7 +15,7 @@ from urllib.parse import quote
 from server.futures import Tasks
 from server.interfaces import ObjectChanged, Pool, StoredObject
 from server.object_keys import key_parts
-from server.storage.folders import Folders, NewFile, put_files
+from server.storage.folders import Folders, NewFile, Parts, put_files
 
 PIECE = 1 << 20  # bytes at a time of what is streamed
 GROUPS = 4  # pictures that are put at once, in so many groups: while the disk keeps one, the next is written
@@ -35,6 +35,7 @@ class LocalArtifacts:
         self._base_url = base_url.rstrip("/")
         self._waiting: deque[tuple[NewFile, Future[None]]] = deque()
         self._groups = 0  # under way
+        self._kept: set[Parts] = set()  # folders whose names are on the disk, as far as that is known
         self._tasks = Tasks()
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
@@ -58,7 +59,7 @@ class LocalArtifacts:
     async def _put(self, group: list[tuple[NewFile, Future[None]]]) -> None:
         problems: list[Exception | None]
         try:
-            problems = [*await self._storing.run(put_files, self._root, [file for file, _ in group])]
+            problems = [*await self._storing.run(put_files, self._root, [file for file, _ in group], self._kept)]
         except Exception as error:  # the threads have ended: whoever put something hears it
             problems = [error for _ in group]
         for (_, stored), problem in zip(group, problems, strict=True):
@@ -76,7 +77,7 @@ class LocalArtifacts:
     async def put_file(self, key: str, path: Path) -> None:
         """Store a file of this machine, in pieces."""
         file = NewFile(tuple(key_parts(key)), source=path)
-        (problem,) = await self._storing.run(put_files, self._root, [file])
+        (problem,) = await self._storing.run(put_files, self._root, [file], self._kept)
         if problem is not None:
             raise problem
 

@@ -191,6 +191,11 @@ class FakePainter:
         self.deliver([event])
 
 
+def picture_key(job_id: str, index: int = 0) -> str:
+    """Where a job's picture is that was asked for when the clock of a House begins."""
+    return f"jobs/1970-01-12-13/{job_id}-{index}.png"
+
+
 class FakeArtifacts:
     """An `ArtifactStore` in memory. It can fail, wait for `gate`, and notes what was read."""
 

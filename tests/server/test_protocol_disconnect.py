@@ -11,7 +11,7 @@ from proto import atelier_pb2 as pb
 from server.errors import Code, Refusal
 from server.job import JobState
 from tests.server.door import Door, kinds
-from tests.server.fakes import HoldingPool, Recorder, settle
+from tests.server.fakes import HoldingPool, Recorder, picture_key, settle
 from tests.server.house import House
 from tests.server.pictures import a_png
 
@@ -110,7 +110,7 @@ async def test_a_stopping_server_lets_results_leave(inline: bool) -> None:
     heard = await peer.hear()
     assert kinds(heard)[-2:] == ["result", "goodbye"]
     data = b"".join(one.message.data for one in heard if one.kind == "chunk")
-    assert data == (door.house.artifacts.stored[f"jobs/{job_id}/0.png"] if inline else b"")
+    assert data == (door.house.artifacts.stored[picture_key(job_id)] if inline else b"")
     assert kinds(await idle.hear()) == ["goodbye"]
     await settle()
     assert closing.done()

@@ -9,6 +9,7 @@ import pytest
 
 from proto import atelier_pb2 as pb
 from tests.server.door import Door, Heard, kinds
+from tests.server.fakes import picture_key
 from tests.server.house import House
 from tests.server.pictures import a_png
 
@@ -59,7 +60,7 @@ async def test_one_piece_at_a_time_is_read_from_the_storage(door: Door) -> None:
     for _, job_id in jobs:
         door.house.painter.paint(job_id)
         for _ in range(200):
-            if f"jobs/{job_id}/0.png" in artifacts.stored:
+            if picture_key(job_id) in artifacts.stored:
                 break
             await asyncio.sleep(0)
     gate = artifacts.gate = asyncio.Event()
@@ -69,7 +70,7 @@ async def test_one_piece_at_a_time_is_read_from_the_storage(door: Door) -> None:
     assert artifacts.most_reading == 1
     assert len(door.house.artifacts.reads) == len(set(door.house.artifacts.reads))
     for number, job_id in jobs:
-        assert pieces(heard, number) == door.house.artifacts.stored[f"jobs/{job_id}/0.png"]
+        assert pieces(heard, number) == door.house.artifacts.stored[picture_key(job_id)]
 
 
 async def test_pictures_of_several_jobs_take_turns(door: Door) -> None:
@@ -115,7 +116,7 @@ async def test_a_picture_that_cannot_be_read_back_is_told_in_the_result(door: Do
     door.house.artifacts.read_error = None
     number, job_id = await door.job(peer, inline_pictures=True)
     door.house.painter.paint(job_id)
-    assert pieces(await peer.hear(), number) == door.house.artifacts.stored[f"jobs/{job_id}/0.png"]
+    assert pieces(await peer.hear(), number) == door.house.artifacts.stored[picture_key(job_id)]
 
 
 async def test_a_stored_picture_that_became_shorter_is_told_in_the_result(door: Door) -> None:
@@ -165,5 +166,5 @@ async def test_a_signed_picture_is_the_one_that_was_stored() -> None:
     )
     door.house.painter.paint(job_id)
     heard = await peer.hear()
-    assert pieces(heard, number) == door.house.artifacts.stored[f"jobs/{job_id}/0.png"]
+    assert pieces(heard, number) == door.house.artifacts.stored[picture_key(job_id)]
     assert list(heard[-1].message.warnings) == []

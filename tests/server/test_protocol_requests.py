@@ -15,7 +15,7 @@ from server.incoming import INCOMING, Incoming
 from server.replies import ModelList, ModelState, ModelView
 from server.wire.stream import JobStream
 from tests.server.door import Door, kinds
-from tests.server.fakes import CARD, TEXT_CARD, HoldingPool, settle
+from tests.server.fakes import CARD, TEXT_CARD, HoldingPool, picture_key, settle
 from tests.server.house import BOB, TOKENS, House
 from tests.server.pictures import a_png
 
@@ -55,7 +55,7 @@ async def test_a_job_is_told_from_accepted_to_result() -> None:
     assert kinds(heard) == ["progress", "preview", "progress", "result"]
     assert {one.request_id for one in heard} == {number}
     assert [one.message.event_number for one in heard] == [1, 2, 3, 4]
-    assert heard[-1].message.artifacts[0].key == f"jobs/{job_id}/0.png"
+    assert heard[-1].message.artifacts[0].key == picture_key(job_id)
     assert await peer.hear() == []
 
 

@@ -20,7 +20,7 @@ from server.jobs.announcing import Announcers
 from server.jobs.answers import Answers
 from server.pools import InlinePool
 from server.webhook import Channel, OutboxCall
-from tests.server.fakes import CARD, OTHER_CARD, TEXT_CARD, Recorder, settle
+from tests.server.fakes import CARD, OTHER_CARD, TEXT_CARD, Recorder, picture_key, settle
 from tests.server.house import ADA, BOB, House
 from watermark import ImageMark, Signature, TextMark, encode_png
 
@@ -83,7 +83,7 @@ async def test_the_same_again_is_not_painted_again() -> None:
     kept = await house.kept(job.id)
     assert (kept.state, kept.attempts, kept.figures) == (JobState.SUCCEEDED, 1, {"cached": 1.0})
     assert kept.started_at is not None
-    assert [one.key for one in kept.artifacts] == [f"jobs/{job.id}/0.png", f"jobs/{job.id}/1.png"]
+    assert [one.key for one in kept.artifacts] == [picture_key(job.id), picture_key(job.id, 1)]
     assert [one.seed for one in kept.artifacts] == [7, 8]
     for before, now in zip((await house.kept(first)).artifacts, kept.artifacts, strict=True):
         old, new = opened(house.artifacts.stored[before.key]), opened(house.artifacts.stored[now.key])
@@ -230,7 +230,7 @@ async def test_where_the_pictures_are_gone_it_is_painted_anew(how: str) -> None:
     """Deleted by the cleaning or by hand, not what was stored, or in a storage that is away; then the new ones are given."""
     house = a_house()
     first = await painted(house)
-    key = f"jobs/{first}/1.png"
+    key = picture_key(first, 1)
     png = house.artifacts.stored[key]
     if how == "deleted":
         await house.artifacts.delete(key)

@@ -66,7 +66,7 @@ async def test_what_a_killed_server_may_have_left_goes_too() -> None:
     """A job that did not succeed knows of no picture, but one may have been stored before its end."""
     scene = Scene(a_job(state=JobState.CANCELED))
     await scene.cleaning.clean()
-    assert scene.artifacts.deletes == [f"jobs/job-1/{index}.png" for index in range(4)]
+    assert scene.artifacts.deletes == [f"jobs/2023-11-14-22/job-1-{index}.png" for index in range(4)]
 
 
 async def test_a_backend_s_own_pictures_stay() -> None:

@@ -25,7 +25,7 @@ from server.commands import MAX_INPUT_BYTES, Predict
 from server.errors import Code, Refusal
 from server.job import Job, JobState
 from server.prediction import prediction
-from tests.server.fakes import CARD, TEXT_CARD, finished, settle
+from tests.server.fakes import CARD, TEXT_CARD, finished, picture_key, settle
 from tests.server.house import ADA, LIMITS, House
 from tests.server.pictures import a_hollow_png, a_png
 from watermark import ImageMark, Signature, TextMark
@@ -105,7 +105,7 @@ async def test_its_pictures_are_signed_as_painted_ones_are() -> None:
         house.painter.start(job.id)
         house.painter.depict(job.id, Picture(0, 256, 192, bytes(256 * 192 * 3)))
     await settle()
-    pictures = [Image.open(io.BytesIO(house.artifacts.stored[f"jobs/{job.id}/0.png"])) for job in (plain, signed)]
+    pictures = [Image.open(io.BytesIO(house.artifacts.stored[picture_key(job.id)])) for job in (plain, signed)]
     assert [bool(picture.getbbox()) for picture in pictures] == [False, True]
     assert (pictures[1].info["artist"], "artist" in pictures[0].info) == ("Ada L.", False)
     assert (await house.kept(signed.id)).signature is None

@@ -30,7 +30,7 @@ async def test_a_picture_is_stored_with_what_it_says_of_itself() -> None:
     """Job, place, model, prompts, seed, steps, guidance, solver, size, adapters and artist stand in its text chunks."""
     store = FakeArtifacts()
     await Finisher(store, InlinePool()).finish(a_job(), painted(2))
-    metadata = read_metadata(store.stored["jobs/job-1/1.png"])
+    metadata = read_metadata(store.stored[artifact_key(a_job(), 1)])
     request = a_job().pictures_asked
     assert {key: metadata[key] for key in metadata if key != "parameters"} == {
         "job_id": "job-1",
@@ -73,7 +73,7 @@ async def test_an_artifact_describes_the_stored_file_exactly() -> None:
     artifacts, _ = await Finisher(store, InlinePool()).finish(a_job(), painted(3))
     for index, artifact in enumerate(artifacts):
         png = store.stored[artifact.key]
-        assert artifact.key == artifact_key(a_job(), index) == f"jobs/job-1/{index}.png"
+        assert artifact.key == artifact_key(a_job(), index) == f"jobs/2023-11-14-22/job-1-{index}.png"
         assert (artifact.size, artifact.sha256) == (len(png), hashlib.sha256(png).hexdigest())
         assert artifact.url == f"https://pictures.test/{artifact.key}"
         assert (artifact.image_index, artifact.seed, artifact.content_type) == (index, 100 + index, "image/png")
@@ -85,11 +85,11 @@ async def test_a_signature_is_on_the_picture_only_where_one_was_asked_for() -> N
     store = FakeArtifacts()
     finisher = Finisher(store, InlinePool())
     await finisher.finish(a_job(signature=None), painted())
-    colours: Any = Image.open(BytesIO(store.stored["jobs/job-1/0.png"])).getcolors()
+    colours: Any = Image.open(BytesIO(store.stored[artifact_key(a_job(), 0)])).getcolors()
     assert colours == [(256 * 192, (GREY,) * 3)]
-    assert "artist" not in read_metadata(store.stored["jobs/job-1/0.png"])
+    assert "artist" not in read_metadata(store.stored[artifact_key(a_job(), 0)])
     await finisher.finish(a_job(signature=Signature(TextMark("Ada"), opacity=1.0)), painted())
-    signed: Any = Image.open(BytesIO(store.stored["jobs/job-1/0.png"])).getcolors(1 << 16)
+    signed: Any = Image.open(BytesIO(store.stored[artifact_key(a_job(), 0)])).getcolors(1 << 16)
     assert len(signed) > 1
 
 

@@ -26,7 +26,7 @@ from ai.types import (
 from server import events
 from server.errors import Code
 from server.job import JobState
-from tests.server.fakes import HoldingPool, Recorder, settle
+from tests.server.fakes import HoldingPool, Recorder, picture_key, settle
 from tests.server.house import House
 
 
@@ -45,7 +45,7 @@ async def test_a_job_is_painted_stored_and_told() -> None:
     assert watcher.kinds == ["Accepted", "Progress", "Progress", "Progress", "Succeeded"]
     assert [event.number for event in watcher.events] == [0, 1, 2, 3, 4]
     told = watcher.succeeded
-    assert [artifact.key for artifact in told.artifacts] == [f"jobs/{job.id}/0.png", f"jobs/{job.id}/1.png"]
+    assert [artifact.key for artifact in told.artifacts] == [picture_key(job.id), picture_key(job.id, 1)]
     assert [artifact.seed for artifact in told.artifacts] == [7, 8]
     assert told.warnings == ("prompt: cut",)
     assert (told.queued_seconds, told.processing_seconds) == (2.0, 3.0)

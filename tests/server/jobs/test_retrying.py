@@ -15,7 +15,7 @@ from server.jobs.announcing import Announcers
 from server.jobs.retrying import PASSING, Retries
 from server.webhook import Channel, OutboxCall
 from tests.server.database.contract import a_job
-from tests.server.fakes import Recorder, settle
+from tests.server.fakes import Recorder, picture_key, settle
 from tests.server.house import House
 from tests.server.memory import MemoryJobStore
 
@@ -82,7 +82,7 @@ async def test_a_picture_that_cannot_be_stored_is_kept_and_stored_later() -> Non
     assert (await house.kept(job.id)).retries == 2
     house.artifacts.put_error = None
     await house.pass_time(5)
-    assert [artifact.key for artifact in watcher.succeeded.artifacts] == [f"jobs/{job.id}/0.png"]
+    assert [artifact.key for artifact in watcher.succeeded.artifacts] == [picture_key(job.id)]
     assert phases(watcher)[-5:] == ["finishing", "retrying", "finishing", "retrying", "finishing"]
     assert house.painter.known == {}
     assert (await house.kept(job.id)).state is JobState.SUCCEEDED
@@ -117,7 +117,7 @@ async def test_a_picture_for_which_there_is_no_room_is_painted_again() -> None:
     await house.pass_time(5)
     house.painter.paint(job.id)
     await settle()
-    assert [artifact.key for artifact in watcher.succeeded.artifacts] == [f"jobs/{job.id}/0.png"]
+    assert [artifact.key for artifact in watcher.succeeded.artifacts] == [picture_key(job.id)]
 
 
 async def test_what_would_fail_again_fails_at_once() -> None:

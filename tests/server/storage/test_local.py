@@ -64,6 +64,73 @@ async def test_a_picture_and_all_that_leads_to_it_is_on_the_disk(
     assert synced == ["file", "artifacts/jobs/job-1"]
 
 
+async def test_a_folder_that_somebody_else_has_just_made_is_waited_for_too(
+    store: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made it may still wait: until it is known to be on the disk, each put sees to it; the next ones need not."""
+    (tmp_path / "data/artifacts/jobs/job-1").mkdir(parents=True)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(folders.os, "fsync", noted)  # type: ignore[attr-defined]
+    await store.put("jobs/job-1/0.png", b"png", "image/png", "")
+    assert synced[1:] == ["artifacts", "jobs", "job-1"]
+    await store.put("jobs/job-1/1.png", b"png", "image/png", "")
+    assert synced[5:] == ["job-1"]
+    for name in ("jobs/job-1/0.png", "jobs/job-1/1.png"):
+        await store.delete(name)
+    await store.put("jobs/job-1/2.png", b"png", "image/png", "")
+    assert synced[7:] == ["jobs", "job-1"], "the folder was removed, and is a new one"
+
+
+async def test_a_folder_that_goes_while_a_picture_comes_is_made_anew(
+    store: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes the last picture of a folder removes that, also when another was just about to be put there."""
+    made = os.open
+    gone: list[str] = []
+
+    def open_late(path: str, flags: int, *given: int, **named: int) -> int:
+        if str(path).startswith(".writing-") and not gone:
+            gone.append(path)
+            (tmp_path / "data/artifacts/jobs/job-1").rmdir()
+        return made(path, flags, *given, **named)
+
+    monkeypatch.setattr(folders.os, "open", open_late)  # type: ignore[attr-defined]
+    await store.put(KEY, b"png", "image/png", "")
+    assert gone
+    assert await store.read(KEY, 0, 9) == b"png"
+
+
+async def test_the_disk_knows_of_all_pictures_before_one_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are written together then, not one after the other; where the disk cannot be told, they are stored all the same."""
+    told: list[str] = []
+
+    def begun(descriptor: int, *given: int) -> None:
+        told.append("begun")
+        raise OSError(29, "not here")
+
+    def waited(descriptor: int) -> None:
+        told.append("waited for")
+
+    monkeypatch.setattr(folders.os, "posix_fadvise", begun)  # type: ignore[attr-defined]
+    monkeypatch.setattr(folders.os, "fsync", waited)  # type: ignore[attr-defined]
+    pool = HoldingPool()
+    store = LocalArtifacts(tmp_path, InlinePool(), storing=pool)
+    puts = [asyncio.ensure_future(store.put(f"jobs/hour/{n}.png", b"%d" % n, "image/png", "")) for n in range(3)]
+    await asyncio.sleep(0)
+    pool.gate.set()
+    await asyncio.gather(*puts)
+    assert told[:6] == ["begun"] * 3 + ["waited for"] * 3
+    assert [await store.read(f"jobs/hour/{n}.png", 0, 9) for n in range(3)] == [b"0", b"1", b"2"]
+
+
 async def test_pictures_that_come_at_once_wait_for_the_disk_together(tmp_path: Path) -> None:
     """A few groups are under way at a time; what comes meanwhile is the next, so that each folder is waited for once."""
     pool = HoldingPool()

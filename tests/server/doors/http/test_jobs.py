@@ -19,7 +19,7 @@ from server.doors.http.waiting import wait_for_end
 from server.errors import Code, JobFailure
 from server.job import JobState
 from tests.server.doors.http.door import KEEP_ALIVE, Door
-from tests.server.fakes import settle
+from tests.server.fakes import picture_key, settle
 from tests.server.house import BOB, TOKENS
 
 
@@ -135,7 +135,7 @@ async def test_events_are_told_as_they_happen() -> None:
     door.house.painter.finish(job_id)
     told = await exchange.events()
     assert told[-1]["event"] == "succeeded"
-    assert told[-1]["artifacts"][0]["url"] == f"https://pictures.test/jobs/{job_id}/0.png"
+    assert told[-1]["artifacts"][0]["url"] == f"https://pictures.test/{picture_key(job_id)}"
     assert exchange.ended
     assert len(door.listeners) == 0
 

@@ -17,7 +17,7 @@ from server.model_names import version_of
 from server.webhook import ALL_EVENTS, HookEvent
 from server.webhook_secrets import owner_secret
 from tests.server.doors.http.door import TOKEN, Answer, Door
-from tests.server.fakes import settle
+from tests.server.fakes import picture_key, settle
 from tests.server.house import ADA, BOB, TOKENS, House
 from tests.server.pictures import a_png
 
@@ -274,7 +274,7 @@ async def test_an_answer_is_held_until_the_end() -> None:
         "succeeded",
         "wait=60",
     )
-    assert answer.json()["output"] == ["https://pictures.test/jobs/job-1/0.png"]
+    assert answer.json()["output"] == [f"https://pictures.test/{picture_key('job-1')}"]
     assert answer.headers["location"] == answer.json()["urls"]["get"] == "http://paint.test/v1/predictions/job-1"
     await door.house.pass_time(1.0)  # the listeners' own timer ends with them
     assert door.clock.getDelayedCalls() == []

@@ -12,7 +12,7 @@ from ai.types import DeadlineExceeded, OutOfMemory
 from server import events
 from server.doors.http.predictions.streaming import _PARTS, Heard, heard_last
 from tests.server.doors.http.door import Door
-from tests.server.fakes import settle
+from tests.server.fakes import picture_key, settle
 
 
 def as_replicate_reads(text: str) -> list[ServerSentEvent]:
@@ -54,7 +54,7 @@ async def test_a_stream_says_how_far_it_is_and_what_came_of_it() -> None:
     heard = told(await exchange.take())
     assert [name for _, name, _ in heard] == ["logs", "output", "output", "done"]
     assert [data for _, name, data in heard if name == "output"] == [
-        f"https://pictures.test/jobs/{job_id}/{index}.png" for index in range(2)
+        f"https://pictures.test/{picture_key(job_id, index)}" for index in range(2)
     ]
     assert heard[-1][2] == "{}"
     assert exchange.task.done()
