@@ -19,8 +19,8 @@ class LiveSettings(BaseSettings):
     )  # fmt: skip
     stream_ready: bool = setting(
         False, "STREAM_READY",
-        why="Begin stream models' processes at the start, and keep them: the first session waits for nothing, nor do sessions "
-        "that come over from a process that died.",
+        why="Have stream models loaded before the server listens (it waits 60 s at most), and keep them: the first session waits "
+        "for nothing, nor do sessions that come over from a process that died.",
     )  # fmt: skip
     stream_spare: bool = setting(
         True, "STREAM_SPARE",

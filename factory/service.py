@@ -267,6 +267,7 @@ class AtelierService:
                 await self._listen()
         except BaseException:
             await self._listen_no_more()
+            await self._live.stop()
             await self._measuring.close()
             await self._handing_out.close()
             await self._models.close()
@@ -278,8 +279,6 @@ class AtelierService:
         self._backlog.begin()
         self._pool.start()
         self._sources.begin()
-        if self._settings.stream_ready:
-            self._live.keep_ready()
         self._storage.begin()
         self._lag.start()
         self._health.loading(self._painter.cards[0].name)
@@ -296,6 +295,10 @@ class AtelierService:
         log.info("server.listening", addresses=self.addresses, jobs_taken_up=len(left))
 
     async def _listen(self) -> None:
+        if (
+            self._settings.stream_ready
+        ):  # before anybody comes, so that who comes over from a process that died need not wait
+            await self._live.keep_ready()
         try:
             number = self._settings.given_sockets().get("tcp")
             bound = None if number is None else given(number, "ATELIER_SOCKETS")

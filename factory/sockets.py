@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
@@ -11,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from factory.listening import Endpoint
+from factory.shared_port import listen_together
 from server.doors.http.serving import BACKLOG
 
 
@@ -48,15 +50,17 @@ def shown(bound: socket.socket, scheme: str) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def adopt(reactor: Any, endpoint: str, bound: socket.socket, factory: Factory) -> Any:
+def adopt(
+    reactor: Any, endpoint: str, bound: socket.socket, factory: Factory, open_connections: Callable[[], int]
+) -> Any:
     """An IListeningPort on a socket that listens already, with the encryption that a Twisted endpoint string says.
 
-    Raises ValueError, OSError for one whose key cannot be read.
+    `open_connections` says how many this process has. Raises ValueError, OSError for one whose key cannot be read.
     """
     server: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
     context = getattr(server, "_sslContextFactory", None)  # tests/factory/test_sockets.py holds that "ssl:" has it
     plain: Any = factory
-    made = plain if context is None else TLSMemoryBIOFactory(context, False, plain)
-    port = reactor.adoptStreamPort(bound.fileno(), bound.family, made)  # which duplicates the descriptor
+    made: Any = plain if context is None else TLSMemoryBIOFactory(context, False, plain)
+    port = listen_together(reactor, bound, made, open_connections)
     bound.close()
     return port

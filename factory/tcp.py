@@ -44,7 +44,7 @@ class TcpDoor(Factory):
         Raises ValueError, CannotListenError.
         """
         if bound is not None:
-            port = adopt(reactor, endpoint, bound, self)
+            port = adopt(reactor, endpoint, bound, self, lambda: self.connections)
         else:
             server: Any = serverFromString(reactor, endpoint)  # type: ignore[no-untyped-call]
             port = await as_future(server.listen(self))

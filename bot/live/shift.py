@@ -13,7 +13,7 @@ import heapq
 import random
 import time
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,7 @@ PASSING = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})  # a session th
 FASTEST = 1.01  # frames a tick: more cannot all be just before one
 AGAIN = 0.2  # seconds until then
 STREAM = "stream"  # the model_type
+FIRST_WAIT = 0.05  # seconds at most until a lost connection is tried again: another process listens at the same address
 STOP_TIME = 5.0  # seconds for the last sessions to be closed
 
 
@@ -126,7 +127,8 @@ class LiveConnection:
         self.phase: Phase | None = None
         self.sessions: list[Session] = []
         self.line = Reconnecting(
-            door.reactor, door.address, token=door.token, client_name=f"bot-live-{number}", patience=door.patience,
+            door.reactor, door.address, token=door.token, client_name=f"bot-live-{number}",
+            patience=replace(door.patience, first_wait=FIRST_WAIT),
             tell=door.tell, clock=door.reactor, random=random.random, on_stray=self._stray,
         )  # fmt: skip
 

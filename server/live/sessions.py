@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from ai.live.manifests import Manifest
-from server.clock import Clock
+from server.clock import Clock, within
 from server.errors import Code, Refusal
 from server.futures import Tasks
 from server.live.events import Frame, LiveClosed, LiveListener, LiveOpened, Source, Sources, StreamModel
@@ -20,6 +22,8 @@ from server.live.session import Session
 from server.live.stage import MakeRunner, Stage
 
 log = structlog.get_logger("atelier.live")
+
+READY_TIME = 60.0  # seconds that a server's start waits for models: half of what a supervisor waits for the server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Sessions:
         sources: Sources | None = None,
     ) -> None:
         self._limits = limits
+        self._clock = clock
         self._new_id = new_id
         self._sources = sources or NoSources()
         self._stages = {
@@ -118,16 +123,26 @@ class Sessions:
         """Tell a listener everything from now on. Raises Refusal (LIVE_NOT_FOUND)."""
         return self._owned(owner, live_id).watch(listener)
 
-    def keep_ready(self) -> None:
-        """Load all models now, for sessions that are to come, and keep them."""
+    async def keep_ready(self) -> None:
+        """Load all models now, for sessions that are to come, and keep them. Returns when each is loaded or has shown that it is
+        none; after READY_TIME though they still load."""
+        loop = asyncio.get_running_loop()
+        looked_at: list[asyncio.Future[None]] = []
         for stage in self._stages.values():
-            self._tasks.start(self._keep(stage))
+            looked_at.append(loop.create_future())
+            self._tasks.start(self._keep(stage, looked_at[-1]))
+        if looked_at:
+            waiting = asyncio.wait(looked_at)
+            with suppress(TimeoutError):
+                await within(self._clock, READY_TIME, waiting)
 
-    async def _keep(self, stage: Stage) -> None:
+    async def _keep(self, stage: Stage, looked_at: asyncio.Future[None]) -> None:
         try:
             await stage.keep()
         except Refusal as refusal:  # whoever opens a session has it tried again
             log.error("live.not_ready", model=stage.model.name, reason=refusal.message)
+        finally:
+            looked_at.set_result(None)
 
     async def stop(self) -> None:
         """End all sessions, and all processes."""

@@ -31,7 +31,7 @@ async def test_a_given_socket_is_served_with_the_endpoint_s_encryption(reactor: 
     port_number = bound.getsockname()[1]
     copy = socket.socket(fileno=bound.detach())
     endpoint = f"{kind}:0:interface=127.0.0.1{files if kind == 'ssl' else ''}"
-    port = adopt(reactor, endpoint, given(copy.detach(), "ATELIER_SOCKETS"), Factory.forProtocol(Echo))
+    port = adopt(reactor, endpoint, given(copy.detach(), "ATELIER_SOCKETS"), Factory.forProtocol(Echo), lambda: 0)
     trust = ssl.create_default_context(cafile=str(tmp_path / "cert.pem")) if kind == "ssl" else None
     name = {"server_hostname": "localhost"} if trust else {}
     reader, writer = await asyncio.open_connection("127.0.0.1", port_number, ssl=trust, **name)  # type: ignore[arg-type]
