@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import shutil
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from config.painting import DEMO_MODEL
 from factory.service import make_service
 from proto import atelier_pb2 as pb
 from tests.integration.conftest import address_of, until_ready
+from tests.integration.eventually import eventually
 from tests.integration.raw_client import RawClient
 
 ADA, BOB = "ada-token-0123456789", "bob-token-0123456789"
@@ -152,6 +154,29 @@ async def check_owners(there: Platform, model_id: str) -> None:
     assert (await there.bob.patch(f"/v1/models/{model_id}", json={"visibility": "private"})).status_code == 403
 
 
+async def _told_apart(there: Platform, place: str, drawn: list[str], ids: Mapping[str, str]) -> None:
+    """The figures of all versions together, of each, and of one by its name; to others those of their own jobs."""
+    made = Counter(drawn) + Counter({ids["1.0.0"]: 1, ids["1.1.0"]: 2})  # by names, before there were shares
+
+    async def figures(of: Any, place: str) -> Any:
+        return (await of.get(f"{place}/metrics")).json()
+
+    async def all_ended() -> bool | None:
+        return (await figures(there.ada, place))["succeeded"] == 15 or None
+
+    await eventually(all_ended)
+    told = await figures(there.ada, place)
+    assert (told["scope"], told["jobs"]) == ("all", 15)
+    apart = [(one["version"], one["id"], one["weight"], one["succeeded"]) for one in told["versions"]]
+    assert apart == [(version, ids[version], 50, made[ids[version]]) for version in ("1.0.0", "1.1.0")]
+    one = await figures(there.ada, f"/v1/models/{ids['1.1.0']}")
+    assert (one["succeeded"], one["versions"]) == (made[ids["1.1.0"]], [])
+    assert (await figures(there.ada, "/v1/models/ada/fox:1.0.0"))["succeeded"] == made[ids["1.0.0"]]
+    await there.ada.patch(place, json={"visibility": "public"})
+    assert [(await figures(there.bob, place))[name] for name in ("scope", "jobs")] == ["own", 0]
+    await there.ada.patch(place, json={"visibility": "private"})
+
+
 async def test_two_versions_share_the_requests(reactor: Any, tmp_path: Path) -> None:
     """By their weights, the same key always the same; each prediction says which; promoted and rolled back."""
     for name in ("one", "two"):
@@ -180,6 +205,7 @@ async def test_two_versions_share_the_requests(reactor: Any, tmp_path: Path) -> 
             assert twice[0]["id"] == twice[1]["id"]
             drawn.append(twice[0]["version"])
         assert set(drawn) == set(ids.values())
+        await _told_apart(there, place, drawn, ids)
         promoted = await there.ada.post(f"{place}/promote", json={"version": "1.1.0"})
         assert [one["weight"] for one in promoted.json()["versions"]] == [0, 1]
         back = await there.ada.post(f"{place}/rollback")

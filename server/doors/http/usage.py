@@ -19,6 +19,8 @@ from server.doors.http.identity import Asker
 from server.doors.http.parts import HttpParts, carry_out
 from server.errors import Code, Refusal
 from server.metering.usage import DAY, By, UsageLine, UsageQuery, day_of, day_text
+from server.model_names import version_of
+from server.model_records import VersionRecord
 from server.principal import Principal
 from server.replies import FoundModel, ModelView
 
@@ -96,13 +98,9 @@ class Spread(BaseModel):
     p99: float
 
 
-class ModelFigures(BaseModel):
-    """How a model's jobs fared that ended in the window. `scope`: your own jobs, or (admins) everybody's."""
+class JobFigures(BaseModel):
+    """How jobs fared that ended in a window."""
 
-    model: str
-    window: Window
-    since: str
-    scope: str = Field(json_schema_extra={"enum": ["own", "all"]})
     jobs: int
     succeeded: int
     failed: int
@@ -114,6 +112,30 @@ class ModelFigures(BaseModel):
     total_seconds: Spread | None
     pictures: int
     gpu_seconds: float
+
+
+class VersionFigures(JobFigures):
+    """Of one version's."""
+
+    version: str
+    id: str
+    weight: int = Field(description="Its share of the requests that name no version, in all weights together.")
+
+
+class _OfModel(BaseModel):
+    model: str
+    window: Window
+    since: str
+    scope: str = Field(json_schema_extra={"enum": ["own", "all"]})
+
+
+class ModelFigures(JobFigures, _OfModel):
+    """How a model's jobs fared that ended in the window, all versions' together or those of the one that was named. `scope`: your
+    own jobs, or (admins, and of your own model) everybody's."""
+
+    versions: list[VersionFigures] = Field(
+        description="Each by itself, where several share the requests or did so before the last change."
+    )
 
 
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
@@ -165,10 +187,24 @@ def routes(parts: HttpParts) -> APIRouter:
     async def told(asker: Principal, model: str, window: Window) -> Response:
         since = max(0.0, parts.clock.seconds() - _SECONDS[window])
         found: FoundModel = await carry_out(parts, GetModel(owner=asker.owner, model=model))
-        figures = await records.figures(_cards_of(found), None if asker.is_admin else asker.owner, since)
-        numbers = {name: _spread(value) for name, value in asdict(figures).items()}
-        scope = "all" if asker.is_admin else "own"
-        body = ModelFigures(model=model, window=window, since=time_text(since), scope=scope, **numbers)
+        record = found.model.record
+        sees_all = asker.is_admin or (record is not None and record.owner == asker.owner)
+
+        async def numbers(cards: list[str]) -> dict[str, Any]:
+            figures = await records.figures(cards, None if sees_all else asker.owner, since)
+            return {name: _spread(value) for name, value in asdict(figures).items()}
+
+        body = ModelFigures(
+            model=model,
+            window=window,
+            since=time_text(since),
+            scope="all" if sees_all else "own",
+            versions=[
+                VersionFigures(version=one.version, id=version_of(card), weight=one.weight, **await numbers([card]))
+                for card, one in _compared(found)
+            ],
+            **await numbers(_cards_of(found)),
+        )
         return Response(body.model_dump_json(), media_type="application/json")
 
     responses = documented(404)
@@ -191,6 +227,16 @@ def routes(parts: HttpParts) -> APIRouter:
         return await told(asker, f"{owner}/{name}", window)
 
     return router
+
+
+def _compared(found: FoundModel) -> list[tuple[str, VersionRecord]]:
+    """The versions that share a model's requests, or did before that was last changed, by what jobs of them are recorded with;
+    none where it was always one."""
+    record = found.model.record
+    if record is None or found.version is not None:
+        return []
+    sharing = [one for one in record.versions if not one.deleted and (one.weight or record.previous.get(one.version))]
+    return [(record.card_name(one.version), one) for one in sharing] if len(sharing) > 1 else []
 
 
 def _cards_of(found: FoundModel) -> list[str]:
