@@ -184,10 +184,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """The request was cancelled and its rows are free. `device_seconds` where its last step told of fewer."""
+    """The request was cancelled and its rows are free."""
 
     request_id: str
-    device_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,5 +68,6 @@ def place_of(job: Job) -> JobPlace:
 
 
 def is_overdue(job: Job) -> bool:
-    """Whether a job ended because its deadline passed."""
-    return job.state is JobState.FAILED and job.failure is not None and job.failure.code is Code.DEADLINE_EXCEEDED
+    """Whether a job ended because its deadline passed, and not because its model took longer than models may."""
+    late = job.failure is not None and job.failure.code is Code.DEADLINE_EXCEEDED
+    return late and job.state is JobState.FAILED and job.deadline_seconds is not None

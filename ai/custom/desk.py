@@ -294,8 +294,10 @@ class Desk:
         """The running prediction has its last event; it had its process to itself."""
         request, self._running = self._running, None
         assert request is not None
-        end = Canceled(request.request_id) if self._canceled else event
-        self._emit(replace(end, device_seconds=self._clock.seconds() - self._began))
+        if self._canceled or isinstance(event, Canceled):
+            self._emit(Canceled(request.request_id))
+        else:
+            self._emit(replace(event, device_seconds=self._clock.seconds() - self._began))
 
     def _next(self) -> None:
         """The process is free again."""

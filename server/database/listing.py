@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, not_, null, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, not_, null, or_, select, tuple_
 
 from server.database.rows import artifact_of, job_of, key_text
 from server.database.schema import artifacts, jobs
@@ -19,7 +19,10 @@ _READ = [
     null().label("signature") if column.name == "signature" else column for column in jobs.c
 ]  # it may hold a picture
 _FAILURE = func.coalesce(jobs.c.failure, "")
-_OVERDUE = _FAILURE.contains(f'"code":{Code.DEADLINE_EXCEEDED.value},')  # a key: quotes within texts are escaped
+_OVERDUE = and_(
+    jobs.c.deadline_seconds.is_not(None),
+    _FAILURE.contains(f'"code":{Code.DEADLINE_EXCEEDED.value},'),  # a key: quotes within texts are escaped
+)
 
 
 def read_page(connection: Connection, *, owner: str, page: JobPage) -> tuple[list[Job], bool]:

@@ -90,6 +90,7 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
     Of a job that was answered as the same was before nothing was made; it costs the share that the prices say.
     """
     made = job.state is JobState.SUCCEEDED
+    gpu_seconds = max(gpu_seconds, 0.0 if made else _seconds_of_process(job))
     begun = job.started_at is not None
     pictures = _pictures_made(job) if made else 0
     tokens = tokens_of(job) if made else 0
@@ -115,6 +116,13 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
 def _pictures_made(job: Job) -> int:
     """Of a custom model those that came out, which nobody knows before."""
     return len(job.artifacts) if isinstance(job.request, engine.CustomRequest) else pictures_of(job.request)
+
+
+def _seconds_of_process(job: Job) -> float:
+    """How long a custom model's process was at a job that was cut short before it had said so: it has nothing else to do."""
+    if not isinstance(job.request, engine.CustomRequest) or job.started_at is None or job.completed_at is None:
+        return 0.0
+    return max(0.0, job.completed_at - job.started_at)
 
 
 def tokens_of(job: Job) -> int:

@@ -77,6 +77,12 @@ def test_what_its_deadline_ended_was_canceled_then() -> None:
     assert (told["status"], told["error"], told["error_code"]) == ("canceled", "too late", "DEADLINE_EXCEEDED")
 
 
+def test_a_model_that_took_longer_than_it_may_has_failed() -> None:
+    """Nobody has asked for a deadline."""
+    told = ended(JobState.FAILED, failure=JobFailure(Code.DEADLINE_EXCEEDED, "too slow"), deadline_seconds=None)
+    assert (told["status"], told["error_code"]) == ("failed", "DEADLINE_EXCEEDED")
+
+
 def test_pictures_are_at_the_door_where_the_storage_has_no_address() -> None:
     """Else where it says."""
     job = a_job(state=JobState.SUCCEEDED, artifacts=(ARTIFACT, replace(ARTIFACT, url="", image_index=2)))

@@ -351,7 +351,9 @@ class JobStoreContract:
             await brought_to(store, state, a_job(f"job-{number}", created_at=100.0 + number))
         await store.admit(a_job("job-9", created_at=200.0))
         await move_job(store, "job-9", JobState.FAILED, fence=1, at=201.0, last_event=1, failure=late)
-        found, more = await store.page("ada", JobPage(skip=2, most=2))
+        await store.admit(a_job("job-8", created_at=150.0, deadline_seconds=None))
+        await move_job(store, "job-8", JobState.FAILED, fence=1, at=151.0, last_event=1, failure=late)
+        found, more = await store.page("ada", JobPage(skip=3, most=2))
         assert ([job.id for job in found], more) == (["job-5", "job-4"], True)
 
         async def states(**wanted: Any) -> list[str]:
@@ -360,9 +362,9 @@ class JobStoreContract:
 
         assert await states(states=frozenset({JobState.SUCCEEDED, JobState.QUEUED})) == ["job-4", "job-0"]
         failed = frozenset({JobState.FAILED, JobState.CANCELED})
-        assert await states(states=failed) == ["job-9", "job-6", "job-5"]
+        assert await states(states=failed) == ["job-9", "job-8", "job-6", "job-5"]
         assert await states(states=failed, overdue=True) == ["job-9", "job-6"]
-        assert await states(states=failed, overdue=False) == ["job-6", "job-5"]
+        assert await states(states=failed, overdue=False) == ["job-8", "job-6", "job-5"]
 
     async def test_a_listed_job_is_whole_but_for_pictures_that_came_with_it(self, store: JobStore) -> None:
         """Its own pictures and its webhook are there; nobody reads megabytes for a list."""

@@ -163,6 +163,18 @@ async def test_pictures_of_a_custom_model_are_counted_as_they_come(url: URL) -> 
             await books.there.store.admit(a_job("job-3"))
 
 
+@pytest.mark.parametrize("state", [JobState.CANCELED, JobState.FAILED])
+async def test_a_custom_model_s_seconds_are_counted_to_a_cancel(books: Books, state: JobState) -> None:
+    """Or to its deadline: a predict that says nothing on its way was at it all the same."""
+    job = replace(a_job("job-1"), request=CustomRequest(request_id="job-1", model="scaler", cost=0.5))
+    await books.there.store.admit(job)
+    begun = await books.there.store.move(moved(job, JobState.PROCESSING, at=MORNING, last_event=1))
+    failure = JobFailure(Code.DEADLINE_EXCEEDED, "late") if state is JobState.FAILED else None
+    await books.there.store.move(moved(begun, state, at=MORNING + 7, last_event=2, failure=failure))
+    (row,) = books.rows()
+    assert (row.gpu_seconds, row.price) == (7.0, 14.0 if state is JobState.CANCELED else 0.0)
+
+
 async def test_what_was_cancelled_before_it_began_costs_nothing(books: Books) -> None:
     """No cost, no price."""
     job = a_job("job-1")

@@ -378,7 +378,8 @@ async def three_of_ada_s(door: Door) -> list[str]:
     """One that failed, one that its deadline ended, one that waits; and one of Bob's."""
     made = []
     for error in (OutOfMemory("no room"), DeadlineExceeded("late"), None):
-        made.append(await created(door))
+        wish = {"cancel-after": "60s"} if isinstance(error, DeadlineExceeded) else None
+        made.append(str((await create(door, headers=wish)).json()["id"]))
         if error is not None:
             door.house.painter.fail(made[-1], error)
         await door.house.pass_time(1.0)
