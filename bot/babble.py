@@ -59,7 +59,7 @@ class _Babbler(Protocol):
         self._token = token
         self._wire = Connection(Role.CLIENT, handshake_frame_bytes=1 << 16, open_frame_bytes=1 << 22)
         self._said = False
-        self.coped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.coped: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
     def connectionMade(self) -> None:
         """Say it, or Hello first."""
@@ -78,7 +78,7 @@ class _Babbler(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """To hang up on babble is to cope with it, where no answer is due."""
-        self._settle("" if self._said else "it hung up before anything wrong was said")
+        self._settle("" if self._said else None)
 
     def _take(self, kind: str) -> None:
         if kind == "welcome":
@@ -93,7 +93,7 @@ class _Babbler(Protocol):
         self._said = True
         self._transport.write(self._babble.data)
 
-    def _settle(self, how: str) -> None:
+    def _settle(self, how: str | None) -> None:
         if not self.coped.done():
             self.coped.set_result(how)
 
@@ -102,23 +102,24 @@ class _Babbler(Protocol):
         return self.transport
 
 
-async def cope(reactor: Any, address: str, token: str, babble: Babble) -> str:
-    """Say it to the server. "" if it coped, else what happened instead, for a report."""
+async def cope(reactor: Any, address: str, token: str, babble: Babble) -> str | None:
+    """Say it to the server. "" if it coped, else what happened instead, for a report; None where the server went away before."""
     babbler = _Babbler(babble, token)
     endpoint: Any = clientFromString(reactor, address)  # type: ignore[no-untyped-call]
     try:
         connecting: Deferred[Any] = connectProtocol(endpoint, babbler)  # type: ignore[no-untyped-call]
         await as_future(connecting)
     except ConnectError:
-        return ""  # the server is away: nothing was said
+        return None
+    how: str | None
     try:
         how = await within(reactor, ANSWER_TIME, _settled(babbler))
     except TimeoutError:
         how = f"no answer within {ANSWER_TIME:g} s"
     finally:
         babbler._transport.abortConnection()
-    return f"{babble.name}: {how}" if how else ""
+    return f"{babble.name}: {how}" if how else how
 
 
-async def _settled(babbler: _Babbler) -> str:
+async def _settled(babbler: _Babbler) -> str | None:
     return await babbler.coped

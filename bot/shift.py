@@ -229,12 +229,14 @@ class Shift:
 
     async def _babble(self, number: int) -> None:
         accounts = self._ledger.accounts
-        accounts.bad_packets += 1
         self.figures.conducts[Conduct.BAD_PACKET.value] += 1
         try:
             finding = await self._door.babble(number)
         except (ClientError, AtelierError):  # the server is away
+            finding = None
+        if finding is None:
             return
+        accounts.bad_packets += 1
         if finding:
             accounts.babbled.append(finding)
 

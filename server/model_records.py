@@ -14,6 +14,8 @@ from typing import Any
 from server.model_names import card_name
 from watermark import Signature
 
+PAINTING = ("text-to-image", "image-to-image", "image-generation")  # model_types of which pictures are asked, by Submit
+
 
 class CheckState(StrEnum):
     """What became of the look at a version's files. A version that was refused stays so; its name is not used again."""
@@ -72,6 +74,11 @@ class ModelRecord:
     def full_name(self) -> str:
         """owner/name."""
         return f"{self.owner}/{self.name}"
+
+    @property
+    def paints(self) -> bool:
+        """Whether pictures are asked of it."""
+        return self.model_type in PAINTING
 
     def card_name(self, version: str) -> str:
         """What a job, and the engine, call a version."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ai.cards import Card
+from ai.cards import Card, ModelCard
 from ai.types import EngineNumbers
 from server.job import Job, JobState
 from server.live.events import LiveClosed, LiveOpened, StreamModel
@@ -125,6 +125,14 @@ class FoundModel:
 
     model: ModelView | Unoffered
     version: VersionView | None = None
+
+    @property
+    def paints(self) -> bool:
+        """Whether pictures are asked of it. Of one that cannot be used yet its record tells: it may come at any moment."""
+        card = (self.version or self.model).card
+        if card is not None:
+            return isinstance(card, ModelCard)
+        return self.model.record is None or self.model.record.paints
 
     @property
     def word(self) -> str:

@@ -90,8 +90,9 @@ class Door(Protocol):
         """What the server's records say of a job ("succeeded"); "unknown" where it has none. Raises Refusal, ClientError."""
         ...
 
-    async def babble(self, number: int) -> str:
-        """Say something that is no request, on a connection of its own. "" if the server coped, else what it did instead."""
+    async def babble(self, number: int) -> str | None:
+        """Say something that is no request, on a connection of its own. "" if the server coped, else what it did instead; None
+        where it went away before anything was said."""
         ...
 
     async def usurp(self, count: int) -> str | None:

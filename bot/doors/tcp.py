@@ -219,7 +219,7 @@ class TcpDoor:
                 return "unknown"
             raise
 
-    async def babble(self, number: int) -> str:
+    async def babble(self, number: int) -> str | None:
         """One of bot.babble's, in turns."""
         return await cope(self.reactor, self._address, self.token, BABBLES[number % len(BABBLES)])
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from ai.cards import Card, ModelCard, read_card, with_default_solver
 from ai.families.checking import Looked, look, look_at_text
 from ai.text.cards import TextCard, read_text_card
+from server.model_records import PAINTING
 
 _CARD: TypeAdapter[ModelCard] = TypeAdapter(ModelCard)
 _TEXT_CARD: TypeAdapter[TextCard] = TypeAdapter(TextCard)
@@ -88,7 +89,7 @@ PICTURE_INPUTS = frozenset(
 
 KINDS: tuple[Kind, ...] = (
     Kind(
-        types=("text-to-image", "image-to-image", "image-generation"),
+        types=PAINTING,
         look=look,
         read=lambda name, path, shared: read_card(name, str(path), shared),
         write=_write,

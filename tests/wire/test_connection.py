@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-import tracemalloc
-
 import pytest
 
 from proto import atelier_pb2 as pb
@@ -19,6 +16,7 @@ from server.wire.connection import (
     State,
 )
 from server.wire.framing import encode_frame
+from tests.traced import held_by, traced
 from tests.wire.pair import ENVELOPES, FRAMES, OPEN_FRAME_BYTES, Pair, a_connection, breaks, events, outcome, pieces
 
 EVERY_KIND = [field.name for field in pb.Envelope.DESCRIPTOR.oneofs_by_name["message"].fields]
@@ -309,13 +307,10 @@ def test_role_is_told() -> None:
 def test_idle_connections_are_small() -> None:
     """An open connection with nothing under way keeps well under 2 kB."""
     connections: list[Connection] = [a_connection(Role.SERVER, State.OPEN)]
-    tracemalloc.start()
-    try:
+    with traced():
         connections += [a_connection(Role.SERVER, State.OPEN) for _ in range(1000)]
-        used, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert (used - sys.getsizeof(connections)) / 1000 < 500
+        used = held_by("server")
+    assert used / 1000 < 500
 
 
 def test_memory_is_flat_over_many_pings() -> None:
@@ -330,12 +325,9 @@ def test_memory_is_flat_over_many_pings() -> None:
             assert isinstance(one(pair.client, pair.server.send(pong)), Received)
 
     pings(100)
-    tracemalloc.start()
-    try:
+    with traced():
         pings(100)
-        before, _ = tracemalloc.get_traced_memory()
+        before = held_by("server")
         pings(10_000)
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        after = held_by("server")
     assert after - before < 1024

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -22,6 +21,7 @@ from proto import atelier_pb2 as pb
 from server.errors import Code, StreamBroken
 from server.wire.connection import KINDS, Connection, Received, Rejected, Role, State
 from server.wire.framing import encode_frame
+from tests.traced import held_by, traced
 from tests.wire.pair import ENVELOPES, FRAMES, HANDSHAKE_FRAME_BYTES, OPEN_FRAME_BYTES, a_connection, outcome, pieces
 
 FRAMES_WANTED = int(os.environ.get("ATELIER_FUZZ_FRAMES", "20000"))
@@ -275,12 +275,9 @@ def test_memory_is_flat_under_fuzz() -> None:
 
     mutator = Mutator(SEED + 1)
     run(mutator, 200)
-    tracemalloc.start()
-    try:
+    with traced():
         run(mutator, 200)
-        before, _ = tracemalloc.get_traced_memory()
+        before = held_by("server")
         run(mutator, 3000)
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        after = held_by("server")
     assert after - before < 64 * 1024

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from ai.cards import ModelCard
 from server.commands import CheckSubmit, GetJob, GetModel, Predict, Submit
 from server.doors.http.parts import HttpParts, carry_out, has_ended, look_at, submit
 from server.doors.http.pictures import base_url
@@ -101,8 +100,7 @@ class Predictions:
         self, asked: ModelPredictionRequest, owner: str, model: FoundModel, deadline: float | None, key: str
     ) -> Submit | Predict:
         """By the kind of the model. Raises Refusal, RequestValidationError."""
-        card = (model.version or model.model).card
-        if card is not None and not isinstance(card, ModelCard):
+        if not model.paints:
             return predict_of(asked, owner=owner, model=model.word, deadline_seconds=deadline, idempotency_key=key)
         given = picture_input(asked)
 

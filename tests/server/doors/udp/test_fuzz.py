@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import os
 import random
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 
@@ -24,6 +23,7 @@ from server.wire.replay import ReplayWindow
 from tests.conftest import LOOP
 from tests.server.doors.udp.site import Client, Site
 from tests.server.fakes import settle
+from tests.traced import held_by, traced
 
 WANTED = int(os.environ.get("ATELIER_FUZZ_DATAGRAMS", "20000"))
 SEED = 20_261_121
@@ -206,12 +206,9 @@ def test_memory_is_flat_under_fuzz() -> None:
     """A long run leaves no more behind than a short one."""
     judge, chance = Judge(), random.Random(SEED + 1)
     throw_at(judge, chance, 600)
-    tracemalloc.start()
-    try:
+    with traced():
         throw_at(judge, chance, 400)
-        before, _ = tracemalloc.get_traced_memory()
+        before = held_by("server")
         throw_at(judge, chance, 2000)
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+        after = held_by("server")
     assert after - before < 64 * 1024
