@@ -1,6 +1,6 @@
 # Every target sets up what it needs; see tools/set-up.sh.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-parts bench-speedups bench-engine bench-durable bench-http bench-peers bench-crowd bench-realtime bench-workers bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
+.PHONY: help demo demo-mixed run run-worker test check format proto docs bench bench-protocol bench-previews bench-wearing bench-parts bench-speedups bench-engine bench-durable bench-http bench-text bench-peers bench-crowd bench-realtime bench-workers bench-gpu test-gpu test-int8 demo-model-check fuzz chaos clean
 
 PYTHON ?= python3
 export PYTHON
@@ -42,7 +42,7 @@ docs: .dev ## make .env.example, docs/configuration.md and the table of docs/met
 	@$(BIN)/python -m config.pages
 	@$(BIN)/python -m factory.metrics_page
 
-bench: bench-protocol bench-engine bench-previews bench-wearing bench-speedups bench-durable bench-http bench-peers bench-crowd bench-realtime bench-workers ## every benchmark, one after the other
+bench: bench-protocol bench-engine bench-previews bench-wearing bench-speedups bench-durable bench-http bench-text bench-peers bench-crowd bench-realtime bench-workers ## every benchmark, one after the other
 
 bench-protocol: .dev ## round trips and idle connections, beside grpc.aio and FastAPI
 	@$(BIN)/python -m bench.protocol
