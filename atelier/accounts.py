@@ -237,7 +237,7 @@ def _show(name: str, plain: Sequence[dict[str, Any]], as_json: bool) -> None:
     else:
         table = Table(box=None)
         for title in plain[0]:
-            table.add_column(title, overflow="fold")
+            table.add_column(title, overflow="fold", no_wrap=title == "id")  # which is copied into the next command
         for row in plain:
             table.add_row(*(escape(str(value)) for value in row.values()))
         Console().print(table)

@@ -94,7 +94,7 @@ class Uploads:
         try:
             fitted = await self._pool.run(self._fit, command.path, base)
         except AdapterError as error:
-            text = str(error).replace(command.path.name, "the file")
+            text = str(error).replace(f"{command.path.name}: ", "").replace(command.path.name, "the file")
             limit = f"a LoRA in .safetensors that fits {shown(base.name)}"
             raise Refusal(Code.ADAPTER_INVALID, f"file: {text}", field="file", limit=limit) from None
         record = self._record(command, base, fitted)

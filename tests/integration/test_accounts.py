@@ -165,6 +165,7 @@ async def test_who_is_shut_out_beside_the_server_is_out_soon(site: Site) -> None
     async with site.client(key) as client:
         assert (await client.get("/v1/auth/me")).json()["username"] == "grace"
     [listed] = json.loads(await site.atelier("keys", "list", "grace", "--json"))["keys"]
+    assert listed["id"] in await site.atelier("keys", "list", "grace"), "whole, so that it can be copied"
     assert (listed["scopes"], key.startswith(listed["key"].rstrip("…"))) == ("read", True)
 
 

@@ -113,6 +113,7 @@ async def test_files_that_are_no_adapter_for_the_model_are_refused(reactor: Any,
         refused = await upload(there, other)
         error = refused.json()["error"]
         assert (refused.status_code, error["code"], error["details"]["field"]) == (422, "ADAPTER_INVALID", "file")
+        assert error["message"].startswith("file: lora_unet_"), "the key's name, and none of a file that we have made"
         assert "made for another base model" in error["message"] or "no such layer" in error["message"], error
         assert str(tmp_path) not in error["message"]
         for path, status in ((torn, 422), (empty, 422), (large, 413)):
