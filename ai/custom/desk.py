@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from enum import Enum, auto
 
 from ai.custom import hearing
+from ai.custom.alarm import Alarm
 from ai.custom.cards import CustomCard
 from ai.custom.framing import Message
 from ai.custom.line import Line
-from ai.custom.process import Clock, Ending, Launch, Limits, Process, Timer
-from ai.lodging import Lodger, Lodgings
+from ai.custom.prediction import Prediction
+from ai.custom.process import Clock, Ending, Launch, Limits, Process
+from ai.custom.room import Room
+from ai.lodging import Lodgings
 from ai.requests import CustomRequest
 from ai.types import (
     Answered,
@@ -35,15 +37,12 @@ from ai.types import (
     Failed,
     Finished,
     GenerationError,
-    MemoryLimitExceeded,
     ModelLoadError,
     ModelLoading,
     ModelReady,
     ModelUnavailable,
     ModelUnloaded,
     Saved,
-    Spoke,
-    Started,
 )
 
 log = logging.getLogger(__name__)
@@ -85,23 +84,20 @@ class Desk:
         self._card = card
         self._limits = limits
         self._launch = launch
-        self._lodgings = lodgings
+        self._room = Room(card.name, lodgings, granted=self._begin, refused=self._no_room, leave=self._leave)
         self._clock = clock
         self._emit = emit
         self._line = Line()
         self.stage = Stage.COLD
         self._process: Process | None = None
-        self._running: CustomRequest | None = None
-        self._said = 0  # characters of the running one's text
-        self._canceled = False
+        self._running: Prediction | None = None
         self._leaving = False  # the budget wants the room
         self._why: EngineError | None = None  # we have ended the process
         self._stopped: Callable[[], None] | None = None
-        self._began = 0.0  # what is under way: loading, or a prediction
-        self._timer: Timer | None = None  # of what is under way
-        self._pause: Timer | None = None
+        self._began = 0.0  # loading
+        self._late = Alarm(clock)  # of what is under way
+        self._pause = Alarm(clock)
         self._pauses = 0
-        self._askings = 0  # for room
         self._expected = card.memory or USUAL_MEMORY
         self._failure: tuple[float, EngineError] | None = None
 
@@ -139,8 +135,8 @@ class Desk:
 
     def cancel(self, request_id: str) -> bool:
         """Give a request up. False where it is not here."""
-        if self._running is not None and self._running.request_id == request_id:
-            self._cancel_running(request_id)
+        if self._running is not None and self._running.id == request_id:
+            self._cancel_running(self._running)
             return True
         if request_id not in self._line:
             return False
@@ -152,7 +148,7 @@ class Desk:
 
     def save(self, request_id: str) -> bool:
         """There is nothing to save of a prediction: it begins anew. False where it is not here."""
-        runs = self._running is not None and self._running.request_id == request_id
+        runs = self._running is not None and self._running.id == request_id
         if not runs and request_id not in self._line:
             return False
         self._emit(Saved(request_id, ()))
@@ -163,13 +159,14 @@ class Desk:
         self._stopped = stopped
         for request in self._line.empty():
             self._emit(Canceled(request.request_id))
-        self._set_pause(None)
+        self._pause.drop()
         if self.stage is Stage.WAITING:
             self._give_room_back()
         if self.stage is Stage.READY:
             self._unload()
         elif self._process is not None:
-            self._canceled = True
+            if self._running is not None:
+                self._running.canceled = True
             self._end(EngineStopped("the server stops"))
         else:
             stopped()
@@ -190,30 +187,14 @@ class Desk:
                 self._unload()
             elif self._line:
                 self._predict(self._line.next())
-        elif self.stage is Stage.COLD and self._line and self._pause is None:
+        elif self.stage is Stage.COLD and self._line and not self._pause.is_set:
             self.stage = Stage.WAITING
             self._emit(ModelLoading(self.name))
-            self._ask_for_room()
+            self._room.ask(self._expected)
 
-    def _ask_for_room(self) -> None:
-        """An answer to an older asking, on its way when that was given up, is none to this one."""
-        self._askings += 1
-        asking = self._askings
-
-        def granted() -> None:
-            if asking == self._askings and self.stage is Stage.WAITING:
-                self._begin()
-
-        def refused(error: EngineError) -> None:
-            if asking == self._askings and self.stage is Stage.WAITING:
-                self.stage = Stage.COLD
-                self._unavailable(error)
-
-        def leave() -> None:
-            if asking == self._askings:
-                self._leave()
-
-        self._lodgings.lodge(Lodger(self.name, self._expected, granted, refused, leave))
+    def _no_room(self, error: EngineError) -> None:
+        self.stage = Stage.COLD
+        self._unavailable(error)
 
     def _begin(self) -> None:
         """There is room: begin the process, and have it load."""
@@ -235,15 +216,15 @@ class Desk:
             }
         )
         late = ModelLoadError(f"model {self.name}: load took more than {self._limits.load_seconds:g} s")
-        self._set_timer(self._limits.load_seconds, self._end, late)
+        self._late.set(self._limits.load_seconds, self._end, late)
 
     def _give_room_back(self) -> None:
         self.stage = Stage.COLD
-        self._lodgings.lodger_gone(self.name)
+        self._room.give_back()
         self._emit(ModelUnloaded(self.name))
 
     def _loaded(self, message: Message) -> None:
-        self._drop_timer()
+        self._late.drop()
         self.stage, self._failure = Stage.READY, None
         self._emit(ModelReady(self.name, self._clock.seconds() - self._began))
         self._rest()
@@ -265,68 +246,56 @@ class Desk:
     def _predict(self, request: CustomRequest) -> None:
         assert self._process is not None
         if self.stage is Stage.READY:
-            self._lodgings.lodger_busy(self.name, True)
-        self.stage, self._running, self._said, self._canceled = Stage.BUSY, request, 0, False
-        self._began = self._clock.seconds()
-        self._emit(Started(request.request_id))
-        files = list(request.files)
-        self._process.send(
-            {"do": "predict", "id": request.request_id, "input": dict(request.input), "files": files},
-            [request.files[name] for name in files],
-        )
+            self._room.busy(True)
+        self.stage, self._running = Stage.BUSY, Prediction(request, self._clock, self._emit)
+        self._running.ask(self._process)
         seconds = self._card.predict_seconds or self._limits.predict_seconds
         late = DeadlineExceeded(f"model {self.name}: predict took more than {seconds:g} s, and was ended")
-        self._set_timer(seconds, self._end, late)
+        self._late.set(seconds, self._end, late)
 
     def _rest(self) -> None:
         """There may be nothing to do."""
         self._go_on()
         if self.stage is Stage.READY:
-            self._lodgings.lodger_busy(self.name, False)
+            self._room.busy(False)
 
-    def _cancel_running(self, request_id: str) -> None:
-        if not self._canceled and self.stage is Stage.BUSY and self._process is not None:
-            self._canceled = True
-            self._process.send({"do": "cancel", "id": request_id})
-            self._set_timer(CANCEL_GRACE, self._end, GenerationError(f"model {self.name}: was cancelled"))
+    def _cancel_running(self, running: Prediction) -> None:
+        if not running.canceled and self.stage is Stage.BUSY and self._process is not None:
+            running.canceled = True
+            self._process.send({"do": "cancel", "id": running.id})
+            self._late.set(CANCEL_GRACE, self._end, GenerationError(f"model {self.name}: was cancelled"))
 
     def _over(self, event: Answered | Finished | Failed | Canceled) -> None:
-        """The running prediction has its last event; it had its process to itself."""
-        request, self._running = self._running, None
-        assert request is not None
-        if self._canceled or isinstance(event, Canceled):
-            self._emit(Canceled(request.request_id))
-        else:
-            self._emit(replace(event, device_seconds=self._clock.seconds() - self._began))
+        """The running prediction has its last event."""
+        running, self._running = self._at_it, None
+        running.over(event)
 
     def _next(self) -> None:
         """The process is free again."""
-        self._drop_timer()
+        self._late.drop()
         self._pauses = 0
         self.stage = Stage.READY
         self._rest()
 
     def _progress(self, message: Message) -> None:
-        self._emit(hearing.progress(self._running_id, message, self._clock.seconds() - self._began))
+        self._at_it.progress(message)
 
     def _text(self, message: Message) -> None:
-        text = str(message.head["text"])
-        self._emit(Spoke(self._running_id, self._said, text))
-        self._said += len(text)
+        self._at_it.text(message)
 
     def _preview(self, message: Message) -> None:
-        self._emit(hearing.preview(self._running_id, message))
+        self._at_it.preview(message)
 
     def _done(self, message: Message) -> None:
-        self._over(hearing.end(self._running_id, message))
+        self._over(hearing.end(self._at_it.id, message))
         self._next()
 
     def _stopped_early(self, message: Message) -> None:
-        self._over(Canceled(self._running_id))
+        self._over(Canceled(self._at_it.id))
         self._next()
 
     def _failed(self, message: Message) -> None:
-        self._over(Failed(self._running_id, hearing.failure(self.name, message)))
+        self._over(Failed(self._at_it.id, hearing.failure(self.name, message)))
         self._note_trace(message)
         self._next()
 
@@ -336,9 +305,9 @@ class Desk:
             log.error("custom model %s: %s\n%s", self.name, message.head.get("reason"), trace)
 
     @property
-    def _running_id(self) -> str:
+    def _at_it(self) -> Prediction:
         assert self._running is not None
-        return self._running.request_id
+        return self._running
 
     # What is heard of the process
 
@@ -377,18 +346,19 @@ class Desk:
         """What it takes counts in the budget."""
         if self._process is not None:
             self._expected = max(size, self._card.memory or 0)
-            self._lodgings.lodger_takes(self.name, self._expected)
+            self._room.takes(self._expected)
 
     def ended(self, ending: Ending) -> None:
         """It is no more: whoever it was at hears why, and the next begins after a pause, if it ended badly."""
-        self._drop_timer()
+        self._late.drop()
         stage, self.stage, self._process = self.stage, Stage.COLD, None
-        error, self._why = self._reason(ending, stage), None
+        why = hearing.ending(self.name, ending, self._memory_limit, loads=stage is Stage.LOADING)
+        error, self._why = self._why or why, None
         if ending.why == "memory":  # no size to ask for again
             self._expected = self._card.memory or USUAL_MEMORY
-        bad = stage in (Stage.READY, Stage.BUSY) or (self._running is not None and not self._canceled)
+        bad = stage in (Stage.READY, Stage.BUSY) or (self._running is not None and not self._running.canceled)
         if self._running is not None:
-            self._over(Failed(self._running_id, error))
+            self._over(Failed(self._at_it.id, error))
         self._give_room_back()
         if isinstance(error, ModelLoadError):
             self._unavailable(error)
@@ -399,17 +369,6 @@ class Desk:
             self._stopped()
         else:
             self._go_on()
-
-    def _reason(self, ending: Ending, stage: Stage) -> EngineError:
-        """Why it ended: what we have ended it for, else what its keeper says."""
-        if self._why is not None:
-            return self._why
-        reason = f"model {self.name}: {'load: ' if stage is Stage.LOADING else ''}{ending}"
-        if ending.why == "memory":
-            reason += f"; {self._memory_limit / 1e6:,.0f} MB are its limit"
-        if stage is Stage.LOADING:
-            return ModelLoadError(reason)
-        return MemoryLimitExceeded(reason) if ending.why == "memory" else GenerationError(reason)
 
     # Going
 
@@ -423,38 +382,19 @@ class Desk:
         assert self._process is not None
         self.stage = Stage.ENDING
         self._process.send({"do": "unload"})
-        self._set_timer(UNLOAD_GRACE, self._process.end)
+        self._late.set(UNLOAD_GRACE, self._process.end)
 
     def _end(self, why: EngineError) -> None:
         assert self._process is not None
-        self._drop_timer()
+        self._late.drop()
         self._why, self.stage = why, Stage.ENDING
         self._process.end()
 
     def _rest_a_while(self) -> None:
         seconds = min(FIRST_PAUSE * 2**self._pauses, LAST_PAUSE)
         self._pauses += 1
-        self._set_pause(self._clock.callLater(seconds, self._begin_again))
-
-    def _begin_again(self) -> None:
-        self._pause = None
-        self._go_on()
+        self._pause.set(seconds, self._go_on)
 
     @property
     def _memory_limit(self) -> int:
         return self._card.memory_limit or self._limits.memory
-
-    def _set_timer(self, seconds: float, act: Callable[..., object], *arguments: object) -> None:
-        """Whatever is under way has so long."""
-        self._drop_timer()
-        self._timer = self._clock.callLater(seconds, act, *arguments)
-
-    def _drop_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-    def _set_pause(self, pause: Timer | None) -> None:
-        if self._pause is not None and self._pause.active():
-            self._pause.cancel()
-        self._pause = pause

@@ -1,10 +1,14 @@
-"""What a model's process says of a prediction, as an engine's events. Raises KeyError, TypeError, ValueError for nonsense."""
+"""What a model's process says of a prediction, and its keeper of its end, as an engine has it.
+
+Raises KeyError, TypeError, ValueError for nonsense.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ai.custom.framing import Message
+from ai.custom.process import Ending
 from ai.types import (
     Answered,
     EngineError,
@@ -12,6 +16,7 @@ from ai.types import (
     GenerationError,
     InputError,
     MemoryLimitExceeded,
+    ModelLoadError,
     Phase,
     Picture,
     Previewed,
@@ -51,6 +56,16 @@ def failure(model: str, message: Message) -> EngineError:
     if kind == "memory":
         return MemoryLimitExceeded(f"model {model}: found no more memory: {reason}")
     return GenerationError(f"model {model}: {reason}")
+
+
+def ending(model: str, ended: Ending, memory_limit: int, *, loads: bool) -> EngineError:
+    """Why its process ended by itself, as its keeper says; `loads`: before it had loaded."""
+    reason = f"model {model}: {'load: ' if loads else ''}{ended}"
+    if ended.why == "memory":
+        reason += f"; {memory_limit / 1e6:,.0f} MB are its limit"
+    if loads:
+        return ModelLoadError(reason)
+    return MemoryLimitExceeded(reason) if ended.why == "memory" else GenerationError(reason)
 
 
 def _pictures(sizes: Sequence[Sequence[int]], pixels: Sequence[bytes]) -> tuple[Picture, ...]:
