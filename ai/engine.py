@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ai import heap
 from ai.acceptance import check_request
 from ai.batching import BatchPolicy, Group, Turn
+from ai.by_kind import Load, Weigh, load_by_kind, weigh_by_files
 from ai.cards import Card, ModelCard, with_refiners
 from ai.failures import as_engine_error, lost_device
 from ai.inbox import Inbox
@@ -27,7 +28,7 @@ from ai.lodging import Lodger
 from ai.memory import Memory
 from ai.roll import Roll
 from ai.seating import Seating
-from ai.shelf import Demand, Load, Shelf, Weigh, load_by_kind, weigh_by_files
+from ai.shelf import Demand, Shelf
 from ai.steppers import Steppers
 from ai.tally import Tally
 from ai.telling import Teller
@@ -330,16 +331,16 @@ class Engine:
         running = sum(sample.running for sample in samples)
         parked = sum(sample.parked for sample in samples)
         self._steppers.weigh()
-        self._shelf.weigh_adapters()
+        self._shelf.places.weigh_adapters()
         self._tally.set(
             running=running,
             parked=parked,
             waiting=len(samples) - running - parked,
             models=tuple(self._shelf),
-            adapters=self._shelf.adapters,
-            adapter_hits=self._shelf.adapter_hits,
-            adapter_loads=self._shelf.adapter_loads,
-            adapter_evictions=self._shelf.adapter_evictions,
+            adapters=self._shelf.places.adapters,
+            adapter_hits=self._shelf.places.adapter_hits,
+            adapter_loads=self._shelf.places.adapter_loads,
+            adapter_evictions=self._shelf.places.adapter_evictions,
             texts_running=self._texts.running,
             texts_waiting=self._texts.waiting,
             tokens=self._texts.tokens,

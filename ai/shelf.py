@@ -9,17 +9,17 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ai.adapters.residents import Residents
-from ai.cards import Card, ModelCard, places_of, runs_on, with_refiners
+from ai.by_kind import Load, Weigh
+from ai.cards import Card, places_of, with_refiners
 from ai.failures import lost_device, ran_out_of_memory
 from ai.loading import Aside, Loader
 from ai.lodging import Lodger, Lodgers
 from ai.memory import Memory
-from ai.text.cards import TextCard
+from ai.places import Place, Places
 from ai.types import (
     EngineError,
     EngineEvent,
@@ -42,58 +42,12 @@ log = logging.getLogger(__name__)
 # seconds each time. A person who has put the missing file in place waits this long, or asks for `load`.
 RETRY_SECONDS = 60.0
 
-Weigh = Callable[[Any, EngineSettings], int]
-"""The bytes that a card's model will about take, from its files; 0 where they cannot tell. Called on the loading thread."""
-
-Load = Callable[[Any, EngineSettings], "Model | TextModel"]
-"""Puts a card's model into memory. Raises ModelLoadError, with a text that says what is wrong with which file."""
-
-
-def load_by_kind(card: Card, settings: EngineSettings) -> Model | TextModel:
-    """Load a card's model, one that paints by its family (the engine's default way to come by a model)."""
-    # Here and not above: the server's port listens before torch is imported, and this runs on the loading thread.
-    assert isinstance(card, (ModelCard, TextCard))  # a custom model has a host
-    from ai.device import find_place
-
-    device = find_place(settings).device.type
-    if not runs_on(card.hardware, device):
-        raise ModelLoadError(f"{card.name}: hardware: is for a {card.hardware}, and this device is {device}")
-    if isinstance(card, TextCard):
-        from ai.text.model import load_text_model
-
-        return load_text_model(card, settings)
-    from ai import families
-
-    return families.load(card, settings)
-
-
-def weigh_by_files(card: Card, settings: EngineSettings) -> int:
-    """What the model's files say (the engine's default)."""
-    if isinstance(card, TextCard):
-        from ai.text.model import expected_text_bytes
-
-        return expected_text_bytes(card, settings)
-    from ai.families.weights import expected_bytes
-
-    return expected_bytes(card.source, settings)
-
 
 class Demand(NamedTuple):
     """Which models the samples name, and which of them have samples with a seat."""
 
     wanted: Collection[str]
     seated: Collection[str]
-
-
-@dataclass(slots=True)
-class Place:
-    """A model in memory, and its adapters. `fresh` until it has made a step: it was waited for, and is not to go before it was
-    used."""
-
-    model: Model | TextModel
-    residents: Residents
-    used_at: float
-    fresh: bool = True
 
 
 class Shelf:
@@ -132,33 +86,32 @@ class Shelf:
         self._aside_adapters = aside_adapters
         self._clock = clock
         self._emit = emit
-        self._places: dict[str, Place] = {}
+        self.places = Places(memory)
         self._under_way: set[str] = set()  # being weighed or loaded: a letter will come
         self._line: dict[str, int] = {}  # waiting for so many bytes of room, the longest waiting first
         self._asked: set[str] = set()  # by `load`, whether or not a request names them
         self._failures: dict[str, tuple[float, EngineError]] = {}
-        self._gone_hits, self._gone_loads, self._gone_adapters = 0, 0, 0  # of models that were unloaded
         self._in_hand = ""  # the model that the present turn works with
         self.lodgers = Lodgers(memory, clock)
         self._applicants: dict[str, Lodger] = {}  # lodgers in line
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places
+        return name in self.places
 
     def __getitem__(self, name: str) -> Model:
         """A model that paints."""
-        return cast("Model", self._places[name].model)
+        return cast("Model", self.places[name].model)
 
     def text_model(self, name: str) -> TextModel:
         """One that writes."""
-        return cast("TextModel", self._places[name].model)
+        return cast("TextModel", self.places[name].model)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self.places)
 
     def residents(self, name: str) -> Residents:
         """The adapters of a model that is in memory."""
-        return self._places[name].residents
+        return self.places[name].residents
 
     def card(self, name: str) -> Card:
         """The card of a model. Raises ModelLoadError for a name that has none."""
@@ -191,12 +144,12 @@ class Shelf:
 
     def use(self, name: str) -> None:
         """The model, which is in memory, is what works now."""
-        place = self._places[name]
+        place = self.places[name]
         self._in_hand, place.used_at, place.fresh = name, self._clock(), False
 
     def seats(self, name: str) -> bool:
         """Whether newcomers may be seated for it: it is in memory, and holds up no other that waits for room alone."""
-        place = self._places.get(name)
+        place = self.places.get(name)
         return place is not None and (place.fresh or not self._line or bool(self._under_way))
 
     # Lodgers
@@ -246,7 +199,7 @@ class Shelf:
             name, size = next(iter(self._line.items()))
             if self._evict_for(size):
                 self._let_in(name, size)
-            elif self.lodgers.leaving or any(self._is_held(other, demand) for other in self._places):
+            elif self.lodgers.leaving or any(self._is_held(other, demand) for other in self.places):
                 return
             else:
                 self._refuse(name, OutOfMemory(f"{name}: takes {_mb(size)}; {_mb(self._memory.limit)} may be used"))
@@ -270,7 +223,7 @@ class Shelf:
             lodger.refused(error)
 
     def _is_known(self, name: str) -> bool:
-        return name in self._places or name in self._under_way or name in self._line
+        return name in self.places or name in self._under_way or name in self._line
 
     def _begin(self, name: str) -> None:
         try:
@@ -305,7 +258,7 @@ class Shelf:
     def _ready(self, name: str, model: Model | TextModel, began: float) -> None:
         self._settle(name)
         residents = Residents(self._cards[name].adapters, model.adapters, self._aside_adapters)
-        self._places[name] = Place(model, residents, self._clock())
+        self.places.put(name, Place(model, residents, self._clock()))
         self._memory.hold_model(name, model.weight_bytes)
         self._failures.pop(name, None)
         self._emit(ModelReady(name, self._clock() - began))
@@ -348,53 +301,23 @@ class Shelf:
 
     def relieve(self) -> str:
         """Let go of what takes memory and nobody uses: adapters, else the one model. What it was, "" if there is nothing."""
-        before = self.weigh_adapters()
-        for residents in [place.residents for place in self._places.values()]:
-            residents.drop_idle()
-        if self.weigh_adapters() < before:
+        if self.places.drop_idle_adapters():
             return "idle adapters"
         return "an idle model" if self._evict_one() else ""
-
-    def weigh_adapters(self) -> int:
-        """Have the budget know what the models' adapters take, and say what they take together."""
-        sizes = {name: place.model.adapters.total_bytes for name, place in self._places.items()}
-        for name, size in sizes.items():
-            self._memory.hold_adapters(name, size)
-        return sum(sizes.values())
-
-    @property
-    def adapter_hits(self) -> int:
-        """How many adapters were in memory when they were asked for."""
-        return self._gone_hits + sum(place.residents.hits for place in self._places.values())
-
-    @property
-    def adapter_loads(self) -> int:
-        """How many adapters had to be read."""
-        return self._gone_loads + sum(place.residents.loads for place in self._places.values())
-
-    @property
-    def adapters(self) -> int:
-        """How many adapters are in slots."""
-        return sum(place.residents.count for place in self._places.values())
-
-    @property
-    def adapter_evictions(self) -> int:
-        """How many adapters were let go of, to make room or with their model."""
-        return self._gone_adapters + sum(place.residents.evictions for place in self._places.values())
 
     def _evict_one(self) -> bool:
         """Unload the model that was not used for longest, of those that nobody uses. False if there is none."""
         idle = self._idle()
         if not idle:
             return False
-        self._unload(min(idle, key=lambda name: self._places[name].used_at))
+        self._unload(min(idle, key=lambda name: self.places[name].used_at))
         return True
 
     def _forget_retired(self, demand: Demand) -> None:
         base = {name for name in demand.wanted if name in self._cards}
         kept = {one.name for name in base for one in with_refiners([self._cards[name]])}  # a refiner's turn comes later
         for name in sorted(self._retired - kept - self._under_way):
-            if name in self._places:
+            if name in self.places:
                 self._unload(name)
             self._settle(name)
             self._failures.pop(name, None)
@@ -404,7 +327,7 @@ class Shelf:
     def evict_idle(self) -> None:
         """Unload what was not used for the time-out of the settings (0: never) and what nobody wants at present."""
         patience, now, demand = self._settings.idle_unload, self._clock(), self._demand()
-        for name in [name for name, place in self._places.items() if patience and now - place.used_at >= patience]:
+        for name in [name for name, place in self.places.items() if patience and now - place.used_at >= patience]:
             if name not in demand.wanted:
                 self._unload(name)
         if patience:
@@ -419,7 +342,7 @@ class Shelf:
 
     def _next_goes(self) -> bool:
         """Idle adapters, else whoever was not used for longest, else a lodger when it is done. False if nobody can."""
-        model_since = min((self._places[name].used_at for name in self._idle()), default=inf)
+        model_since = min((self.places[name].used_at for name in self._idle()), default=inf)
         since, lodger = min(self.lodgers.idle(), default=(inf, ""))
         if since >= model_since or not lodger:
             if self.relieve():
@@ -432,22 +355,19 @@ class Shelf:
     def _idle(self) -> list[str]:
         """The models that nobody uses."""
         demand = self._demand()
-        return [name for name in self._places if not self._is_held(name, demand)]
+        return [name for name in self.places if not self._is_held(name, demand)]
 
     def _is_held(self, name: str, demand: Demand) -> bool:
-        waited_for = self._places[name].fresh and name in demand.wanted
+        waited_for = self.places[name].fresh and name in demand.wanted
         return name in demand.seated or name == self._in_hand or waited_for
 
     def _unload(self, name: str) -> None:
         log.info("model %s is unloaded", name)
         self._memory.release_model(name)
-        place = self._places.pop(name)
-        self._gone_hits += place.residents.hits
-        self._gone_loads += place.residents.loads
-        self._gone_adapters += place.residents.evictions + place.residents.count
+        place = self.places.take(name)
         left = weakref.ref(place.model)
         del place
-        self._memory.forget_passes(self._places)
+        self._memory.forget_passes(self.places)
         self._forget(name)
         if left() is not None:
             gc.collect()  # networks and what hooks into them refer to each other in circles, which may stay for long

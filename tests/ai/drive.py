@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from ai.adapters.residents import Worn
+from ai.by_kind import Weigh
 from ai.cards import ModelCard
 from ai.engine import Engine
 from ai.families.family import LoadModel, Model
 from ai.loading import Aside, at_once
-from ai.shelf import Weigh
 from ai.stepping import Row, Stepper, open_row
 from ai.types import (
     Canceled,

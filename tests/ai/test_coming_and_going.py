@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ai.by_kind import load_by_kind
 from ai.cards import ModelCard, runs_on
-from ai.shelf import load_by_kind
 from ai.text.cards import TextCard
 from ai.types import EngineSettings, Finished, ModelLoadError, ModelReady, ModelUnloaded
 from tests.ai.drive import Bench, a_request
