@@ -69,7 +69,8 @@ class Following:
                 raise
             handle.ack()  # it ended so long ago that it is forgotten
         else:
-            self.drop_closed()  # its channel may have gone meanwhile
+            if not handle.open:  # its channel has gone meanwhile
+                self.leave(handle)
 
     def leave(self, handle: Handle) -> None:
         """Wait for it no more."""

@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from server.errors import AtelierError, Refusal
-from server.events import Canceled, Event, Failed, Output, Phase, Progress, Succeeded
+from server.events import Artifact, Canceled, Event, Failed, Output, Phase, Progress, Succeeded
+
+_ARTIFACT = tuple(entry.name for entry in fields(Artifact))
+_ARTIFACT_VALUES = attrgetter(*_ARTIFACT)
 
 
 def _progress(event: Progress) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def _output(event: Output) -> dict[str, Any]:
 
 def _succeeded(event: Succeeded) -> dict[str, Any]:
     return {
-        "artifacts": [asdict(artifact) for artifact in event.artifacts],
+        "artifacts": [dict(zip(_ARTIFACT, _ARTIFACT_VALUES(artifact), strict=True)) for artifact in event.artifacts],
         "warnings": list(event.warnings),
         "queued_seconds": event.queued_seconds,
         "processing_seconds": event.processing_seconds,
