@@ -25,25 +25,25 @@ from server.commands import Cancel, ConnectUdp
 from server.deadlines import Deadlines
 from server.door_parts import DoorParts, hang_up
 from server.errors import Code, Refusal, StreamBroken
-from server.greeting import check_hello, welcome
+from server.greeting import welcome
 from server.incoming import over_tcp
 from server.live_streams import LiveStreams
+from server.login import Login
 from server.principal import Principal, changes, check_command
 from server.pump import Pump, Stream
 from server.replies import Admitted, LiveFollowed, Watched
+from server.saying import Saying
 from server.session import ENDS, End, Session, Turn
 from server.wire.answers import REPLY_ENCODERS
 from server.wire.codec import DECODERS
-from server.wire.connection import Connection, LocalProtocolError, Received, Rejected, Role
+from server.wire.connection import Connection, Received, Rejected, Role
 from server.wire.live import LiveStream
 from server.wire.stream import JobStream, wishes_of
 from server.wire.telling import encode_error, encode_goodbye
 
 log = structlog.get_logger("atelier.tcp")
 
-MAX_HELLOS = 3  # a person may mistype a token; a guesser has to connect anew, and is counted
 CLOSING_GRACE = 2.0  # seconds that the last bytes get to leave before the connection is cut
-MAX_GATHERED = 4096  # bytes of a frame that is written together with others
 LEAVING_GRACE = 5.0  # seconds that results and pictures get to leave when the server stops
 
 
@@ -60,11 +60,10 @@ class AtelierProtocol(Protocol):
         self._wire = Connection(
             Role.SERVER, handshake_frame_bytes=limits.handshake_frame_bytes, open_frame_bytes=limits.max_frame_bytes
         )
-        self._principal = Principal(owner="")
-        self._token = ""
+        self._login = Login(parts)
         self._session = Session()
-        self._hellos = 0
-        self._exclusive_name = ""
+        self._saying = Saying(self._wire, self._session, parts.counts, session_id)
+        self._say = self._saying.say
         self._paused = False
         self._leaving: Refusal | None = None  # close, for this reason, when everything has been said
         self._end: End | None = None  # why we close it
@@ -78,10 +77,8 @@ class AtelierProtocol(Protocol):
             has_room=lambda: not self._paused and self._session.says,
             on_done=self._forget,
         )
-        self._watch_no_more: Callable[[], None] = lambda: None
         self._live = LiveStreams(parts.live, self._live_news)
         self._live_ready: list[LiveStream] = []  # that have something to say, with all others of the same tick
-        self._gathered: list[bytes] | None = None  # frames that are to be written as one
         self._deadlines: Deadlines | None = None
         self._end_timer: Timer | None = None
         self._slow_timer: Timer | None = None
@@ -90,6 +87,7 @@ class AtelierProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Start the clocks."""
+        self._saying.transport = self._transport
         if hasattr(self._transport, "setTcpNoDelay"):  # a UNIX socket has neither
             self._transport.setTcpNoDelay(True)
             self._transport.setTcpKeepAlive(True)
@@ -111,7 +109,6 @@ class AtelierProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave no timer, watcher or task behind."""
         self._session.turn(Turn.LOST)
-        self._watch_no_more()
         self._stop_deadlines()
         for timer in (self._end_timer, self._slow_timer):
             if timer is not None and timer.active():
@@ -121,8 +118,8 @@ class AtelierProtocol(Protocol):
             if stream.request_id in self._leave_behind:
                 self._cancel_unattended(stream.job_id)
         self._streams.clear()
-        self._live.end_all(self._principal.owner)
-        self._parts.exclusives.leave(self._principal.owner, self._exclusive_name, self)
+        self._live.end_all(self._login.owner)
+        self._login.end(self)
         self._pump.stop()
         end = self._end or (End.SOCKET_CLOSED if isinstance(reason.value, ConnectionDone) else End.ERROR)
         self._parts.counts.ends[end.value] += 1
@@ -181,20 +178,15 @@ class AtelierProtocol(Protocol):
     def _take(self, event: Received | Rejected) -> None:
         if isinstance(event, Rejected):
             self._refuse(event.request_id, event.refusal)
-        elif event.kind != "hello" and self._parts.identities.fresh(self._principal):
+        elif self._login.holds(event):
             self._dispatch(event)
         else:
             self._find_out(event)
 
     def _find_out(self, event: Received) -> None:
-        """Who says it, by the token of a Hello, or once more by that of the last one."""
+        """Who says it."""
         try:
-            if event.kind == "hello":
-                self._hellos += 1
-                hello = cast(pb.Hello, event.message)
-                check_hello(hello)
-                self._token = hello.token
-            found = self._parts.identities.known(self._token)
+            found = self._login.known(event)
         except Refusal as refusal:
             self._unknown(event, refusal)
             return
@@ -206,14 +198,7 @@ class AtelierProtocol(Protocol):
         self._parts.tasks.start(self._ask(event))
 
     async def _ask(self, event: Received) -> None:
-        found: Principal | Refusal
-        try:
-            found = await self._parts.identities.principal(self._token)
-        except Refusal as refusal:
-            found = refusal
-        except Exception:
-            log.exception("login.broken", session=self._session_id)
-            found = Refusal(Code.INTERNAL_ERROR, "the server erred; its log says how")
+        found = await self._login.ask(self._session_id)
         self._session.turn(Turn.ANSWERED)
         if not self._session.says:  # it was closed meanwhile, and puts nobody out
             return
@@ -226,7 +211,7 @@ class AtelierProtocol(Protocol):
             self._read_on()
 
     def _go_on(self, event: Received, principal: Principal) -> None:
-        self._principal = principal
+        self._login.principal = principal
         if event.kind == "hello":
             self._greet(event)
         else:
@@ -234,19 +219,14 @@ class AtelierProtocol(Protocol):
 
     def _unknown(self, event: Received, refusal: Refusal) -> None:
         self._refuse(event.request_id, refusal)
-        revoked = event.kind != "hello" and refusal.code is Code.UNAUTHENTICATED
-        if revoked or (event.kind == "hello" and self._hellos >= MAX_HELLOS):
+        if self._login.is_over(event, refusal):
             self.close(refusal, End.LOGIN_REFUSED)
 
     def _greet(self, event: Received) -> None:
-        hello, owner = cast(pb.Hello, event.message), self._principal.owner
+        hello, owner = cast(pb.Hello, event.message), self._login.owner
         self._session.turn(Turn.WELCOME)
         log.debug("connection.open", session=self._session_id, owner=owner, client=hello.client_name)
-        if hello.exclusive:
-            self._exclusive_name = hello.client_name
-            self._parts.exclusives.take(owner, hello.client_name, self)
-        self._watch_no_more()
-        self._watch_no_more = self._parts.vigil.watch(self._principal, self._token, self._revoked)
+        self._login.begin(hello, self, self._revoked)
         self._say(welcome(event.request_id, self._session_id, owner, self._limits.told))
         if self._deadlines is not None:
             self._deadlines.opened()
@@ -259,14 +239,15 @@ class AtelierProtocol(Protocol):
     def _dispatch(self, event: Received) -> None:
         request_id, kind, message = event.request_id, event.kind, cast(Any, event.message)
         self._parts.counts.requests[kind] += 1
+        principal = self._login.principal
         try:
-            command = DECODERS[kind](message, self._principal.owner)
-            check_command(self._principal, command)
+            command = DECODERS[kind](message, principal.owner)
+            check_command(principal, command)
             if isinstance(command, ConnectUdp):
-                command = replace(command, principal=self._principal, token=self._token)
-            if self._principal.is_noted and changes(command):
+                command = replace(command, principal=principal, token=self._login.token)
+            if principal.is_noted and changes(command):
                 host = getattr(self._transport.getPeer(), "host", "")
-                self._parts.note(self._principal, f"tcp.{kind}", getattr(command, "job_id", ""), host)
+                self._parts.note(principal, f"tcp.{kind}", getattr(command, "job_id", ""), host)
             reply = self._parts.handlers[type(command)](command)
             if asyncio.iscoroutine(reply):
                 self._answer_later(request_id, reply, message)
@@ -335,7 +316,7 @@ class AtelierProtocol(Protocol):
 
     def _follow_live(self, request_id: int, reply: LiveFollowed, message: Any) -> None:
         """Attach this request to a live session; one that was opened for a connection that is gone ends with it."""
-        owner = self._principal.owner
+        owner = self._login.owner
         if self._session.says:
             self._live.follow(owner, request_id, reply, quiet=reply.opened_here and message.quiet)
             self._say(REPLY_ENCODERS[LiveFollowed](request_id, reply))
@@ -345,49 +326,22 @@ class AtelierProtocol(Protocol):
     def _cancel_unattended(self, job_id: str) -> None:
         """The connection that wanted this job is gone, and asked that the job go with it."""
         log.info("job.unattended", job_id=job_id, session=self._session_id)
-        command = Cancel(owner=self._principal.owner, job_id=job_id)
+        command = Cancel(owner=self._login.owner, job_id=job_id)
         self._parts.tasks.start(cast("Coroutine[Any, Any, None]", self._parts.handlers[Cancel](command)))
 
     # To the peer
 
-    def _say(self, envelope: pb.Envelope) -> None:
-        if not self._session.says:
-            return
-        try:
-            frame = self._wire.send(envelope)
-        except LocalProtocolError:  # an answer too large for a frame, say: its asker is told, nobody else notices
-            log.exception("answer.unsayable", session=self._session_id, kind=envelope.WhichOneof("message"))
-            refusal = Refusal(Code.INTERNAL_ERROR, "the server's answer cannot be sent; its log says why")
-            frame = self._wire.send(encode_error(envelope.request_id, refusal))
-        self._parts.counts.sent_bytes += len(frame)
-        if self._gathered is None:
-            self._transport.write(frame)
-            return
-        self._gathered.append(frame)
-        if len(frame) > MAX_GATHERED:  # it gains nothing by waiting for others, and would be held twice
-            self._write_gathered()
-            self._gathered = []
-
     def _live_news(self, stream: LiveStream) -> None:
-        """A tick's results go out together: hundreds of small writes would cost more than all the rest of it."""
+        """A tick's results go out together."""
         if not self._live_ready:
             asyncio.get_running_loop().call_soon(self._say_live)
         self._live_ready.append(stream)
 
     def _say_live(self) -> None:
         ready, self._live_ready = self._live_ready, []
-        if not self._session.says:
-            return
-        self._gathered = []
-        try:
-            self._pump.all_news(ready)
-        finally:
-            self._write_gathered()
-
-    def _write_gathered(self) -> None:
-        frames, self._gathered = self._gathered, None
-        if frames:
-            self._transport.write(b"".join(frames))
+        if self._session.says:
+            with self._saying.gathering():
+                self._pump.all_news(ready)
 
     def _refuse(self, request_id: int, refusal: Refusal) -> None:
         self._parts.counts.refusals[refusal.code.name] += 1
@@ -418,9 +372,7 @@ class AtelierProtocol(Protocol):
             self._deadlines = None
 
     def _too_slow(self) -> None:
-        log.warning(
-            "connection.too_slow", session=self._session_id, owner=self._principal.owner, jobs=len(self._streams)
-        )
+        log.warning("connection.too_slow", session=self._session_id, owner=self._login.owner, jobs=len(self._streams))
         self._parts.counts.refusals[Code.SLOW_READER.name] += 1
         self._slow_timer = None
         self._end = End.SLOW_READER
@@ -452,13 +404,13 @@ class AtelierProtocol(Protocol):
         if not self._session.says:
             return
         self._end = end or ENDS[reason.code]
-        told = {"owner": self._principal.owner, "code": reason.code.name, "reason": self._end.value}
+        told = {"owner": self._login.owner, "code": reason.code.name, "reason": self._end.value}
         log.info("connection.closed", session=self._session_id, **told)
         self._say(encode_goodbye(reason))
-        self._write_gathered()
+        self._saying.flush()
         held = self._paused or not self._session.hears
         self._session.turn(Turn.CLOSE)
-        self._watch_no_more()
+        self._login.watch_no_more()
         self._stop_deadlines()
         if self._end_timer is not None and self._end_timer.active():
             self._end_timer.cancel()

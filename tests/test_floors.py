@@ -32,7 +32,8 @@ FLOORS: dict[str, int] = {
     "ai": 1, "watermark": 1,
     "server": 2,  # errors, job, commands, events, interfaces, …, wire: all that has no floor of its own below
     "server.jobs": 3, "server.handlers": 3, "server.metering": 3, "server.accounts": 3, "server.catalogue": 3,
-    "server.protocol": 4, "server.door_parts": 4, "server.pump": 4, "server.doors": 4, "server.storage": 4,
+    "server.protocol": 4, "server.door_parts": 4, "server.pump": 4, "server.login": 4, "server.saying": 4,
+    "server.doors": 4, "server.storage": 4,
     "server.metrics": 4, "server.tracing": 4, "server.fetching": 4, "server.webhooks": 4, "server.database": 4,
     "factory": 5,
 }  # fmt: skip
