@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import socket
 import sys
@@ -35,10 +36,10 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def serving(reactor: Any, folder: Path) -> AsyncIterator[tuple[str, int]]:
+async def serving(reactor: Any, folder: Path, **more: Any) -> AsyncIterator[tuple[str, int]]:
     """A server; gives where its TCP door is."""
     settings = load_settings(
-        tcp_listen="tcp:0:interface=127.0.0.1", http_listen="off", tokens=f"engine:{TOKEN}", data_dir=folder
+        tcp_listen="tcp:0:interface=127.0.0.1", http_listen="off", tokens=f"engine:{TOKEN}", data_dir=folder, **more
     )
     service = make_service(settings, reactor)
     await service.start()
@@ -76,6 +77,61 @@ async def test_the_example_hears_a_job_to_its_end(reactor: Any, tmp_path: Path) 
     assert re.fullmatch(r"succeeded: \d+ datagrams, 0 lost\n", out.decode())
     with Image.open(tmp_path / "curve.png") as curve:
         assert curve.size == (900, 420)
+
+
+@pytest.mark.parametrize("group", ["239.192.7.1", "127.255.255.255"])
+async def test_a_group_s_members_hear_a_live_session(reactor: Any, tmp_path: Path, group: str) -> None:
+    """Multicast and broadcast, on loopback: real datagrams from the server's socket to one that has only joined the group."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as member:
+        member.setblocking(False)
+        member.bind(("", 0))
+        if group.startswith("239."):
+            here = socket.inet_aton(group) + socket.inet_aton("127.0.0.1")
+            member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, here)
+        where = f"{group}:{member.getsockname()[1]}"
+        async with serving(reactor, tmp_path / "data", udp_group=where, stream_spare=False) as address:
+            await asyncio.wait_for(_hear_in_group(address, member), 100)
+
+
+async def _hear_in_group(address: tuple[str, int], member: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    client = await RawClient.connect(address, TOKEN)
+    live: Any = (await client.ask(open_live=pb.OpenLive(model="stream-demo"))).message
+    door: Any = (await client.ask(connect_udp=pb.ConnectUdp())).message
+    transport, listener = await loop.create_datagram_endpoint(
+        Listener, remote_addr=(door.host, door.port), family=socket.AF_INET
+    )
+    cookie = 0
+    for sequence, expected in ((1, "challenge"), (2, "subscribed")):
+        wanted = udp.Subscribe(live_id=live.live_id, to_group=True)
+        said = udp.ClientDatagram(sequence=sequence, cookie=cookie, subscribe=wanted)
+        transport.sendto(seal(said, Direction.CLIENT, door.key_id, door.key))
+        answer = read_server(await listener.heard.get())
+        assert answer is not None
+        assert answer.WhichOneof("message") == expected
+        cookie = answer.challenge.cookie
+    sending = asyncio.ensure_future(_send(client, live))
+    kinds: dict[str, udp.ServerDatagram] = {}
+    while kinds.keys() < {"live_result", "names"}:
+        said_to_all = read_server(await loop.sock_recv(member, 2048))
+        assert said_to_all is not None
+        kinds[str(said_to_all.WhichOneof("message"))] = said_to_all
+    sending.cancel()
+    result, names = kinds["live_result"].live_result, kinds["names"].names
+    assert (result.live_id, len(result.values)) == (live.live_id, len(live.outputs))
+    assert (names.live_id, list(names.names)) == (live.live_id, list(live.outputs))
+    while not listener.heard.empty():  # its own address is told the names, signed, and no result
+        told = read_server(listener.heard.get_nowait())
+        assert told is not None
+        assert told.WhichOneof("message") == "names"
+    transport.close()
+    await client.close()
+
+
+async def _send(client: RawClient, live: Any) -> None:
+    for number in itertools.count(1):
+        client.say(live_frame=pb.LiveFrame(live_id=live.live_id, number=number, values=[0.5] * len(live.inputs)))
+        await asyncio.sleep(0.05)
 
 
 async def test_strangers_and_forgers_hear_nothing_from_a_real_port(reactor: Any, tmp_path: Path) -> None:

@@ -10,19 +10,22 @@ import pytest
 from proto import atelier_pb2 as pb
 from server.errors import Code
 from server.live.events import LiveClosed, LiveResult
+from server.live.sessions import LiveLimits
 from server.wire.live import LiveStream, result_message
 from tests.server import door as tcp
-from tests.server.door import Peer, kinds
+from tests.server.door import CAPACITY, Peer, kinds
 from tests.server.fakes import settle
 from tests.server.house import BOB, TOKENS, House
 from tests.server.live.acting import EYE, FACE, Theatre
+
+STUCK, TICKS = 200, 60
 
 
 class Scene:
     """A theatre behind the TCP door, and Ada's connection to it."""
 
-    def __init__(self, **limits: Any) -> None:
-        self.theatre = Theatre()
+    def __init__(self, theatre: Theatre | None = None, **limits: Any) -> None:
+        self.theatre = theatre or Theatre()
         self.door = tcp.Door(House(live=self.theatre.sessions), **limits)
 
     async def opened(self, peer: Peer, **wishes: Any) -> tuple[int, Any]:
@@ -94,6 +97,38 @@ async def test_a_slow_reader_is_sent_the_newest_result() -> None:
     assert len(results) < 8
     assert results == sorted(results)
     assert heard[-1].kind == "live_closed"
+
+
+async def test_two_hundred_sessions_of_a_client_that_does_not_read_cost_nobody_else_anything() -> None:
+    """Of each the newest result alone waits, however long; others hear every tick; who reads on has the newest at once."""
+    limits = LiveLimits(sessions=201, sessions_per_owner=201, idle_timeout=60.0)
+    scene = Scene(Theatre(limits=limits), max_requests=300)
+    stuck, reader = await scene.door.client(), await scene.door.client()
+    theatre, sessions = scene.theatre, []
+    for _ in range(STUCK):
+        number = stuck.say(open_live=pb.OpenLive(model="face"))
+        await settle()
+        if not sessions:
+            theatre.processes[0].begin()
+            await settle()
+        sessions.append(number)
+    opened = [one.message for one in stuck.glance()]
+    assert len(opened) == STUCK
+    _, mine = await scene.opened(reader)
+    a_tick = 0  # bytes of all its results
+    for number in range(1, TICKS + 1):
+        for live in opened:
+            theatre.frame(live, number, 1.0, 0.0)
+        theatre.frame(mine, number, 0.5, 0.0)
+        scene.run()
+        assert [one.message.number for one in await reader.hear()] == [number]
+        a_tick = a_tick or len(stuck.transport.outgoing)
+    assert a_tick * TICKS > 3 * CAPACITY  # it would be far more than a connection holds
+    assert stuck.transport.most_outgoing <= CAPACITY + a_tick
+    assert theatre.sessions.numbers()[0].counts.overruns == 0
+    newest = {one.message.live_id: one.message.number for one in await stuck.hear()}
+    assert set(newest.values()) == {TICKS}
+    assert len(newest) == STUCK
 
 
 async def test_another_connection_of_the_owner_feeds_and_watches() -> None:
