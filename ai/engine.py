@@ -425,7 +425,7 @@ class Engine:
         self._shelf.evict_idle()
         if self._lodging is not self._shelf:
             self._lodging.evict_idle()
-        if not self._roll.samples and not self._texts:
+        if not self._roll.samples and not self._texts and not self._shelf.is_loading:
             heap.give_back()
 
     # What the shelf asks, and is asked for.

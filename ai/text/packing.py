@@ -38,14 +38,21 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def pack(network: nn.Module) -> None:
-    """Pack every linear layer of a network, in place. A weight that something else uses too, as embeddings are, stands twice."""
-    for holder in list(network.modules()):
-        layer: Any
-        for name, layer in list(holder.named_children()):
-            if type(layer) in (nn.Linear, Conv1D):  # not what derives from them, which does something of its own
-                weight = layer.weight.detach()
-                bias = None if layer.bias is None else layer.bias.detach()
-                setattr(holder, name, PackedLinear(weight.t() if type(layer) is Conv1D else weight, bias))
+    """Pack every linear layer of a network, in place; each goes before the next. A weight that something else uses too, as
+    embeddings are, stands twice."""
+    for holder in [one for one in network.modules() if any(map(_is_linear, one.children()))]:
+        for name in [name for name, layer in holder.named_children() if _is_linear(layer)]:
+            setattr(holder, name, _packed(getattr(holder, name)))
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    return type(layer) in (nn.Linear, Conv1D)  # what derives from them does something of its own
+
+
+def _packed(layer: Any) -> PackedLinear:
+    weight = layer.weight.detach()
+    bias = None if layer.bias is None else layer.bias.detach()
+    return PackedLinear(weight.t() if type(layer) is Conv1D else weight, bias)
 
 
 def packed_bytes(network: nn.Module) -> int:

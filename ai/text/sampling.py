@@ -2,8 +2,7 @@
 
 The order, and what each leaves, are those of transformers' logits processors (generation/logits_process.py); a token is drawn by
 inverting the distribution at a number that each row draws for itself, so that it does not depend on who shares the batch. Of
-tokens that are exactly as likely as the last of `top_k`, transformers keeps all, this as many as were asked for; as likely as the
-last of `top_p` of a whole vocabulary, this keeps all. Imports torch.
+tokens that are exactly as likely as the last of `top_k`, transformers keeps all, this as many as were asked for. Imports torch.
 """
 
 from __future__ import annotations
@@ -15,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+COLD = 1e-4  # a temperature below: divided by less, logits leave the range of float32
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How one row chooses. `temperature` 0 is the likeliest; `top_k` 0 is all of them."""
+    """How one row chooses. A `temperature` of 0, or hardly more, is the likeliest; `top_k` 0 is all of them."""
 
     temperature: float
     top_p: float
@@ -65,9 +66,11 @@ def _likeliest(shares: Tensor, wanted: Tensor) -> Tensor:
     """The shares [rows, tokens] of the likeliest tokens that have `wanted` [rows, 1] together, in all 1; 0 for all others."""
     falling = _falling(shares)
     before = falling.cumsum(-1, dtype=torch.float64) - falling
-    count = (before < wanted).sum(-1, keepdim=True)
-    least = falling.gather(-1, count - 1)  # the first has nothing before it: it is always one of them
-    kept = torch.where((shares >= least) | (wanted >= 1), shares, 0.0)
+    count = (before < wanted).sum(-1, keepdim=True).clamp(min=1)
+    least = falling.gather(-1, count - 1)
+    above, alike = shares > least, shares == least
+    few = alike.cumsum(-1) <= count - above.sum(-1, keepdim=True)  # in half precision many are as likely as the last
+    kept = torch.where(above | (alike & few) | (wanted >= 1), shares, 0.0)
     return kept / kept.sum(-1, keepdim=True)
 
 
@@ -82,7 +85,7 @@ def _alike(choices: Sequence[Choice], size: int) -> list[list[int]]:
     """The rows by what has to be done for them: nothing but the likeliest, the likeliest few, the likeliest by share, all."""
     kinds: dict[int, list[int]] = {}
     for row, choice in enumerate(choices):
-        if choice.temperature == 0:
+        if choice.temperature < COLD:
             kind = 0
         elif 0 < choice.top_k < size:
             kind = 1
@@ -93,7 +96,7 @@ def _alike(choices: Sequence[Choice], size: int) -> list[list[int]]:
 
 
 def _pick(logits: Tensor, choices: Sequence[Choice], draws: Sequence[float]) -> list[int]:
-    if choices[0].temperature == 0:
+    if choices[0].temperature < COLD:
         return logits.argmax(-1).tolist()
     shares, tokens = shortlist(logits, choices)
     reached = shares.double().cumsum(-1)

@@ -60,7 +60,7 @@ class Writer:
         del self.rows[-1]
 
     def _take(self, logits: Tensor, rows: Sequence[Row]) -> None:
-        if not logits.isfinite().any(-1).all() or logits.isnan().any():
+        if not (logits < torch.inf).all() or not logits.isfinite().any(-1).all():
             raise GenerationError("the model's answer is not a number")
         choices = [Choice(row.request.temperature, row.request.top_p, row.request.top_k) for row in rows]
         tokens = next_tokens(logits, choices, [row.draw() for row in rows])

@@ -85,3 +85,19 @@ def test_without_temperature_it_is_the_likeliest() -> None:
     """Whatever is drawn."""
     opinions = logits(4, 4)
     assert next_tokens(opinions, [Choice(0.0, 0.5, 3)] * 4, [0.9] * 4) == opinions.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("choice", [Choice(1.0, 1e-50, 0), Choice(1e-38, 0.9, 0), Choice(1e-38, 1e-50, 5)], ids=str)
+def test_hardly_any_share_and_hardly_any_temperature_leave_the_likeliest(choice: Choice) -> None:
+    """What float32 takes for 0, or divides beyond its range, too; a neighbour is none the wiser."""
+    opinions = logits(2, 5)
+    neighbour = Choice(1.0, 0.9, 0)
+    (token, other) = next_tokens(opinions, [choice, neighbour], [0.999, 0.5])
+    assert token == int(opinions[0].argmax())
+    assert [other] == next_tokens(opinions[1:], [neighbour], [0.5])
+
+
+def test_of_tokens_as_likely_as_the_last_only_so_many_are_kept_as_are_needed() -> None:
+    """In half precision there are many: of ten tokens that are all alike half have half of the probability."""
+    shares, _ = shortlist(torch.zeros(1, 10), [Choice(1.0, 0.5, 0)])
+    assert int((shares > 0).sum()) == 5

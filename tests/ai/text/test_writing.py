@@ -241,8 +241,9 @@ def test_a_text_that_does_not_fit_the_budget_fails_alone(words: Path) -> None:
     assert list(written) == ["short"]
 
 
-def test_a_model_s_mistake_is_its_rows_own(words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not a number fails those that were written, and whoever comes after is written."""
+@pytest.mark.parametrize("wrong", ["nan", "inf"])
+def test_a_model_s_mistake_is_its_rows_own(words: Path, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    """What is not a number, or beyond all, fails those that were written, and whoever comes after is written."""
     house = House(words)
     from ai.text.model import TextModel
 
@@ -251,7 +252,7 @@ def test_a_model_s_mistake_is_its_rows_own(words: Path, monkeypatch: pytest.Monk
     def broken(self: TextModel, tokens: Any, rows: Any) -> torch.Tensor:
         calls[0] += 1
         logits = step(self, tokens, rows)
-        return logits * float("nan") if calls[0] == 3 else logits  # the first two are the check's and a sound one
+        return logits.fill_(float(wrong)) if calls[0] == 3 else logits  # the first two are the check's and a sound one
 
     monkeypatch.setattr(TextModel, "step", broken)
     house.write(request("a"), request("b"))
