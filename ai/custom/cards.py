@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ai.errors import InputError
 from ai.requests import CustomRequest, Json
 
 MODEL_TYPES = ("custom", "text-generation", "image-to-text", "classification", "embeddings", "image-to-image")
@@ -16,6 +17,9 @@ MODEL_TYPES = ("custom", "text-generation", "image-to-text", "classification", "
 
 COUNTED = ("integer", "number", "string", "array")
 """JSON's types of the inputs of which `units` says how much there is."""
+
+MOST_COST = 1e12
+"""Of one input of a call: all calls' costs are added up, for days and months, and a sum has to remain a number."""
 
 _PATH = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)(@(?P<argument>.+))?")
 
@@ -80,9 +84,9 @@ class CustomCard:
         return {}
 
     def cost_of(self, given: Mapping[str, Json], usual: float) -> float:
-        """Of a call with these inputs; `usual` is a call's where the class says nothing."""
+        """Of a call with these inputs; `usual` is a call's where the class says nothing. Raises InputError."""
         call = usual if self.cost is None else self.cost
-        return call + sum(each * units(given.get(name)) for name, each in self.cost_by.items())
+        return call + sum(_cost_by(name, given.get(name), each) for name, each in self.cost_by.items())
 
     def request(self, request_id: str, given: Mapping[str, Json], *, seed: int, priority: int) -> CustomRequest:
         """The request for an input that was checked by `input_schema`, its defaults filled in. Pictures become bytes."""
@@ -103,6 +107,14 @@ class CustomCard:
             return base64.b64decode(text, validate=True)
         except binascii.Error:
             return None
+
+
+def _cost_by(name: str, value: Json, each: float) -> float:
+    """What an input costs. Raises InputError: an integer may have hundreds of digits, and be no float at all."""
+    many = units(value)
+    if not many <= MOST_COST / each:
+        raise InputError(f"input.{name}", f"at most {MOST_COST / each:g}, by what it costs", "is too much")
+    return each * many
 
 
 def units(value: Json) -> float:

@@ -48,6 +48,11 @@ def _card(name: str, path: ClassPath, process: _Asked) -> CustomCard:
         reason = f"{path}: {told['reason']}"
         log.error("custom model %s cannot be used: %s\n%s", name, reason, told.get("trace", ""))
         return CustomCard(name=name, path=path, problem=reason)
+    if told["repeatable"] and not told["code"]:
+        log.warning(
+            "custom model %s says that it is repeatable, but nothing is answered as before: which files of code it may run"
+            " cannot be told, or they are too many, or among too many others", name,
+        )  # fmt: skip
     return CustomCard(
         name=name,
         path=path,

@@ -14,7 +14,7 @@ from server.errors import RecordsUnavailable
 from server.futures import Tasks
 from server.interfaces import AnswerRecords, ArtifactStore, Forgetting
 from server.job import Job
-from server.jobs.finishing import artifact_key, is_ours
+from server.jobs.finishing import is_ours, keys_ever
 
 log = structlog.get_logger("atelier.jobs")
 
@@ -93,7 +93,7 @@ class Cleaning:
         """
         painted = job.request.num_images if isinstance(job.request, GenerationRequest) else 1
         keys = [artifact.key for artifact in job.artifacts]
-        for key in keys or [artifact_key(job, index) for index in range(painted)]:
+        for key in keys or [key for index in range(painted) for key in keys_ever(job, index)]:
             if is_ours(key):
                 await self._artifacts.delete(key)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,12 +94,16 @@ def _places(card: Card) -> Iterator[str]:
 
 def _seen(path: Path) -> Iterator[_File]:
     """The files there, by name; what is none stands for itself. Raises OSError."""
-    if not path.is_dir():
-        there = path.stat() if path.exists() else None
-        yield _File(path.name, there.st_size, there.st_mtime_ns) if there else _File(str(path), 0, 0)
+    try:
+        there = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no path at all: it has a NUL
+        yield _File(str(path), 0, 0)
+        return
+    if not stat.S_ISDIR(there.st_mode):
+        yield _File(path.name, there.st_size, there.st_mtime_ns)
         return
     for folder, inner, names in os.walk(path):
         inner.sort()
         for name in sorted(names):
-            there = Path(folder, name).stat()
+            there = os.stat(os.path.join(folder, name))
             yield _File(os.path.relpath(os.path.join(folder, name), path), there.st_size, there.st_mtime_ns)

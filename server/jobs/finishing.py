@@ -137,6 +137,12 @@ def artifact_key(job: Job, index: int) -> str:
     return f"{name}-{index}{dot}{ending}" if index else job.object_key
 
 
+def keys_ever(job: Job, index: int) -> tuple[str, ...]:
+    """Where an image may lie that no record names: also where older versions stored it, in a folder for each job."""
+    key = artifact_key(job, index)
+    return (key,) if job.object_key else (key, f"{_OURS}{job.id}/{index}.png")
+
+
 def is_ours(key: str) -> bool:
     """Whether a picture is the server's to delete. One under a backend's own name is the backend's from the moment it is there:
     another job may have been asked for it before, and its address sold."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from ai.cards import PredictingCard
 from ai.custom.cards import CustomCard
-from ai.types import CustomRequest, GenerationRequest, Request, TextRequest
+from ai.types import CustomRequest, GenerationRequest, InputError, Request, TextRequest
+from server.errors import Code, Refusal
 
 PIXELS = 1_000_000  # a megapixel, as photographers have it
 TOKENS = 1000
@@ -20,10 +21,14 @@ class Costs:
     custom: float = 1.0
 
     def put_on(self, request: TextRequest | CustomRequest, card: PredictingCard) -> TextRequest | CustomRequest:
-        """The request, with what it costs: it is recorded so, and later settings do not change it."""
+        """The request, with what it costs: it is recorded so, and later settings do not change it. Raises Refusal where that
+        is beyond all measure."""
         if isinstance(request, TextRequest):
             return replace(request, cost=request.max_length / TOKENS * self.thousand_tokens)
-        cost = card.cost_of(request.input, self.custom) if isinstance(card, CustomCard) else self.custom
+        try:
+            cost = card.cost_of(request.input, self.custom) if isinstance(card, CustomCard) else self.custom
+        except InputError as error:
+            raise Refusal(Code.INVALID_PARAMETER, str(error), field=error.field, limit=error.limit) from None
         return replace(request, cost=cost)
 
 

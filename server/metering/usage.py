@@ -90,7 +90,8 @@ def usage_of(job: Job, gpu_seconds: float, prices: Prices) -> Usage:
     Of a job that was answered as the same was before nothing was made; it costs the share that the prices say.
     """
     made = job.state is JobState.SUCCEEDED
-    gpu_seconds = max(gpu_seconds, 0.0 if made else _seconds_of_process(job))
+    if not (made or gpu_seconds):
+        gpu_seconds = _seconds_of_process(job)
     begun = job.started_at is not None
     pictures = _pictures_made(job) if made else 0
     tokens = tokens_of(job) if made else 0
@@ -119,8 +120,13 @@ def _pictures_made(job: Job) -> int:
 
 
 def _seconds_of_process(job: Job) -> float:
-    """How long a custom model's process was at a job that was cut short before it had said so: it has nothing else to do."""
+    """How long a custom model's process was at a job that was cut short before it had said so: it has nothing else to do.
+
+    Of a job that was to be tried again nobody can tell: it may have waited all the time.
+    """
     if not isinstance(job.request, engine.CustomRequest) or job.started_at is None or job.completed_at is None:
+        return 0.0
+    if job.retries:
         return 0.0
     return max(0.0, job.completed_at - job.started_at)
 

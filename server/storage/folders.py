@@ -16,6 +16,10 @@ PIECE = 1 << 20  # bytes of a large file at a time
 
 Parts = tuple[str, ...]
 
+Known = tuple[int, int]
+"""Which folder it is: its inode, and when names were last made or removed in the one above (ns). The inode alone would not do: a
+file system may give it to the next folder that is made."""
+
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
@@ -39,15 +43,15 @@ class Folders:
     """Folders below `root`, opened step by step, so that nobody can put a link in the way; each once. Raises OSError.
 
     With `kept` they are made where they are missing; it holds those whose names are known to be on the disk: one that is there
-    may have been made a moment ago, by somebody who still waits for it.
+    may have been made a moment ago, by somebody who still waits for it, also in the place of one that was known.
     """
 
-    def __init__(self, root: Path, kept: set[Parts] | None = None) -> None:
+    def __init__(self, root: Path, kept: dict[Parts, Known] | None = None) -> None:
         if kept is not None:
             root.mkdir(parents=True, exist_ok=True)
         self._kept = kept
         self._handles: dict[Parts, int] = {(): os.open(root, os.O_RDONLY | os.O_DIRECTORY)}
-        self._unsure: dict[Parts, set[Parts]] = {}  # those in which something may be new, and the folders among that
+        self._unsure: dict[Parts, dict[Parts, int]] = {}  # in which something may be new: folders, by inode
 
     def handle(self, parts: Parts) -> int:
         """One of them."""
@@ -56,35 +60,37 @@ class Folders:
             return known
         above = self.handle(parts[:-1])
         if self._kept is not None:
-            self._make(parts, above, self._kept)
+            with suppress(FileExistsError):
+                os.mkdir(parts[-1], dir_fd=above)
+                self._kept.pop(parts, None)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         handle = self._handles[parts] = os.open(parts[-1], flags, dir_fd=above)
+        if self._kept is not None:
+            inode = os.fstat(handle).st_ino
+            if self._kept.get(parts) != (inode, os.fstat(above).st_mtime_ns):
+                self._unsure.setdefault(parts[:-1], {})[parts] = inode
         return handle
 
-    def _make(self, parts: Parts, above: int, kept: set[Parts]) -> None:
-        with suppress(FileExistsError):
-            os.mkdir(parts[-1], dir_fd=above)
-            kept.discard(parts)
-        if parts not in kept:
-            self._unsure.setdefault(parts[:-1], set()).add(parts)
-
     def forget(self, parts: Parts) -> None:
-        """Open this folder anew when it is next asked for: somebody has removed it, since it was empty."""
-        if parts in self._handles:
-            os.close(self._handles.pop(parts))
+        """Open this folder, and those above, anew when they are next asked for: somebody has removed one, since it was empty."""
+        for depth in range(1, len(parts) + 1):
+            if parts[:depth] in self._handles:
+                os.close(self._handles.pop(parts[:depth]))
 
     def changed(self, parts: Parts) -> None:
         """Something in it has another name now."""
-        self._unsure.setdefault(parts, set())
+        self._unsure.setdefault(parts, {})
 
     def keep(self, parts: Parts) -> None:
         """Wait until what is new in this folder, and in those above it, is on the disk."""
-        for depth in range(len(parts) + 1):
+        handles = [self.handle(parts[:depth]) for depth in range(len(parts) + 1)]  # some may have been forgotten
+        for depth, handle in enumerate(handles):
             if parts[:depth] in self._unsure:
-                os.fsync(self._handles[parts[:depth]])
+                changed_at = os.fstat(handle).st_mtime_ns  # first: what comes later may not be on the disk
+                os.fsync(handle)
                 named = self._unsure.pop(parts[:depth])
                 if self._kept is not None:
-                    self._kept |= named
+                    self._kept.update({inner: (inode, changed_at) for inner, inode in named.items()})
 
     def close(self) -> None:
         """Done with them."""
@@ -154,7 +160,7 @@ class _Writing:
                 os.unlink(self._name, dir_fd=self._folders.handle(self._above))
 
 
-def put_files(root: Path, files: Sequence[NewFile], kept: set[Parts]) -> list[OSError | None]:
+def put_files(root: Path, files: Sequence[NewFile], kept: dict[Parts, Known]) -> list[OSError | None]:
     """Each one's problem, if it has one; those without are on the disk, with all folders that lead there. `kept`: see Folders."""
     try:
         folders = Folders(root, kept)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from server.futures import Tasks
 from server.interfaces import ObjectChanged, Pool, StoredObject
 from server.object_keys import key_parts
-from server.storage.folders import Folders, NewFile, Parts, put_files
+from server.storage.folders import Folders, Known, NewFile, Parts, put_files
 
 PIECE = 1 << 20  # bytes at a time of what is streamed
 GROUPS = 4  # pictures that are put at once, in so many groups: while the disk keeps one, the next is written
@@ -35,7 +35,7 @@ class LocalArtifacts:
         self._base_url = base_url.rstrip("/")
         self._waiting: deque[tuple[NewFile, Future[None]]] = deque()
         self._groups = 0  # under way
-        self._kept: set[Parts] = set()  # folders whose names are on the disk, as far as that is known
+        self._kept: dict[Parts, Known] = {}  # folders whose names are on the disk, as far as that is known
         self._tasks = Tasks()
 
     async def put(self, key: str, data: bytes, content_type: str, sha256: str) -> None:

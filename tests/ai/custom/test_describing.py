@@ -7,11 +7,12 @@ import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from ai.custom.cards import ClassPath, CustomCard
-from ai.custom.code_files import code_files
+from ai.custom.code_files import MOST, code_files
 from ai.custom.describing import Terms, describe
 from ai.custom.launching import environment
 from tests.ai.custom.hosted import ODD
@@ -124,10 +125,63 @@ def test_a_repeatable_class_says_which_files_it_may_run(tmp_path: Path, monkeypa
 
 def test_a_class_among_too_many_files_says_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one that is in no file; then none of its answers is given again."""
-    assert code_files(["tests.ai.custom.odd"], most=5) == ()
-    assert len(code_files(["tests.ai.custom.odd"])) > 5
+    assert code_files(["tests.ai.custom.hosted"], most=5) == ()
+    assert len(code_files(["tests.ai.custom.hosted"], most=10_000)) > 5
     monkeypatch.setitem(sys.modules, "made_up", ModuleType("made_up"))
     assert code_files(["made_up"]) == code_files(["never_imported"]) == ()
+
+
+def test_a_class_among_too_many_entries_says_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of any kind, and folders: whoever keeps a million weights beside the code does not have them all looked at."""
+    seen: list[str] = []
+    scandir = os.scandir
+
+    def noted(folder: str) -> Any:
+        seen.append(os.path.basename(folder))
+        return scandir(folder)
+
+    package = tmp_path / "atop"
+    for number in range(20):
+        (package / "weights" / f"{number}").mkdir(parents=True)
+        (package / "weights" / f"{number}.bin").touch()
+    (package / "__init__.py").touch()
+    module = ModuleType("atop")
+    module.__file__, module.__path__ = str(package / "__init__.py"), [str(package)]
+    monkeypatch.setitem(sys.modules, "atop", module)
+    assert code_files(["atop"], most_entries=42) == (str(package / "__init__.py"),)
+    assert code_files(["atop"], most_entries=41) == ()
+    monkeypatch.setattr(os, "scandir", noted)
+    assert code_files(["atop"], most_entries=10) == ()
+    assert seen == ["atop", "weights"]
+
+
+def test_a_class_whose_own_file_is_not_found_says_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was loaded from elsewhere than where its package says it is: the files there are not what it runs."""
+    (tmp_path / "split").mkdir()
+    (tmp_path / "split" / "__init__.py").touch()
+    top, inner = ModuleType("split"), ModuleType("split.inner")
+    top.__file__, top.__path__ = str(tmp_path / "split" / "__init__.py"), [str(tmp_path / "split")]
+    monkeypatch.setitem(sys.modules, "split", top)
+    monkeypatch.setitem(sys.modules, "split.inner", inner)
+    assert code_files(["split"]) == (top.__file__,)
+    inner.__file__ = str(tmp_path / "inner.py")
+    assert code_files(["split.inner"]) == ()
+
+
+def test_a_repeatable_class_that_is_never_answered_as_before_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, when it is asked what it takes; nobody would know else why nothing is."""
+    (tmp_path / "many.py").write_text(MODEL.format(name="Many"))
+    for number in range(MOST):
+        (tmp_path / f"beside_{number}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        (card,) = describe({"many": ClassPath.read("many:Many")}, TERMS)
+    assert (card.problem, card.repeatable, card.code) == ("", True, ())
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
+        "custom model many says that it is repeatable"
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "module", "module:", ":Class", "a.b.c", "a-b:C", "a:b:c", "a:B@", "/a/b:C"])

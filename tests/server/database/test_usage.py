@@ -175,6 +175,20 @@ async def test_a_custom_model_s_seconds_are_counted_to_a_cancel(books: Books, st
     assert (row.gpu_seconds, row.price) == (7.0, 14.0 if state is JobState.CANCELED else 0.0)
 
 
+async def test_seconds_that_a_custom_model_told_are_not_added_to(books: Books) -> None:
+    """Whoever cancels while a picture that could not be stored waits for its next try does not pay for the waiting."""
+    told, untold = (
+        replace(a_job(name), request=CustomRequest(request_id=name, model="scaler", cost=0.5)) for name in ("a", "b")
+    )
+    books.times.engine_events([Finished("a", (), (), 1.5)])
+    for job in (told, untold):  # of the second another node was told, or a server that was ended since
+        await books.there.store.admit(job)
+        begun = await books.there.store.move(moved(job, JobState.PROCESSING, at=MORNING, last_event=1))
+        waits = await books.there.store.move(moved(begun, JobState.RETRYING, at=MORNING + 2, last_event=2))
+        await books.there.store.move(moved(waits, JobState.CANCELED, at=MORNING + 152, last_event=3))
+    assert [(row.gpu_seconds, row.price) for row in books.rows()] == [(1.5, 3.0), (0.0, 0.0)]
+
+
 async def test_what_was_cancelled_before_it_began_costs_nothing(books: Books) -> None:
     """No cost, no price."""
     job = a_job("job-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,24 @@ async def test_a_custom_model_is_known_by_all_the_files_that_it_may_run(tmp_path
     assert [await is_scaled_anew(house) for _ in range(2)] == [True, False]
     files[1].write_text("radius = 3")
     assert [await is_scaled_anew(house) for _ in range(2)] == [True, True]
+
+
+async def test_each_file_of_a_custom_model_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every prediction: there may be hundreds."""
+    files = [tmp_path / f"{number}.py" for number in range(5)]
+    for file in files:
+        file.write_text("")
+    house = a_house(cards=(CARD, replace(CUSTOM, code=tuple(map(str, files)))))
+    looked: list[str] = []
+    look = os.stat
+
+    def noted(path: Any, **given: Any) -> os.stat_result:
+        looked.append(str(path))
+        return look(path, **given)
+
+    monkeypatch.setattr(os, "stat", noted)
+    assert await is_scaled_anew(house)
+    assert [path for path in looked if path.startswith(str(tmp_path))] == list(map(str, files))
 
 
 async def test_of_custom_models_those_that_say_they_are_repeatable() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ai.custom.cards import ClassPath, CustomCard
 from server.commands import Predict
-from server.errors import RecordsUnavailable, Refusal
+from server.errors import Code, RecordsUnavailable, Refusal
 from server.job import Job
 from server.limits import COST, REQUESTS, LimitReached, Rate
 from server.metering.cost import cost_of
@@ -64,6 +64,19 @@ async def test_texts_and_calls_of_custom_models_are_charged_too() -> None:
     await house.text(given={"max_length": 50})
     with pytest.raises(LimitReached, match="cost"):
         await house.text(given={"max_length": 50})
+
+
+async def test_what_would_cost_beyond_all_measure_is_no_job() -> None:
+    """It is refused by the name of the input, as any that does not fit; nothing is charged, no place taken."""
+    schema = {"times": {"type": "integer"}}
+    scaler = CustomCard(name="scaler", path=ClassPath("a.b", "C"), input_schema=schema, cost_by={"times": 0.5})
+    house = House(rates=[TWO], cards=(CARD, scaler))
+    with pytest.raises(Refusal) as refused:
+        await house.submit(Predict(owner=ADA, model="scaler", input={"times": 10**400}))
+    assert (refused.value.code, refused.value.field) == (Code.INVALID_PARAMETER, "input.times")
+    assert house.is_free()
+    for _ in range(2):
+        await house.submit(Predict(owner=ADA, model="scaler", input={"times": 1}))
 
 
 async def test_a_repeated_request_is_charged_once() -> None:

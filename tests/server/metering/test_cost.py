@@ -10,6 +10,7 @@ import pytest
 from ai.custom.cards import ClassPath, CustomCard
 from ai.text.cards import TextCard
 from ai.types import CustomRequest, GenerationRequest, TextRequest
+from server.errors import Code, Refusal
 from server.metering.cost import Costs, cost_of
 
 REQUEST = GenerationRequest(
@@ -68,3 +69,14 @@ def test_a_custom_model_s_call_costs_what_its_class_says_or_the_settings() -> No
     """A class that says nothing has the settings' cost."""
     assert cost_of(Costs(custom=3.0).put_on(CALL, SCALER)) == 3.0
     assert cost_of(Costs(custom=3.0).put_on(CALL, replace(SCALER, cost=0.25))) == 0.25
+
+
+@pytest.mark.parametrize("times", [10**400, 10**308, 1e308, float("inf"), 2_000_000_000_001])
+def test_a_call_whose_cost_is_beyond_all_measure_is_refused_by_its_input(times: float) -> None:
+    """An integer may be no float at all, and one infinite cost would be every later sum's."""
+    card = replace(SCALER, cost_by={"text": 10.0, "times": 0.5})
+    with pytest.raises(Refusal) as refused:
+        Costs().put_on(replace(CALL, input={"text": "x", "times": times}), card)
+    assert (refused.value.code, refused.value.field) == (Code.INVALID_PARAMETER, "input.times")
+    assert refused.value.limit == "at most 2e+12, by what it costs"
+    assert cost_of(Costs().put_on(replace(CALL, input={"times": 2_000_000_000_000}), card)) == 1e12 + 1

@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,75 @@ async def test_a_folder_that_somebody_else_has_just_made_is_waited_for_too(
         await store.delete(name)
     await store.put("jobs/job-1/2.png", b"png", "image/png", "")
     assert synced[7:] == ["jobs", "job-1"], "the folder was removed, and is a new one"
+
+
+async def test_a_folder_that_another_process_made_anew_is_waited_for_too(
+    store: LocalArtifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose name was known to be on the disk is gone, whoever deleted its last picture; of this one nobody knows."""
+    jobs = tmp_path / "data/artifacts/jobs"
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    other = LocalArtifacts(tmp_path / "data" / "artifacts", InlinePool())
+    await store.put("jobs/hour/0.png", b"png", "image/png", "")
+    os.utime(jobs, ns=(1, 1))  # so that clocks that are coarse still tell the change
+    await store.put("jobs/hour/1.png", b"png", "image/png", "")
+    monkeypatch.setattr(folders.os, "fsync", noted)  # type: ignore[attr-defined]
+    await store.put("jobs/hour/2.png", b"png", "image/png", "")
+    assert synced[1:] == ["hour"]
+    for number in range(3):
+        await other.delete(f"jobs/hour/{number}.png")
+    (jobs / "hour").mkdir()  # by another process, which has not waited for it yet
+    synced.clear()
+    await store.put("jobs/hour/3.png", b"png", "image/png", "")
+    assert synced[1:] == ["jobs", "hour"]
+
+
+async def test_folders_that_go_with_the_one_above_while_a_picture_comes_are_made_anew(tmp_path: Path) -> None:
+    """Each is opened anew, since none can be made in a folder that is gone."""
+    known = folders.Folders(tmp_path, {})
+    try:
+        known.handle(("a",))
+        (tmp_path / "a").rmdir()
+        with pytest.raises(FileNotFoundError):
+            known.handle(("a", "b"))
+        known.forget(("a", "b"))
+        known.handle(("a", "b"))
+        known.keep(("a", "b"))
+    finally:
+        known.close()
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+async def test_a_folder_that_cannot_be_opened_anew_is_one_picture_s_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours in the group are stored, also one in a folder below that, which the disk has still to be told of."""
+    made = os.open
+    troubles = [(".writing-", FileNotFoundError(2, "gone")), ("job-1", OSError(24, "Too many open files"))]
+
+    def opening(path: Any, flags: int, *given: int, **named: int) -> int:
+        handle = made(path, flags, *given, **named)
+        above = os.readlink(f"/proc/self/fd/{named['dir_fd']}") if "dir_fd" in named else ""
+        after_the_first = (tmp_path / "jobs" / "job-1" / "inner").exists() and not above.endswith("inner")
+        if after_the_first and troubles and str(path).startswith(troubles[0][0]):
+            os.close(handle)
+            raise troubles.pop(0)[1]
+        return handle
+
+    monkeypatch.setattr(folders.os, "open", opening)  # type: ignore[attr-defined]
+    store = LocalArtifacts(tmp_path, InlinePool())
+    keys = ["jobs/job-1/inner/0.png", "jobs/job-1/1.png", "jobs/job-2/2.png"]
+    puts = [store.put(key, b"png", "image/png", "") for key in keys]
+    outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["None", "[Errno 24] Too many open files", "None"]
+    assert troubles == []
+    assert [await store.read(key, 0, 9) for key in (keys[0], keys[2])] == [b"png"] * 2
 
 
 async def test_a_folder_that_goes_while_a_picture_comes_is_made_anew(
