@@ -199,7 +199,9 @@ def _add_streams(router: APIRouter, here: Predictions) -> None:
             return Response(status_code=204)
         from_event = heard.number + (heard.part < 0 and heard.told == 0)
         listener = await listen_to(parts, owner, job.id, max(0, from_event), previews=False)
-        return EventStream(listener, encoding(base_url(parts, request), progress=progress, heard=heard))
+        has_deadline = job.deadline_seconds is not None
+        encode = encoding(base_url(parts, request), progress=progress, heard=heard, has_deadline=has_deadline)
+        return EventStream(listener, encode)
 
 
 def _add_models(router: APIRouter, here: Predictions) -> None:

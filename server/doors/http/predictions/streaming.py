@@ -44,8 +44,9 @@ def heard_last(last_event_id: str | None) -> Heard | None:
     return Heard(int(number), NOTHING if part is None else int(part), int(told or 0))
 
 
-def encoding(base_url: str, *, progress: bool, heard: Heard) -> Encode:
-    """How one stream's events become bytes; what was heard is left out. A text is told once, whatever its pieces overlap by."""
+def encoding(base_url: str, *, progress: bool, heard: Heard, has_deadline: bool) -> Encode:
+    """How the events of one job's stream become bytes; what was heard is left out. A text is told once, whatever its pieces
+    overlap by. A job that `has_deadline` is told as canceled by it, as in `server.listing.is_overdue`."""
     told = heard.told
 
     def spoken(text: str, offset: int) -> str:
@@ -63,7 +64,7 @@ def encoding(base_url: str, *, progress: bool, heard: Heard) -> Encode:
         if isinstance(event, Output):
             more = spoken(event.text, event.offset)
             return _sse(f"{event.number}+{told}", "output", more) if more else b""
-        parts = _PARTS[type(event)](event, base_url)
+        parts = _CANCELED if has_deadline and _is_late(event) else _PARTS[type(event)](event, base_url)
         if isinstance(event, Succeeded) and isinstance(event.output, str):
             parts = [
                 ("output", spoken(event.output, 0)),
@@ -118,17 +119,18 @@ def _succeeded(event: Succeeded, base_url: str) -> _Parts:
     return [*found, ("done", "{}")]
 
 
-def _failed(event: Failed, base_url: str) -> _Parts:
-    if event.failure.code is Code.DEADLINE_EXCEEDED:
-        return [("done", '{"reason":"canceled"}')]
-    return [("error", event.failure.message), ("done", '{"reason":"error"}')]
+_CANCELED: _Parts = [("done", '{"reason":"canceled"}')]
+
+
+def _is_late(event: Event) -> bool:
+    return isinstance(event, Failed) and event.failure.code is Code.DEADLINE_EXCEEDED
 
 
 _PARTS: dict[type, Callable[..., _Parts]] = {
     Accepted: lambda event, base_url: [],
     Preview: lambda event, base_url: [],
     Succeeded: _succeeded,
-    Failed: _failed,
-    Canceled: lambda event, base_url: [("done", '{"reason":"canceled"}')],
+    Failed: lambda event, base_url: [("error", event.failure.message), ("done", '{"reason":"error"}')],
+    Canceled: lambda event, base_url: _CANCELED,
 }
 """What the other events are told by."""

@@ -92,16 +92,18 @@ async def test_who_comes_back_hears_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "heard"),
+    ("error", "wish", "heard"),
     [
-        (OutOfMemory("no room"), [("error", "no room"), ("done", '{"reason":"error"}')]),
-        (DeadlineExceeded("too late"), [("done", '{"reason":"canceled"}')]),
+        (OutOfMemory("no room"), {}, [("error", "no room"), ("done", '{"reason":"error"}')]),
+        (DeadlineExceeded("too late"), {"cancel-after": "60s"}, [("done", '{"reason":"canceled"}')]),
+        (DeadlineExceeded("its model's"), {}, [("error", "its model's"), ("done", '{"reason":"error"}')]),
     ],
 )
-async def test_a_stream_says_why_there_is_no_picture(error: Any, heard: Any) -> None:
-    """What failed it; what its deadline ended was canceled then."""
+async def test_a_stream_says_why_there_is_no_picture(error: Any, wish: dict[str, str], heard: Any) -> None:
+    """What failed it; what its own deadline ended was canceled then."""
     door = Door()
-    job_id = await asked(door)
+    body = {"model_id": "demo", "input": {"prompt": "a star"}}
+    job_id = (await door.ask("POST", "/v1/predictions", body, headers=wish)).json()["id"]
     door.house.painter.fail(job_id, error)
     await settle()
     answer = await door.ask("GET", f"/v1/predictions/{job_id}/stream")
