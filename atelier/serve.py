@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -79,7 +79,15 @@ def settle_memory() -> None:
     gc.set_threshold(*COLLECTED_AFTER)
 
 
-class Serving(Starting[Service]):
+class Abandonable(Service, Protocol):
+    """A service whose start need not be waited for."""
+
+    def abandon(self) -> None:
+        """It is to stop, though it may not have started yet."""
+        ...
+
+
+class Serving(Starting[Abandonable]):
     """One run of a service on the reactor."""
 
     def begin(self) -> None:
@@ -103,7 +111,11 @@ class Serving(Starting[Service]):
         self._reactor.stop()
 
     async def _end(self) -> None:
-        if self._starting is None or not await self._starting:
+        if self._starting is None:
+            return
+        if not self._starting.done():
+            self._service.abandon()
+        if not await self._starting:
             return
         try:
             await self._service.stop()

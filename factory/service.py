@@ -34,6 +34,7 @@ from factory.records import Records
 from factory.settings_shelf import HandingOut
 from factory.sockets import given
 from factory.storage import Storage
+from factory.supervisor import NotStarted
 from factory.tcp import TcpDoor
 from factory.tracing import tracing
 from factory.udp import UdpHouse
@@ -78,6 +79,8 @@ class AtelierService:
         self._ports: list[Any] = []  # IListeningPort, which mypy cannot read
         self.addresses: list[str] = []
         self.threads_left = False  # after stop: whether some thread would not end
+        self._abandoned = False  # told to stop before it had started
+        self._abandoning = Tasks()
 
         self._measuring = measuring = Measuring(settings, reactor, cards)
         self._tracing = traces = tracing(settings, reactor)
@@ -253,7 +256,7 @@ class AtelierService:
     async def start(self) -> None:
         """Open the records, listen, load the default model, go on with what an earlier life has left.
 
-        Raises SettingsError, or CannotListenError.
+        Raises SettingsError, CannotListenError, or NotStarted where it was told to stop meanwhile.
         """
         await self._records.open()
         try:
@@ -261,8 +264,9 @@ class AtelierService:
             await self._adapters.open()
             await self._models.open()
             await self._handing_out.open()
-            left = await self._jobs.recovery.take_up() if self._settings.role != "gateway" else []
             await self._measuring.listen(self._health)
+            await self._load_stream_models()
+            left = await self._jobs.recovery.take_up() if self._settings.role != "gateway" else []
             if self._settings.role != "worker":
                 await self._listen()
         except BaseException:
@@ -294,11 +298,20 @@ class AtelierService:
             self._jobs.canceling.begin()
         log.info("server.listening", addresses=self.addresses, jobs_taken_up=len(left))
 
-    async def _listen(self) -> None:
-        if (
-            self._settings.stream_ready
-        ):  # before anybody comes, so that who comes over from a process that died need not wait
+    def abandon(self) -> None:
+        """It is to stop, and need not have started before: wait for no model any more."""
+        self._abandoned = True
+        self._abandoning.start(self._live.stop())
+
+    async def _load_stream_models(self) -> None:
+        # Before anybody comes, so that who comes over from a process that died need not wait; and before leases of jobs are
+        # taken, which are renewed only once the server has started.
+        if self._settings.stream_ready and self._settings.role != "worker" and not self._abandoned:
             await self._live.keep_ready()
+        if self._abandoned:
+            raise NotStarted("it was told to stop")
+
+    async def _listen(self) -> None:
         try:
             number = self._settings.given_sockets().get("tcp")
             bound = None if number is None else given(number, "ATELIER_SOCKETS")

@@ -125,7 +125,7 @@ class Sessions:
 
     async def keep_ready(self) -> None:
         """Load all models now, for sessions that are to come, and keep them. Returns when each is loaded or has shown that it is
-        none; after READY_TIME though they still load."""
+        none; after READY_TIME though they still load, and when everything stops."""
         loop = asyncio.get_running_loop()
         looked_at: list[asyncio.Future[None]] = []
         for stage in self._stages.values():
@@ -140,7 +140,8 @@ class Sessions:
         try:
             await stage.keep()
         except Refusal as refusal:  # whoever opens a session has it tried again
-            log.error("live.not_ready", model=stage.model.name, reason=refusal.message)
+            if not self._stopped:
+                log.error("live.not_ready", model=stage.model.name, reason=refusal.message)
         finally:
             looked_at.set_result(None)
 

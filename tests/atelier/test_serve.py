@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from atelier.child import ChildServer, ServerDied, clean_environment
+from atelier.serve import Serving
+from factory.supervisor import NotStarted
 from tests.atelier.command import Command, run
 from tests.bot.fake_server import FakeServer
 
@@ -34,6 +38,44 @@ async def test_it_says_where_it_listens_and_ends_on_ctrl_c(tmp_path: Path) -> No
     ended = await command.ended()
     assert (ended.status, ended.out) == (0, "")
     assert "Traceback" not in ended.err
+
+
+class Endless:
+    """A service that starts until it is abandoned."""
+
+    live_jobs = 0
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self._abandoned = asyncio.Event()
+
+    async def start(self) -> None:
+        await self._abandoned.wait()
+        raise NotStarted("it was told to stop")
+
+    def abandon(self) -> None:
+        self._abandoned.set()
+
+    async def stop(self) -> None:
+        raise AssertionError("it has not started")
+
+
+class Stopped:
+    """A reactor that is asked to stop."""
+
+    def stop(self) -> None:
+        """It is about to."""
+
+
+async def test_a_signal_ends_a_start_that_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+    """With status 0, and no word of anything that is wrong."""
+    serving = Serving(Stopped(), Endless())
+    serving._starting = asyncio.ensure_future(serving._start())
+    await asyncio.sleep(0)
+    serving._signalled(signal.SIGTERM)
+    await asyncio.wait_for(serving._end(), 10)
+    assert serving.status == 0
+    assert "cannot start" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

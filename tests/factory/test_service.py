@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from config import SettingsError, load_settings
 from factory.jobs import new_job_id
-from factory.service import make_service
+from factory.service import AtelierService, make_service
+from factory.supervisor import NotStarted
+from server.job import Job
 
 CARD = "[defaults]\nwidth = {width}\nheight = 128\nnum_inference_steps = {steps}\nguidance_scale = 4.0\n"
 
@@ -72,6 +75,63 @@ async def test_an_endpoint_that_cannot_be_read_stops_the_start(reactor: Any, tmp
     with pytest.raises(SettingsError, match="ATELIER_TCP_LISTEN"):
         await service.start()
     await service.stop()
+
+
+class Slow:
+    """A server whose stream models take until a test says so, and who has asked for jobs' leases by then."""
+
+    def __init__(self, reactor: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = load_settings(
+            tcp_listen="tcp:0:interface=127.0.0.1", http_listen="off", udp=False, data_dir=folder, stream_ready=True
+        )
+        self.service: AtelierService = make_service(given, reactor)
+        self.asked = 0
+        self.loading = asyncio.Event()
+        self.loaded = asyncio.Event()
+        stop = self.service._live.stop
+
+        async def keep_ready() -> None:
+            self.loading.set()
+            await self.loaded.wait()
+
+        async def stop_loading() -> None:
+            self.loaded.set()
+            await stop()
+
+        async def take_up() -> list[Job]:
+            self.asked += 1
+            raise SettingsError("so far, and no further")
+
+        monkeypatch.setattr(self.service._live, "keep_ready", keep_ready)
+        monkeypatch.setattr(self.service._live, "stop", stop_loading)
+        monkeypatch.setattr(self.service._jobs.recovery, "take_up", take_up)
+
+
+async def test_no_job_is_taken_up_while_stream_models_load(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases are renewed only by a server that has started: they would end meanwhile, and others would have the jobs too."""
+    slow = Slow(reactor, tmp_path, monkeypatch)
+    starting = asyncio.ensure_future(slow.service.start())
+    await asyncio.wait_for(slow.loading.wait(), 30)
+    assert slow.asked == 0
+    slow.loaded.set()
+    with pytest.raises(SettingsError, match="no further"):
+        await starting
+    assert slow.asked == 1
+
+
+async def test_a_start_that_is_abandoned_waits_for_no_model(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends at once, and has taken no job up and listened nowhere."""
+    slow = Slow(reactor, tmp_path, monkeypatch)
+    starting = asyncio.ensure_future(slow.service.start())
+    await asyncio.wait_for(slow.loading.wait(), 30)
+    slow.service.abandon()
+    with pytest.raises(NotStarted):
+        await asyncio.wait_for(starting, 30)
+    assert (slow.asked, slow.service.addresses) == (0, [])
 
 
 def test_job_ids_cannot_be_guessed_and_are_storage_keys() -> None:

@@ -23,7 +23,7 @@ from config import load_settings
 from config.settings import DEMO_MODEL
 from factory.service import AtelierService, make_service
 from proto import atelier_pb2 as pb
-from tests.integration.cores import Waits, stream_processes
+from tests.integration.cores import Waits, stream_processes, worst
 from tests.integration.eventually import until
 from tests.integration.raw_client import RawClient
 from tests.integration.served import ROOT, serving
@@ -113,7 +113,7 @@ async def test_a_killed_stream_process_costs_its_sessions_less_than_a_second(
 
         await asyncio.wait_for(asyncio.gather(send(), hear()), 30)
         gaps = [(then - when, more - waited) for (when, waited, _), (then, more, _) in itertools.pairwise(heard)]
-        gap, waited = max(gaps)
+        gap, waited = worst(gaps)
         told = f"{gap:.3f} s without a result, while one of those at work waited {waited:.3f} s for a core"
         with capsys.disabled():
             print(f"\nstream process: {told}")  # noqa: T201

@@ -51,3 +51,15 @@ async def test_a_model_that_takes_long_holds_nobody_up_for_ever() -> None:
     opened, _ = await theatre.opened()
     assert opened.model.name == "face"
     await theatre.sessions.stop()
+
+
+async def test_a_stop_waits_for_no_model(logs: list[Any]) -> None:
+    """Those that load are ended; nothing is told to be wrong with them."""
+    theatre = Theatre(FACE)
+    ready = asyncio.ensure_future(theatre.sessions.keep_ready())
+    await settle()
+    await theatre.sessions.stop()
+    await settle()
+    assert ready.done()
+    assert theatre.processes[0].gone
+    assert "live.not_ready" not in [line["event"] for line in logs]
