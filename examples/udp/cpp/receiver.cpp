@@ -40,6 +40,7 @@ namespace {
 constexpr std::size_t kHeader = 24;  // bytes: 8 of the key's id, 16 of the tag
 constexpr std::size_t kTag = 16;
 constexpr std::size_t kLargest = 1200;  // bytes of a datagram
+constexpr std::size_t kMostValues = 1024;  // of a result: the server's models have no more (MAX_NAMES)
 constexpr double kAgain = 0.5;          // seconds until what was not answered is said again
 constexpr double kPatience = 15;        // seconds without an answer after which it is given up
 
@@ -157,7 +158,7 @@ public:
         }
         std::array<char, kLargest + 1> datagram;
         for (ssize_t size; (size = recv(socket_.number(), datagram.data(), datagram.size(), 0)) > 0;)
-            if (const auto message = Open(std::string(datagram.data(), static_cast<std::size_t>(size)))) Take(*message, now);
+            if (const auto message = Open(std::string(datagram.data(), static_cast<std::size_t>(size)))) TakeAny(*message, now);
     }
 
 private:
@@ -172,6 +173,33 @@ private:
         fcntl(socket_.number(), F_SETFL, O_NONBLOCK);
     }
 
+    struct Opened {
+        udp::ServerDatagram message;
+        bool is_signed;
+    };
+
+    // What is not signed anybody can send who can pretend the server's address: only what the server sends so is taken, and an
+    // end only as a hint, which the answer to our next heartbeat bears out: fewer subscriptions than we had.
+    void TakeAny(const Opened& opened, double now) {
+        const udp::ServerDatagram& message = opened.message;
+        if (opened.is_signed) return Take(message, now);
+        switch (message.message_case()) {
+            case udp::ServerDatagram::kNames:
+            case udp::ServerDatagram::kLiveResult:
+            case udp::ServerDatagram::kJobProgress:
+                return Take(message, now);
+            case udp::ServerDatagram::kJobEnded:
+                ended_ = udp::JobEnded::State_Name(message.job_ended().state());
+                break;
+            case udp::ServerDatagram::kLiveEnded:
+                ended_ = "ended: " + message.live_ended().code_name();
+                break;
+            default:
+                return;
+        }
+        due_ = std::min(due_, now + kAgain);
+    }
+
     void Take(const udp::ServerDatagram& message, double now) {
         heard_ = now;
         switch (message.message_case()) {
@@ -184,19 +212,28 @@ private:
                 due_ = now + heartbeat_;
                 break;
             case udp::ServerDatagram::kAlive:
-                if (message.alive().subscriptions() > 0) break;
+                if (message.alive().subscriptions() > 0) {
+                    ended_.clear();  // not yet, or it was not the server that said so
+                    break;
+                }
+                if (next_ > 0 && !ended_.empty()) {
+                    over = ended_;
+                    break;
+                }
                 next_ = 0;  // the server has forgotten us: subscribe anew
                 due_ = 0;
                 break;
             case udp::ServerDatagram::kNames:
-                for (int at = 0; at < message.names().names_size(); ++at)
+                for (int at = 0; at < message.names().names_size(); ++at) {
+                    if (message.names().first_index() + static_cast<std::size_t>(at) >= kMostValues) break;
                     names[message.names().first_index() + static_cast<std::uint32_t>(at)] = message.names().names(at);
+                }
                 break;
             case udp::ServerDatagram::kLiveResult: {
                 const udp::LiveResult& result = message.live_result();
-                if (!IsNew(result.sequence())) break;
                 const std::size_t first = result.first_index(), count = static_cast<std::size_t>(result.values_size());
-                values.resize(std::max<std::size_t>(result.total(), first + count));
+                if (result.total() > kMostValues || first + count > result.total() || !IsNew(result.sequence())) break;
+                values.resize(result.total());
                 std::copy(result.values().begin(), result.values().end(), values.begin() + static_cast<std::ptrdiff_t>(first));
                 break;
             }
@@ -241,14 +278,14 @@ private:
         send(socket_.number(), datagram.data(), datagram.size(), 0);  // what does not leave is said again when it is due
     }
 
-    std::optional<udp::ServerDatagram> Open(const std::string& datagram) const {
+    std::optional<Opened> Open(const std::string& datagram) const {
         if (datagram.size() <= kHeader || datagram.size() > kLargest) return std::nullopt;
         const std::string head = datagram.substr(0, 8), body = datagram.substr(kHeader);
         const bool for_all = head == std::string(8, '\0');
         if (!for_all && CRYPTO_memcmp(Tag('S', head, body).data(), datagram.data() + 8, kTag) != 0) return std::nullopt;
-        udp::ServerDatagram message;
-        if (!message.ParseFromString(body)) return std::nullopt;
-        return message;
+        Opened opened{{}, !for_all};
+        if (!opened.message.ParseFromString(body)) return std::nullopt;
+        return opened;
     }
 
     std::string Tag(char direction, const std::string& head, const std::string& body) const {
@@ -266,6 +303,7 @@ private:
     std::uint64_t sequence_ = 0;  // of what we say
     std::uint64_t cookie_ = 0;
     std::uint64_t next_ = 0;  // of the topic; 0: not subscribed yet
+    std::string ended_;       // how, as was said without a signature
     double due_ = 0;
     double heard_ = Now();
 };
