@@ -26,6 +26,7 @@ from proto import atelier_pb2 as pb
 from proto import atelier_udp_pb2 as udp
 
 HEADER = 24  # bytes: 8 of the key's id, 16 of the tag
+SIGNED = {"challenge", "subscribed", "alive", "refused", "evicted"}  # the server says them to nobody unsigned
 AGAIN = 0.5  # seconds until what was not answered is said again
 KEPT = 600  # points of a curve: twenty seconds at thirty a second
 BARS = " ▁▂▃▄▅▆▇█"
@@ -125,9 +126,11 @@ class Receiver:
         except (TimeoutError, ConnectionRefusedError):  # refused: nobody listens there any more
             return None
         head, tag, body = datagram[:8], datagram[8:HEADER], datagram[HEADER:]
-        if head != bytes(8) and not hmac.compare_digest(tag, self._tag(b"S", head + body)):
+        for_all = head == bytes(8)
+        if not for_all and not hmac.compare_digest(tag, self._tag(b"S", head + body)):
             return None
-        return udp.ServerDatagram.FromString(body)
+        message = udp.ServerDatagram.FromString(body)
+        return None if for_all and message.WhichOneof("message") in SIGNED else message
 
     def _tag(self, direction: bytes, signed: bytes) -> bytes:
         return hmac.digest(self._key, direction + signed, "sha256")[:16]

@@ -26,6 +26,7 @@ namespace Atelier.Examples
     public sealed class Receiver : IDisposable
     {
         const int Header = 24;      // bytes: 8 of the key's id, 16 of the tag
+        const uint MostValues = 1024;  // of a result: the server's models have no more
         const double Again = 0.5;   // seconds until what was not answered is said again
         const byte FromClient = (byte)'C', FromServer = (byte)'S';
 
@@ -128,7 +129,8 @@ namespace Atelier.Examples
                     break;
                 case ServerDatagram.MessageOneofCase.LiveResult:
                     var result = message.LiveResult;
-                    if (!IsNew(result.Sequence)) break;
+                    if (result.Total > MostValues || result.FirstIndex > result.Total) break;  // anybody may have sent it
+                    if (result.Values.Count > result.Total - result.FirstIndex || !IsNew(result.Sequence)) break;
                     if (Values.Length != result.Total) Values = new float[result.Total];
                     for (var at = 0; at < result.Values.Count; at++)
                         Values[(int)result.FirstIndex + at] = result.Values[at];
@@ -175,6 +177,22 @@ namespace Atelier.Examples
             catch (SocketException) { }  // said again when it is due
         }
 
+        /// <summary>Whether the server says it to all at once, unsigned: whoever else says so unsigned is not it.</summary>
+        static bool IsForAll(ServerDatagram message)
+        {
+            switch (message.MessageCase)
+            {
+                case ServerDatagram.MessageOneofCase.Names:
+                case ServerDatagram.MessageOneofCase.LiveResult:
+                case ServerDatagram.MessageOneofCase.LiveEnded:
+                case ServerDatagram.MessageOneofCase.JobProgress:
+                case ServerDatagram.MessageOneofCase.JobEnded:
+                    return true;
+                default:
+                    return false;
+            }
+        }
+
         ServerDatagram? Open(int size)
         {
             if (size <= Header) return null;
@@ -186,7 +204,11 @@ namespace Atelier.Examples
                 var tag = Tag(FromServer, head, buffer, Header, size - Header);
                 if (!CryptographicOperations.FixedTimeEquals(tag, new ReadOnlySpan<byte>(buffer, 8, 16))) return null;
             }
-            try { return ServerDatagram.Parser.ParseFrom(buffer, Header, size - Header); }
+            try
+            {
+                var message = ServerDatagram.Parser.ParseFrom(buffer, Header, size - Header);
+                return forAll && !IsForAll(message) ? null : message;
+            }
             catch (InvalidProtocolBufferException) { return null; }
         }
 
