@@ -59,6 +59,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of all choices, instead o
 Processes = Annotated[int, typer.Option(min=1, max=256, help="Share the bots among so many processes.")]
 Idle = Annotated[int, typer.Option(min=0, help="Connections beside, that are held and not used.")]
 Drain = Annotated[float, typer.Option(min=0, help="Seconds that jobs get to end when no more visitors come.")]
+WarmUp = Annotated[
+    float | None, typer.Option(min=0, help="Of a soak: seconds before slopes are judged, instead of a fifth of it.")
+]
 Reconnect = Annotated[float, typer.Option(min=0, help="Seconds after which a server that is away is given up.")]
 Pids = Annotated[
     list[str] | None, typer.Option("--pid", metavar="NAME=PID", help="A process to watch, and to do faults to.")
@@ -98,6 +101,7 @@ def _kind_command(kind: str, about: str, usual_profile: str, usual_seconds: floa
         processes: Processes = 1,
         idle: Idle = 0,
         drain: Drain = 120.0,
+        warm_up: WarmUp = None,
         reconnect_for: Reconnect = 60.0,
         pids: Pids = None,
         faults: Faults = None,
@@ -124,9 +128,9 @@ def _kind_command(kind: str, about: str, usual_profile: str, usual_seconds: floa
                 artifacts=artifacts.resolve() if artifacts else None,
             )
             return Options(
-                kind=kind, where=where, profile=given, seconds=seconds, count=count, drain=drain, processes=processes,
-                idle_connections=idle, seed=seed, pids=pids_of(pids or ()), restarts=commands_of(restarts or ()),
-                sample=sample, again=compare, tolerance=tolerance, out=out,
+                kind=kind, where=where, profile=given, seconds=seconds, count=count, drain=drain, warm_up=warm_up,
+                processes=processes, idle_connections=idle, seed=seed, pids=pids_of(pids or ()),
+                restarts=commands_of(restarts or ()), sample=sample, again=compare, tolerance=tolerance, out=out,
             )  # fmt: skip
 
         async def work(reactor: Any, stop: Any) -> int:

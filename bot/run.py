@@ -52,6 +52,7 @@ class Options:
     seconds: float
     count: int = 1_000_000
     drain: float = 120.0
+    warm_up: float | None = None  # of a soak, before slopes are judged; None: a share of it
     processes: int = 1
     idle_connections: int = 0
     seed: int | None = None  # instead of the profile's

@@ -9,9 +9,9 @@ from typing import Any
 from bot.kinds.load import judged
 from bot.ledger import Finding
 from bot.regression import CONFIDENCE, Slope, slope_of
-from bot.run import Run
+from bot.run import CannotRun, Run
 
-WARM_UP = 0.2  # of the run: models, adapters and caches come into memory
+WARM_UP = 0.2  # of the run, where nothing else is said: models, adapters and caches come into memory
 NEGLIGIBLE = {
     "memory": 0.01,
     "threads": 0.0,
@@ -26,12 +26,17 @@ SERIES = ("memory", "threads", "descriptors")
 async def body(run: Run) -> dict[str, Any]:
     """One long shift, then the slopes."""
     options = run.options
+    warm_up = WARM_UP * options.seconds if options.warm_up is None else options.warm_up
+    if warm_up >= options.seconds:
+        raise CannotRun(
+            f"--warm-up: {warm_up:g} s leave nothing to judge of {options.seconds:g} s; give more --seconds"
+        )
     run.doing = f"{options.profile.title}, for {options.seconds:g} s"
     began = run.now()
     figures, accounts = await run.shift(options.profile, options.seconds, idle_connections=options.idle_connections)
     run.findings += judged(options.profile.objectives, figures, accounts)
     ended = began + options.seconds
-    warm = began + WARM_UP * options.seconds
+    warm = began + warm_up
     slopes = {}
     for name, kind, times, values in _series(run):
         kept = [(at, value) for at, value in zip(times, values, strict=True) if warm <= at <= ended]

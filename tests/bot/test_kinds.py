@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bot.profile import Poisson, library
+from bot.run import CannotRun
 from tests.bot.asked import finding, options, plain, run
 from tests.bot.conftest import ROOT, Quick, end, start_quick
 
@@ -104,6 +105,15 @@ async def test_soak_judges_slopes(reactor: Any, quick: Quick, tmp_path: Path) ->
     slope = record["details"]["slopes"]["server threads"]
     assert slope["low"] <= slope["slope"] <= slope["high"]
     assert finding(record, "nothing lost")["passed"]
+
+
+async def test_a_soak_s_warm_up_is_the_user_s_to_say(reactor: Any, quick: Quick, tmp_path: Path) -> None:
+    """What came before is not judged; one that leaves nothing to judge is refused before anybody comes."""
+    given: dict[str, Any] = {"seconds": 6.0, "pids": {"server": quick.pid}, "again": False}
+    _, record = await run(reactor, options("soak", quick.address, tmp_path, warm_up=3.0, **given))
+    assert record["details"]["warm_up_until"] == pytest.approx(3.0, abs=2.0)
+    with pytest.raises(CannotRun, match="--warm-up: 6 s leave nothing"):
+        await run(reactor, options("soak", quick.address, tmp_path / "none", warm_up=6.0, **given))
 
 
 async def test_failover_through_a_pause(reactor: Any, tmp_path: Path) -> None:
